@@ -1,0 +1,132 @@
+# tinylm: `make help` lists the targets.
+MAKEFLAGS += -r
+config    ?= release
+BUILD     := build/$(config)
+Q         := $(if $(V),,@)
+ifeq ($(origin CC),default)
+CC := cc
+endif
+
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+CPPFLAGS := -I. -D_GNU_SOURCE
+CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno
+LDLIBS   := -lm -lpthread
+ifeq ($(config),release)
+CFLAGS += -O2
+else ifeq ($(config),debug)
+CFLAGS += -Og -DTLM_DEBUG
+else ifeq ($(config),sanitize)
+CFLAGS  += -O1 -DTLM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=address,undefined
+else
+$(error config=$(config): expected release, debug or sanitize)
+endif
+ifeq ($(CI),true)
+CFLAGS += -Werror
+endif
+
+# Instruction sets are chosen by the names of files; all else runs on any x86-64, and nothing is contracted behind our backs.
+ISA_avx2        := -O3 -mavx2 -mfma -mf16c
+ISA_avx512      := $(ISA_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+ISA_avx512_vnni := $(ISA_avx512) -mavx512vnni
+ISA_avx512_bf16 := $(ISA_avx512_vnni) -mavx512bf16
+ISAS            := avx2 avx512 avx512_vnni avx512_bf16
+isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),$i))))
+
+LIB_SRC  := $(wildcard core/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c)
+CLI_SRC  := tinylm.c $(wildcard cli/*.c)
+TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/bench_%.c,$(wildcard tests/*.c))
+# The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
+REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/passes.c ops/step.c,$(wildcard ops/*.c))
+
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
+CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
+TEST_OBJ := $(TEST_SRC:%.c=$(BUILD)/%.o)
+HERE     := $(if $(filter release,$(config)),,$(BUILD)/)
+PROGRAM  := $(HERE)tinylm
+LIBRARY  := $(HERE)libtinylm.a
+TESTS    := $(BUILD)/test_tinylm
+DEMO     := build/demo.gguf
+FUZZERS  := gguf tokenizer
+FUZZ_SECONDS ?= 60
+
+.PHONY: all demo test bench check fuzz format clean help deps
+all: $(PROGRAM) $(LIBRARY)
+
+$(PROGRAM): $(CLI_OBJ) $(LIBRARY)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ledit $(LDLIBS)
+
+$(LIBRARY): $(LIB_OBJ)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+WRAPPED := malloc calloc realloc aligned_alloc mmap
+$(TESTS): $(TEST_OBJ) $(LIBRARY)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcheck -lsubunit -lrt $(LDLIBS)
+
+$(BUILD)/%.f64.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC   $< (double)"
+	$(Q)$(CC) $(CPPFLAGS) -DREAL_DOUBLE $(CFLAGS) -ffp-contract=off -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -ffp-contract=off $(call isa_flags,$*) -MMD -MP -c -o $@ $<
+
+# A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
+$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/bench_matmul: \
+  $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+deps: ## install the distribution's packages that are missing
+	@sh scripts/install_deps.sh
+
+JOBS = $(MAKE) --no-print-directory -j$(shell nproc)
+
+demo: deps ## build, make a small model, and generate text with it
+	@$(JOBS) all $(BUILD)/scripts/demo_model
+	@test -f $(DEMO) || $(BUILD)/scripts/demo_model scripts/demo.txt $(DEMO)
+	@echo "$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7"
+	@$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7
+
+test: deps ## build and run all tests
+	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server
+	@$(TESTS)
+	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
+	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
+
+bench: all ## speed of the demo model, or of MODEL=file.gguf
+	@$(PROGRAM) bench -m $(or $(MODEL),$(DEMO))
+
+C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+check: ## formatting and static analysis
+	@scripts/install_deps.sh --dev
+	@clang-format --dry-run -Werror $(C_FILES)
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. -D_GNU_SOURCE \
+	  --suppress=missingIncludeSystem core ops cache text models generate cli tinylm.c
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60) under clang's libFuzzer
+	@scripts/install_deps.sh --dev
+	@for f in $(FUZZERS); do $(MAKE) --no-print-directory build/fuzz/$$f && mkdir -p build/fuzz/corpus-$$f && \
+	  build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/corpus-$$f tests/golden || exit 1; done
+
+build/fuzz/%: tests/fuzz_%.c tests/fuzz_main.c $(wildcard core/*.c text/*.c)
+	@mkdir -p $(@D)
+	clang -std=gnu11 -g -O1 $(CPPFLAGS) -DTLM_DEBUG -DFUZZ_TARGET=fuzz_$* -fsanitize=fuzzer,address,undefined -o $@ $^ -lm -lpthread
+
+format: ## lay out all C files by .clang-format
+	@clang-format -i $(C_FILES)
+
+clean: ## remove what was built
+	rm -rf build tinylm libtinylm.a
+
+help: ## this list
+	@echo 'tinylm: make [TARGET] [config=release|debug|sanitize]'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12

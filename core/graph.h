@@ -1,0 +1,92 @@
+// core/graph.h -- a computation as a flat array of nodes: built once for a bucket of rows, planned, run many times.
+//
+// A node is one op with its inputs, typed parameters and one output tensor. Leaves are tensors that live elsewhere:
+// weights, the cache, the arrays of the step. Outputs are planned into one arena by liveness. What changes from step to
+// step (rows, tokens, positions, block tables) is read by the kernels from the step's arrays at run time; nothing in
+// a node holds it, so a graph is built again only for a larger bucket.
+//
+// Nodes of one PHASE do not depend on each other: the threads share out the work units of all of them and meet at a
+// barrier behind the phase. What an op does is a table given by the backend (ops/nodes.c for the CPU).
+#ifndef CORE_GRAPH_H
+#define CORE_GRAPH_H
+
+#include "core/arena.h"
+#include "core/tensor.h"
+#include "core/threads.h"
+
+enum { GRAPH_MAX_INPUTS = 6 };
+
+// How many rows of a tensor a step uses: all, or a count that the step's data holds.
+enum extent { EXTENT_FIXED, EXTENT_ROWS, EXTENT_OUTPUTS, EXTENT_TILES, EXTENT_COUNT };
+
+enum effect {
+    EFFECT_NONE,
+    EFFECT_CACHE_WRITE, // writes keys or values: runs once a step, is never computed again
+};
+
+struct node {
+    struct tensor out; // ne[0] columns, ne[1] rows of the bucket
+    int op;            // index of the backend's table; GRAPH_LEAF for a leaf
+    enum extent extent;
+    enum effect effect;
+    int layer; // of the model; -1 outside the layers
+    int input_count;
+    struct node *in[GRAPH_MAX_INPUTS];
+    const void *params; // the op's own struct
+    int phase;          // set by graph_plan: leaves 0
+    int last_phase;     // the last phase that reads the output
+};
+
+enum { GRAPH_LEAF = -1 };
+
+struct graph;
+
+struct op {
+    const char *name;
+    // Work units of this step, 0 if there is nothing to do; unit u of them may run on any thread.
+    int64_t (*units)(const struct graph *g, const struct node *n);
+    void (*run)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch);
+    size_t (*scratch)(const struct graph *g, const struct node *n); // bytes a thread; NULL: none
+};
+
+struct graph {
+    const struct op *ops;    // the backend's table
+    const void *kernels;     // the backend's own data
+    enum dtype real;         // of activations: F32, or F64 for the double backend
+    const int32_t *counts;   // [EXTENT_COUNT] of the step
+    struct arena nodes;      // the flat array, then params
+    int64_t node_count;
+    struct arena params;
+    int layer; // given to nodes as they are added
+
+    // set by graph_plan
+    struct node **order; // nodes to run, by phase
+    int64_t order_count;
+    size_t arena_bytes;   // of all outputs
+    size_t scratch_bytes; // a thread
+};
+
+// Starts an empty graph. Errors: MEMORY.
+enum tlm_status graph_init(struct graph *g, const struct op *ops, const void *kernels, enum dtype real,
+                           const int32_t *counts, struct tlm_error *err);
+void graph_free(struct graph *g);
+
+// Adds a leaf over a tensor that lives elsewhere.
+struct node *graph_leaf(struct graph *g, const struct tensor *t, enum extent extent);
+// Adds a node; params (may be NULL) are copied. Inputs follow, closed by NULL.
+struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent extent, const void *params,
+                        size_t params_size, struct node *const *in, int input_count);
+
+// Orders what `roots` need into phases, gives each output its place, and sums the sizes. Errors: MEMORY.
+enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
+// Puts the planned outputs into memory of at least arena_bytes.
+void graph_bind(struct graph *g, void *memory);
+// Runs all nodes. scratch: threads_count * scratch_bytes. Allocates nothing.
+void graph_run(const struct graph *g, struct threads *t, void *scratch);
+
+static inline int64_t graph_rows(const struct graph *g, const struct node *n)
+{
+    return n->extent == EXTENT_FIXED ? n->out.ne[1] : g->counts[n->extent];
+}
+
+#endif

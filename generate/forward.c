@@ -1,0 +1,133 @@
+#include "generate/forward.h"
+
+// The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
+static enum tlm_status build(struct forward *f, double rope_magnitude, struct tlm_error *err)
+{
+    const struct tlm_model *m = f->model;
+    struct graph *g = &f->graph;
+    enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
+    if (s) return s;
+    struct build_inputs in = {
+        .step = g_step(g, &f->step),
+        .rope_freq = graph_leaf(g, &f->rope_freq, EXTENT_FIXED),
+        .rope_magnitude = rope_magnitude,
+        .keys = f->cache.keys,
+        .values = f->cache.values,
+    };
+    struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
+    g->layer = -1;
+    x = g_rmsnorm(g, x, g_weight(g, m->head.norm), m->head.norm_eps);
+    x = g_matmul(g, g_weight(g, m->head.weight), x);
+    f->logits = m->head.bias ? g_bias(g, x, g_weight(g, m->head.bias)) : x;
+    pass_convert(g, &m->kernels);
+    return graph_plan(g, &f->logits, 1, err);
+}
+
+static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
+{
+    const struct forward_config *c = &f->config;
+    size_t activations = align_up(f->graph.arena_bytes, 4096);
+    size_t scratch = f->graph.scratch_bytes * (size_t)c->threads;
+    size_t copies = f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
+    enum tlm_status s = arena_init(&f->arena, activations + scratch + copies + 4096, "activations", err);
+    if (s) return s;
+    graph_bind(&f->graph, arena_alloc(&f->arena, activations));
+    f->scratch = arena_alloc(&f->arena, scratch);
+    if (copies) f->float_logits = arena_alloc(&f->arena, copies);
+    return TLM_OK;
+}
+
+enum tlm_status forward_open(struct forward *f, const struct tlm_model *m, const struct forward_config *config,
+                             struct tlm_error *err)
+{
+    const struct hparams *h = &m->hparams;
+    *f = (struct forward){.model = m, .config = *config};
+    struct kv_config kv = {
+        .layers = (int32_t)h->layers,
+        .kv_heads = (int32_t)h->kv_heads,
+        .head_dim = (int32_t)h->head_dim,
+        .value_dim = (int32_t)h->value_dim,
+        .type_k = config->type_k,
+        .type_v = config->type_v,
+        .sequences = config->sequences,
+        .context = config->context,
+        .blocks = config->sequences * kv_blocks(config->context),
+    };
+    enum tlm_status s;
+    double magnitude;
+    f->rope_freq = tensor_shape(DTYPE_F64, h->rope.pairs, 1, 1, 1);
+    f->rope_freq.data = malloc(tensor_bytes(&f->rope_freq) + 1);
+    if (!f->rope_freq.data) return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->rope.pairs);
+    rope_frequencies(m, config->context, f->rope_freq.data, &magnitude);
+    if ((s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
+        (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
+                       f->cache.blocks_per_sequence, err)) ||
+        (s = build(f, magnitude, err)) || (s = allocate(f, err)))
+        forward_close(f);
+    return s;
+}
+
+void forward_close(struct forward *f)
+{
+    threads_close(f->threads);
+    graph_free(&f->graph);
+    arena_free(&f->arena);
+    step_free(&f->step);
+    kv_close(&f->cache);
+    free(f->rope_freq.data);
+    *f = (struct forward){0};
+}
+
+// Rows of one sequence side by side, cut into tiles; the last tile grows while rows fit.
+static void add_to_tiles(struct step *s, int32_t row, int32_t sequence)
+{
+    int32_t *count = &s->counts[EXTENT_TILES];
+    struct attention_tile *last = *count ? &s->tiles[*count - 1] : NULL;
+    if (last && last->sequence == sequence && last->rows < ATTENTION_ROWS)
+        last->rows++;
+    else
+        s->tiles[(*count)++] = (struct attention_tile){row, 1, sequence};
+}
+
+enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count, struct tlm_error *err)
+{
+    struct step *s = &f->step;
+    TLM_ASSERT(count > 0 && count <= f->config.max_rows);
+    s->counts[EXTENT_ROWS] = count;
+    s->counts[EXTENT_OUTPUTS] = s->counts[EXTENT_TILES] = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const struct forward_row *r = &rows[i];
+        const struct kv_sequence *q = &f->cache.sequences[r->sequence];
+        if (r->position >= q->length) {
+            TLM_ASSERT(r->position == q->length);
+            enum tlm_status status = kv_resize(&f->cache, r->sequence, r->position + 1, err);
+            if (status) return status;
+        }
+        const int32_t *table = kv_table(&f->cache, r->sequence);
+        s->tokens[i] = r->token;
+        s->positions[i] = r->position;
+        s->slots[i] = table[r->position / KV_BLOCK] * KV_BLOCK + r->position % KV_BLOCK;
+        add_to_tiles(s, i, r->sequence);
+        if (!r->output) continue;
+        TLM_ASSERT(s->counts[EXTENT_OUTPUTS] < f->config.max_outputs);
+        s->outputs[s->counts[EXTENT_OUTPUTS]++] = i;
+    }
+    for (int32_t t = 0; t < s->counts[EXTENT_TILES]; t++) {
+        int32_t q = s->tiles[t].sequence;
+        memcpy(s->block_tables + (int64_t)q * s->blocks_per_sequence, kv_table(&f->cache, q),
+               (size_t)f->cache.sequences[q].block_count * sizeof(int32_t));
+    }
+    graph_run(&f->graph, f->threads, f->scratch);
+    if (f->float_logits) {
+        const double *logits = f->logits->out.data;
+        int64_t n = s->counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;
+        for (int64_t i = 0; i < n; i++) f->float_logits[i] = (float)logits[i];
+    }
+    return TLM_OK;
+}
+
+const float *forward_logits(const struct forward *f, int32_t i)
+{
+    const float *logits = f->float_logits ? f->float_logits : f->logits->out.data;
+    return logits + i * f->model->hparams.vocab;
+}

@@ -1,0 +1,50 @@
+// generate/forward.h -- one pass of a batch of rows through a model: the graph, its memory, the cache, the threads.
+//
+// A row is a token at a position of a sequence; rows of many sequences, prompt chunks and single steps may stand in one
+// batch. Rows of a sequence come with rising positions, without gaps, and stand side by side.
+#ifndef GENERATE_FORWARD_H
+#define GENERATE_FORWARD_H
+
+#include "cache/kv.h"
+#include "models/model.h"
+
+struct forward_config {
+    int32_t context;     // positions of a sequence
+    int32_t sequences;   // at most
+    int32_t max_rows;    // of a pass
+    int32_t max_outputs; // rows of a pass whose logits can be asked for
+    int32_t threads;
+    enum dtype type_k, type_v;
+};
+
+struct forward_row {
+    int32_t token, position, sequence;
+    bool output; // logits wanted
+};
+
+struct forward {
+    const struct tlm_model *model;
+    struct forward_config config;
+    struct kv_cache cache;
+    struct step step;
+    struct graph graph;
+    struct node *logits;
+    struct arena arena;   // activations, scratch of the threads, logits
+    struct threads *threads;
+    struct tensor rope_freq;
+    void *scratch;
+    float *float_logits; // (max_outputs, V) where the model runs in double, else NULL
+};
+
+// Errors: ARGUMENT, MEMORY. On failure nothing is left open.
+enum tlm_status forward_open(struct forward *f, const struct tlm_model *model, const struct forward_config *config,
+                             struct tlm_error *err);
+void forward_close(struct forward *f);
+
+// Runs rows[0..count), count <= max_rows, and writes their keys and values; the sequences grow to hold them.
+// Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_resize() them back.
+enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count, struct tlm_error *err);
+// (V) logits of the i-th row of the last pass that had `output`.
+const float *forward_logits(const struct forward *f, int32_t i);
+
+#endif

@@ -1,0 +1,192 @@
+// generate/session.c -- the sessions of tinylm.h: one timeline of tokens over a forward pass of one sequence.
+#include "generate/forward.h"
+
+#include <limits.h>
+
+enum { DEFAULT_CONTEXT = 4096, DEFAULT_BATCH = 512, MAX_BATCH = 16384, MAX_OUTPUTS = 128 };
+
+struct tlm_session {
+    struct forward forward;
+    struct forward_row *rows; // [batch]
+    int32_t *tokens;          // [context] the timeline; those in the cache are tokens[0..length)
+    int32_t length;
+    int32_t logits_row; // output of the last pass that belongs to the timeline's end; -1: none
+    uint64_t computed, reused;
+};
+
+static enum tlm_status kv_type(const char *name, const char *option, enum dtype *type, struct tlm_error *err)
+{
+    int parsed = name ? dtype_parse(name) : DTYPE_F16;
+    if (parsed != DTYPE_F32 && parsed != DTYPE_F16 && parsed != DTYPE_BF16)
+        return error_set(err, TLM_ERR_ARGUMENT, "%s: expected f16, f32 or bf16, found '%s'", option, name);
+    *type = (enum dtype)parsed;
+    return TLM_OK;
+}
+
+static enum tlm_status in_range(const char *what, int64_t value, int64_t max, struct tlm_error *err)
+{
+    if (value >= 1 && value <= max) return TLM_OK;
+    return error_set(err, TLM_ERR_ARGUMENT, "%s: expected 1 to %lld, found %lld", what, (long long)max, (long long)value);
+}
+
+static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_session_options *o,
+                               struct forward_config *c, struct tlm_error *err)
+{
+    int32_t context = o->context ? o->context : m->hparams.context < DEFAULT_CONTEXT ? (int32_t)m->hparams.context : DEFAULT_CONTEXT;
+    *c = (struct forward_config){
+        .context = context,
+        .sequences = 1,
+        .max_rows = o->batch ? o->batch : DEFAULT_BATCH,
+        .threads = o->threads ? o->threads : cpu_count(),
+    };
+    enum tlm_status s;
+    if (!m->arch) return error_set(err, TLM_ERR_ARGUMENT, "session: the model was opened for its vocabulary alone");
+    if ((s = in_range("context", c->context, INT32_MAX / 2, err)) || (s = in_range("batch", c->max_rows, MAX_BATCH, err)) ||
+        (s = in_range("threads", c->threads, THREADS_MAX, err)) ||
+        (s = kv_type(o->kv_type_k, "type of cached keys", &c->type_k, err)) ||
+        (s = kv_type(o->kv_type_v, "type of cached values", &c->type_v, err)))
+        return s;
+    if (c->max_rows > c->context) c->max_rows = c->context;
+    c->max_outputs = c->max_rows < MAX_OUTPUTS ? c->max_rows : MAX_OUTPUTS;
+    if (m->real == DTYPE_F64) c->type_k = c->type_v = DTYPE_F64; // the oracle rounds nothing
+    return TLM_OK;
+}
+
+enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_model *m,
+                                 const struct tlm_session_options *options, struct tlm_error *err)
+{
+    static const struct tlm_session_options defaults;
+    *out = NULL;
+    struct forward_config config;
+    enum tlm_status status = resolve(m, options ? options : &defaults, &config, err);
+    if (status) return status;
+    struct tlm_session *s = calloc(1, sizeof *s);
+    if (s) s->rows = calloc((size_t)config.max_rows, sizeof *s->rows);
+    if (s) s->tokens = calloc((size_t)config.context, sizeof *s->tokens);
+    if (!s || !s->rows || !s->tokens) {
+        tlm_session_close(s);
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for a context of %d tokens", config.context);
+    }
+    s->logits_row = -1;
+    if ((status = forward_open(&s->forward, m, &config, err))) {
+        tlm_session_close(s);
+        return status;
+    }
+    *out = s;
+    return TLM_OK;
+}
+
+void tlm_session_close(struct tlm_session *s)
+{
+    if (!s) return;
+    if (s->forward.model) forward_close(&s->forward);
+    free(s->rows);
+    free(s->tokens);
+    free(s);
+}
+
+static enum tlm_status check_tokens(const struct tlm_session *s, const int32_t *tokens, size_t count,
+                                    struct tlm_error *err)
+{
+    int64_t vocab = s->forward.model->hparams.vocab;
+    if (!count) return error_set(err, TLM_ERR_ARGUMENT, "tokens: expected at least one, found none");
+    if (count > (size_t)s->forward.config.context)
+        return error_set(err, TLM_ERR_CONTEXT, "context: %zu tokens do not fit into a context of %d", count,
+                         s->forward.config.context);
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return error_set(err, TLM_ERR_ARGUMENT, "token %zu: expected an id from 0 to %lld, found %d", i,
+                             (long long)vocab - 1, tokens[i]);
+    return TLM_OK;
+}
+
+// Tokens of the timeline that stay: the common prefix with tokens[0..limit).
+static int32_t common_prefix(const struct tlm_session *s, const int32_t *tokens, size_t limit)
+{
+    int32_t n = 0;
+    while (n < s->length && (size_t)n < limit && s->tokens[n] == tokens[n]) n++;
+    return n;
+}
+
+// Drops what is behind `keep`, then computes tokens[keep..count), with the logits of tokens[first_output..count).
+static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, size_t count, size_t keep,
+                               size_t first_output, tlm_logits_fn *report, void *user, struct tlm_error *err)
+{
+    enum tlm_status status = kv_resize(&s->forward.cache, 0, (int32_t)keep, err);
+    TLM_ASSERT(status == TLM_OK); // only gives back
+    s->length = (int32_t)keep;
+    s->logits_row = -1;
+    s->reused += keep;
+    while ((size_t)s->length < count) {
+        int32_t rows = 0, outputs = 0, begin = s->length;
+        while (rows < s->forward.config.max_rows && (size_t)(begin + rows) < count) {
+            bool output = (size_t)(begin + rows) >= first_output;
+            if (output && outputs == s->forward.config.max_outputs) break;
+            s->rows[rows] = (struct forward_row){tokens[begin + rows], begin + rows, 0, output};
+            outputs += output;
+            rows++;
+        }
+        if ((status = forward_run(&s->forward, s->rows, rows, err))) {
+            kv_resize(&s->forward.cache, 0, begin, NULL);
+            return status;
+        }
+        memcpy(s->tokens + begin, tokens + begin, (size_t)rows * sizeof *tokens);
+        s->length += rows;
+        s->computed += (uint64_t)rows;
+        for (int32_t i = 0; report && i < outputs; i++)
+            if (report(user, (size_t)(s->length - outputs + i), forward_logits(&s->forward, i)))
+                return error_set(err, TLM_ERR_CANCELLED, "stopped at token %d", s->length - outputs + i);
+        s->logits_row = outputs - 1;
+    }
+    return TLM_OK;
+}
+
+enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, size_t count, struct tlm_error *err)
+{
+    enum tlm_status status = check_tokens(s, tokens, count, err);
+    if (status) return status;
+    int32_t keep = common_prefix(s, tokens, count);
+    if ((size_t)keep == count && s->length == keep && s->logits_row >= 0) {
+        s->reused += count;
+        return TLM_OK;
+    }
+    // The last token is computed again where its logits are gone.
+    if ((size_t)keep == count) keep--;
+    return advance(s, tokens, count, (size_t)keep, count - 1, NULL, NULL, err);
+}
+
+enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count, size_t first,
+                                        tlm_logits_fn *report, void *user, struct tlm_error *err)
+{
+    enum tlm_status status = check_tokens(s, tokens, count, err);
+    if (status) return status;
+    if (first >= count)
+        return error_set(err, TLM_ERR_ARGUMENT, "first: expected 0 to %zu, found %zu", count - 1, first);
+    size_t keep = (size_t)common_prefix(s, tokens, first);
+    return advance(s, tokens, count, keep, first, report, user, err);
+}
+
+const float *tlm_session_logits(const struct tlm_session *s)
+{
+    return s->logits_row < 0 ? NULL : forward_logits(&s->forward, s->logits_row);
+}
+
+struct tlm_session_info tlm_session_info(const struct tlm_session *s)
+{
+    const struct forward *f = &s->forward;
+    return (struct tlm_session_info){
+        .context = f->config.context,
+        .threads = f->config.threads,
+        .batch = f->config.max_rows,
+        .length = s->length,
+        .kv_bytes = f->cache.memory.size,
+        .scratch_bytes = f->arena.size + f->step.memory.size,
+        .tokens_computed = s->computed,
+        .tokens_reused = s->reused,
+    };
+}
+
+const struct tlm_model *tlm_session_model(const struct tlm_session *s)
+{
+    return s->forward.model;
+}

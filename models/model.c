@@ -1,0 +1,306 @@
+// models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
+#include "models/model.h"
+
+#include <math.h>
+
+// ---- hyperparameters ---------------------------------------------------------------------------------------------
+
+// Some files give a number a layer where all are the same; the architectures here want one number.
+static enum tlm_status same_number(const struct gguf *g, const char *key, struct tlm_error *err)
+{
+    const struct gguf_value *v = gguf_find(g, key);
+    if (!v || v->type != GGUF_ARRAY) return TLM_OK;
+    if (!v->count || !gguf_value_is_integer(v))
+        return error_set(err, TLM_ERR_FORMAT, "%s: expected a whole number, found an array of something else", key);
+    for (uint64_t i = 1; i < v->count; i++)
+        if (gguf_value_i64(v, i) != gguf_value_i64(v, 0))
+            return error_set(err, TLM_ERR_UNSUPPORTED, "%s: expected one number for all layers, found %lld and %lld",
+                             key, (long long)gguf_value_i64(v, 0), (long long)gguf_value_i64(v, i));
+    return TLM_OK;
+}
+
+enum tlm_status hparam_i64(const struct gguf *g, const char *arch, const char *key, int64_t min, int64_t max,
+                           int64_t *out, struct tlm_error *err)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    const struct gguf_value *v = gguf_find(g, name);
+    enum tlm_status s = same_number(g, name, err);
+    if (s) return s;
+    if (!v && *out < min) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this key", name);
+    if (v && v->type == GGUF_ARRAY) *out = gguf_value_i64(v, 0);
+    else if ((s = gguf_get_i64(g, name, out, err))) return s;
+    if (v && (*out < min || *out > max))
+        return error_set(err, TLM_ERR_FORMAT, "%s: expected %lld to %lld, found %lld", name, (long long)min,
+                         (long long)max, (long long)*out);
+    return TLM_OK;
+}
+
+enum tlm_status hparam_f64(const struct gguf *g, const char *arch, const char *key, double *out,
+                           struct tlm_error *err)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", arch, key);
+    enum tlm_status s = gguf_get_f64(g, name, out, err);
+    if (!s && !isfinite(*out)) return error_set(err, TLM_ERR_FORMAT, "%s: expected a finite number, found %g", name, *out);
+    return s;
+}
+
+// ---- weights -------------------------------------------------------------------------------------------------------
+
+static int64_t dim_size(const struct hparams *h, enum dim d)
+{
+    switch (d) {
+    case DIM_1: return 1;
+    case DIM_WIDTH: return h->width;
+    case DIM_VOCAB: return h->vocab;
+    case DIM_FF: return h->feed_forward;
+    case DIM_Q: return h->heads * h->head_dim;
+    case DIM_K: return h->kv_heads * h->head_dim;
+    case DIM_V: return h->kv_heads * h->value_dim;
+    case DIM_OUT: return h->heads * h->value_dim;
+    case DIM_ROPE_PAIRS: return h->rope.pairs;
+    }
+    return 0;
+}
+
+static bool is_matrix(const struct weight_spec *spec)
+{
+    return spec->role == ROLE_MATRIX || spec->role == ROLE_EMBEDDING;
+}
+
+static enum tlm_status check_weight(const struct tlm_model *m, const struct weight_spec *spec, const char *name,
+                                    const struct tensor *t, struct tlm_error *err)
+{
+    int64_t cols = dim_size(&m->hparams, spec->cols), rows = dim_size(&m->hparams, spec->rows);
+    if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
+        return error_set(err, TLM_ERR_FORMAT, "%s: expected shape %lld x %lld, found %lld x %lld x %lld x %lld", name,
+                         (long long)cols, (long long)rows, (long long)t->ne[0], (long long)t->ne[1],
+                         (long long)t->ne[2], (long long)t->ne[3]);
+    bool runs = is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
+                                : m->kernels.to_real[t->type] != NULL;
+    if (!runs)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "%s: type %s cannot be run yet: expected F32, F16 or BF16", name,
+                         dtype_traits[t->type].name);
+    return TLM_OK;
+}
+
+// Matrices stay in the mapped file; vectors become rows of `real` in the arena, where kernels take them as they are.
+static const struct tensor *place_weight(struct tlm_model *m, const struct weight_spec *spec, const struct tensor *t)
+{
+    struct tensor *placed = arena_alloc(&m->vectors, sizeof *placed);
+    *placed = *t;
+    if (!is_matrix(spec)) {
+        *placed = tensor_shape(m->real, t->ne[0], 1, 1, 1);
+        placed->data = arena_alloc(&m->vectors, tensor_bytes(placed));
+        m->kernels.to_real[t->type](placed->data, t->data, t->ne[0]);
+    }
+    return placed;
+}
+
+static enum tlm_status load_weight(struct tlm_model *m, const struct weight_spec *spec, int64_t l, int64_t *found,
+                                   struct tlm_error *err)
+{
+    bool in_layer = strstr(spec->gguf, "%d") != NULL;
+    char name[96];
+    if (in_layer) snprintf(name, sizeof name, "blk.%lld%s", (long long)l, strstr(spec->gguf, "%d") + 2);
+    else snprintf(name, sizeof name, "%s", spec->gguf);
+    const struct gguf_tensor *t = gguf_find_tensor(m->gguf, name);
+    if (!t && spec->optional) return TLM_OK;
+    if (!t) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this tensor", name);
+    enum tlm_status s = check_weight(m, spec, name, &t->tensor, err);
+    if (s) return s;
+    char *base = in_layer ? (char *)&m->weights.layer[l] : (char *)&m->weights;
+    const struct tensor *placed = place_weight(m, spec, &t->tensor);
+    memcpy(base + spec->slot, &placed, sizeof placed);
+    ++*found;
+    return TLM_OK;
+}
+
+// Does the row of the table stand for this tensor, in a layer that the model has?
+static bool spec_names(const struct weight_spec *spec, struct gguf_string name, int64_t layers)
+{
+    const char *hole = strstr(spec->gguf, "%d");
+    if (!hole) return gguf_string_is(name, spec->gguf);
+    size_t head = (size_t)(hole - spec->gguf), tail = strlen(hole + 2), i = head;
+    if (name.length <= head + tail || memcmp(name.data, spec->gguf, head)) return false;
+    int64_t l = 0;
+    for (; i < name.length - tail && l < layers; i++) {
+        if (name.data[i] < '0' || name.data[i] > '9') return false;
+        l = 10 * l + (name.data[i] - '0');
+    }
+    return l < layers && !memcmp(name.data + i, hole + 2, tail);
+}
+
+// A tensor that no row of the table names would be left out of the sums without a word: refuse it instead.
+static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error *err)
+{
+    for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
+        struct gguf_string name = m->gguf->tensors[i].name;
+        bool known = false;
+        for (size_t j = 0; j < m->arch->weight_count && !known; j++)
+            known = spec_names(&m->arch->weights[j], name, m->hparams.layers);
+        char shown[96];
+        if (!known)
+            return error_set(err, TLM_ERR_UNSUPPORTED, "tensor '%s': not one that architecture %s with %lld layers has",
+                             gguf_printable(name, shown, sizeof shown), m->arch->name, (long long)m->hparams.layers);
+    }
+    return TLM_OK;
+}
+
+static size_t vectors_size(const struct tlm_model *m)
+{
+    size_t size = align_up((size_t)m->hparams.layers * sizeof(struct layer), ARENA_ALIGN);
+    for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
+        const struct tensor *t = &m->gguf->tensors[i].tensor;
+        size += 2 * align_up(sizeof *t, ARENA_ALIGN);
+        if (t->ne[1] == 1) size += align_up((size_t)t->ne[0] * sizeof(double), ARENA_ALIGN);
+    }
+    return size;
+}
+
+static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
+{
+    const struct gguf_tensor *embed = gguf_find_tensor(m->gguf, "token_embd.weight");
+    if (!embed) return error_set(err, TLM_ERR_FORMAT, "token_embd.weight: the file lacks this tensor");
+    if (embed->tensor.ne[1] > INT32_MAX)
+        return error_set(err, TLM_ERR_FORMAT, "token_embd.weight: expected at most 2^31 - 1 rows, found %lld",
+                         (long long)embed->tensor.ne[1]);
+    m->hparams.vocab = embed->tensor.ne[1];
+    if (m->tokenizer && tokenizer_size(m->tokenizer) > m->hparams.vocab)
+        return error_set(err, TLM_ERR_FORMAT, "token_embd.weight: expected a row for each of %d tokens, found %lld",
+                         tokenizer_size(m->tokenizer), (long long)m->hparams.vocab);
+    enum tlm_status s = arena_init(&m->vectors, vectors_size(m), "model", err);
+    if (s) return s;
+    m->weights.layer = arena_alloc(&m->vectors, (size_t)m->hparams.layers * sizeof(struct layer));
+    int64_t found = 0;
+    for (size_t i = 0; i < m->arch->weight_count; i++) {
+        const struct weight_spec *spec = &m->arch->weights[i];
+        int64_t copies = strstr(spec->gguf, "%d") ? m->hparams.layers : 1;
+        for (int64_t l = 0; l < copies; l++)
+            if ((s = load_weight(m, spec, l, &found, err))) return s;
+    }
+    if ((uint64_t)found != m->gguf->tensor_count && (s = find_stranger(m, err))) return s;
+    for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
+        m->weight_bytes += tensor_bytes(&m->gguf->tensors[i].tensor);
+        m->parameters += (uint64_t)tensor_elements(&m->gguf->tensors[i].tensor);
+    }
+    m->head = (struct head){
+        .norm = m->weights.out_norm,
+        .weight = m->weights.out ? m->weights.out : m->weights.embed, // tied
+        .scale = 1,
+        .norm_eps = m->hparams.norm_eps,
+    };
+    return TLM_OK;
+}
+
+// ---- opening -------------------------------------------------------------------------------------------------------
+
+static void describe(struct tlm_model *m)
+{
+    double n = (double)m->parameters;
+    int64_t largest = 0;
+    const char *type = "?";
+    for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
+        const struct tensor *t = &m->gguf->tensors[i].tensor;
+        if (tensor_elements(t) <= largest) continue;
+        largest = tensor_elements(t);
+        type = dtype_traits[t->type].name;
+    }
+    const char *unit = n >= 1e9 ? "B" : n >= 1e6 ? "M" : "K";
+    snprintf(m->description, sizeof m->description, "%s %.*f%s %s", m->arch->name, n >= 1e10 || n < 1e6 ? 0 : 1,
+             n / (n >= 1e9 ? 1e9 : n >= 1e6 ? 1e6 : 1e3), unit, type);
+}
+
+static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
+{
+    struct gguf_string name = {"", 0};
+    enum tlm_status s = gguf_get_string(m->gguf, "general.architecture", &name, err);
+    if (s) return s;
+    m->arch = arch_find(name);
+    char shown[64];
+    if (!m->arch)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'", arch_names(),
+                         gguf_printable(name, shown, sizeof shown));
+    if ((s = m->arch->hparams(&m->hparams, m->gguf, err))) return s;
+    if ((s = load_weights(m, err))) return s;
+    describe(m);
+    return TLM_OK;
+}
+
+enum tlm_status tlm_model_open(struct tlm_model **out, const char *path, const struct tlm_model_options *options,
+                               struct tlm_error *err)
+{
+    static const struct tlm_model_options defaults;
+    if (!options) options = &defaults;
+    *out = NULL;
+    struct tlm_model *m = calloc(1, sizeof *m);
+    if (!m) return error_set(err, TLM_ERR_MEMORY, "%s: no memory for a model", path);
+    enum tlm_status s = isa_parse(&m->isa, options->isa, err);
+    if (s) {
+        free(m);
+        return s;
+    }
+    bool f64 = m->isa == ISA_F64;
+    m->kernels = f64 ? kernels_for_f64() : kernels_for(m->isa);
+    m->ops = f64 ? op_table_f64 : op_table_ref;
+    m->real = f64 ? DTYPE_F64 : DTYPE_F32;
+    if ((s = gguf_open(&m->gguf, path, err))) {
+        tlm_model_close(m);
+        return s; // has the path in its text
+    }
+    s = tokenizer_open(&m->tokenizer, m->gguf, &m->tokenizer_error);
+    if (s && (options->vocab_only || s != TLM_ERR_UNSUPPORTED)) {
+        if (err) *err = m->tokenizer_error;
+    } else {
+        s = options->vocab_only ? TLM_OK : open_weights(m, err);
+    }
+    if (s) {
+        error_prefix(err, "%s", path);
+        tlm_model_close(m);
+        return s;
+    }
+    *out = m;
+    return TLM_OK;
+}
+
+void tlm_model_close(struct tlm_model *m)
+{
+    if (!m) return;
+    tokenizer_close(m->tokenizer);
+    arena_free(&m->vectors);
+    gguf_close(m->gguf);
+    free(m);
+}
+
+// ---- queries -------------------------------------------------------------------------------------------------------
+
+int32_t tlm_model_vocab_size(const struct tlm_model *m)
+{
+    return m->arch ? (int32_t)m->hparams.vocab : tokenizer_size(m->tokenizer);
+}
+
+int32_t tlm_model_context_length(const struct tlm_model *m)
+{
+    return (int32_t)m->hparams.context;
+}
+
+uint64_t tlm_model_bytes(const struct tlm_model *m)
+{
+    return m->weight_bytes;
+}
+
+uint64_t tlm_model_parameters(const struct tlm_model *m)
+{
+    return m->parameters;
+}
+
+const char *tlm_model_description(const struct tlm_model *m)
+{
+    return m->description;
+}
+
+const char *tlm_model_isa(const struct tlm_model *m)
+{
+    return isa_name(m->isa);
+}

@@ -1,0 +1,15 @@
+// ops/add.c -- sums of rows: y = a + b, and a bias b (cols) added to each row of x (rows, cols).
+//
+// The work is the memory traffic, and the compiler's vectors keep up with it: no other form exists.
+#include "ops/ops.h"
+
+void REF(add_fwd)(real *y, const real *a, const real *b, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
+}
+
+void REF(bias_fwd)(real *y, const real *x, const real *b, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++, x += cols, y += cols)
+        for (int64_t i = 0; i < cols; i++) y[i] = x[i] + b[i];
+}

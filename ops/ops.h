@@ -1,0 +1,170 @@
+// ops/ops.h -- the kernels: what each computes, its arguments, and the table of forms that a tier uses.
+//
+// Kernels know nothing of threads, graphs or files: flat pointers and sizes. The graph (ops/nodes.c) splits the rows.
+// Argument order: outputs, saved statistics, inputs, weights, sizes, constants. Saved statistics may be NULL.
+// One stem an op: ops/rmsnorm.c is the reference (forward; the backward form joins it with training),
+// ops/rmsnorm_avx2.c and ops/rmsnorm_avx512.c exist where they measure faster. ops/dispatch.c fills the table.
+//
+// Shapes in comments: T rows (tokens), D columns, N outputs and K inputs of a matrix, H heads, G key-value heads,
+// d head size, F feed-forward size, V vocabulary. Activations are rows of `real` (f32), side by side.
+//
+// ROW INDEPENDENCE: on one tier the bits of an output row depend on its own inputs alone, never on how many rows are
+// computed together, in which order, or by how many threads. So each kernel has ONE order of summation:
+//   matmul     y[t][n]: one chain of fused multiply-adds over k = 0, 1, 2 ... starting from 0 (bf16: over pairs of k)
+//   attention  keys in tiles of 64 counted from position 0, tiles in order, one running maximum and sum a row and head
+//   norms      a fixed number of partial sums, summed in a fixed tree
+//
+// References are written over `real` and built twice: for float (names end in _ref), strict floating point, the fallback
+// on any machine; and with REAL_DOUBLE for double (_f64), the oracle of the fast forms. The same goes for all of ops/ that
+// is not an ISA file, so a whole model also runs in double (--isa f64).
+#ifndef OPS_OPS_H
+#define OPS_OPS_H
+
+#include "core/cpu.h"
+#include "core/tensor.h"
+
+#ifdef REAL_DOUBLE
+typedef double real;
+#define DTYPE_REAL DTYPE_F64
+#define REF(name) name##_f64
+#else
+typedef float real;
+#define DTYPE_REAL DTYPE_F32
+#define REF(name) name##_ref
+#endif
+
+// ---- matmul: y[t][n] = sum over k of x[t][k] * w[n][k] ----------------------------------------------------------
+//
+// y: (T, N) real, row t at y + t * y_stride; x: (T, K) of the kernel's x_type, row t at x + t * x_stride elements;
+// w: (N, K) of w_type, row n at w + n * w_stride bytes. Any N, K, T >= 1, any alignment.
+// Computes outputs n_begin <= n < n_end of all T rows. scratch: matmul_kernel.scratch bytes, aligned to 64.
+struct matmul_args {
+    void *y;
+    size_t y_stride; // elements
+    const void *x;
+    size_t x_stride; // elements
+    const void *w;
+    enum dtype w_type;
+    size_t w_stride; // bytes
+    int64_t n_begin, n_end, t_count, k_count;
+    void *scratch;
+};
+typedef void matmul_fwd_fn(const struct matmul_args *a);
+
+struct matmul_kernel {
+    matmul_fwd_fn *fwd;  // NULL: no kernel for this weight type
+    enum dtype x_type;   // DTYPE_REAL, or the type that the activations must be converted to first
+    int64_t unit;        // outputs a call should be a multiple of (all but the last)
+    size_t scratch;      // bytes a thread
+};
+
+// ---- paged keys and values ---------------------------------------------------------------------------------------
+
+enum { KV_BLOCK = 16 };     // tokens a block of the cache
+enum { ATTENTION_TILE = 64 }; // keys a tile of attention
+
+// One layer's keys or values: key j of a sequence with block table b, head g, is the row of `d` numbers at
+// data + b[j / KV_BLOCK] * block_stride + g * head_stride + (j % KV_BLOCK) * token_stride.
+struct paged_kv {
+    char *data;
+    enum dtype type; // F32, F16, BF16 (F64 in the double build)
+    size_t block_stride, head_stride, token_stride; // bytes
+};
+
+// ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head ------
+//
+// Rows are consecutive rows of one sequence; row r sees the keys j with pos[r] - window < j <= pos[r] (window 0: all).
+// q: (rows, H*d) real and y: (rows, H*d_v) real, row r at q + r * q_stride; heads head_begin .. head_begin + head_count of
+// them use key-value head `kv_head`. lse: (rows, H) real, log-sum-exp, or NULL.
+struct attention_args {
+    void *y;
+    void *lse;
+    const void *q;
+    struct paged_kv k, v;
+    const int32_t *blocks; // the sequence's block table
+    const int32_t *pos;    // (rows) position of each row
+    size_t y_stride, q_stride, lse_stride; // elements
+    int64_t rows;
+    int32_t head_begin, head_count, kv_head;
+    int32_t head_dim, value_dim;
+    int32_t window;
+    float scale;
+    void *scratch; // attention_scratch_fn() bytes, aligned to 64
+};
+typedef void attention_fwd_fn(const struct attention_args *a);
+typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
+
+// ---- row-wise kernels; rows of `cols` numbers side by side ---------------------------------------------------------
+
+// y = x * w / sqrt(mean(x^2) + eps). rstd: (rows) or NULL. Zhang and Sennrich, arXiv 1910.07467.
+typedef void rmsnorm_fwd_fn(real *y, real *rstd, const real *x, const real *w, int64_t rows, int64_t cols, double eps);
+// y = gate * sigmoid(gate) * up. Shazeer, arXiv 2002.05202.
+typedef void swiglu_fwd_fn(real *y, const real *gate, const real *up, int64_t count);
+// y = a + b
+typedef void add_fwd_fn(real *y, const real *a, const real *b, int64_t count);
+// y[r][c] = x[r][c] + b[c]
+typedef void bias_fwd_fn(real *y, const real *x, const real *b, int64_t rows, int64_t cols);
+
+// table[r] = d/2 pairs (cos, sin) of the angles pos[r] * freq[i], both times `magnitude`.
+typedef void rope_table_fwd_fn(real *table, const int32_t *pos, const double *freq, int64_t rows, int32_t pairs,
+                               double magnitude);
+// Rotates the first 2*pairs numbers of each head and copies the rest. Su et al., arXiv 2104.09864.
+enum rope_pairing {
+    ROPE_ADJACENT, // (x0, x1), (x2, x3) ...: Llama in GGUF
+    ROPE_HALVES,   // (x0, x[pairs]), (x1, x[pairs+1]) ...: NeoX, Qwen
+};
+typedef void rope_fwd_fn(real *y, const real *x, const real *table, int64_t rows, int32_t heads, int32_t head_dim,
+                         int32_t pairs, enum rope_pairing pairing);
+
+// Row `id` of a matrix of any plain type, as real.
+typedef void row_to_real_fn(real *y, const void *x, int64_t count);
+// The other way, rounding to nearest even. Also the conversion of activations to a kernel's x_type, and of keys and
+// values to the cache's type.
+typedef void row_from_real_fn(void *y, const real *x, int64_t count);
+
+struct kernels {
+    enum isa isa;
+    struct matmul_kernel matmul[DTYPE_COUNT];
+    row_to_real_fn *to_real[DTYPE_COUNT];
+    row_from_real_fn *from_real[DTYPE_COUNT];
+    attention_fwd_fn *attention_fwd;
+    attention_scratch_fn *attention_scratch;
+    rmsnorm_fwd_fn *rmsnorm_fwd;
+    swiglu_fwd_fn *swiglu_fwd;
+    add_fwd_fn *add_fwd;
+    bias_fwd_fn *bias_fwd;
+    rope_table_fwd_fn *rope_table_fwd;
+    rope_fwd_fn *rope_fwd;
+};
+
+// The forms that tier `isa` uses: the reference, then the overrides of each tier up to it.
+struct kernels kernels_for(enum isa isa);
+// The references in double; its functions take double where the declarations here say real.
+struct kernels kernels_for_f64(void);
+
+// Every form there is, a line an op: the reference (REF), then the faster ones. A drift in a signature is a compile error.
+matmul_fwd_fn REF(matmul_fwd);
+attention_fwd_fn REF(attention_fwd);
+attention_scratch_fn REF(attention_scratch);
+rmsnorm_fwd_fn REF(rmsnorm_fwd);
+swiglu_fwd_fn REF(swiglu_fwd);
+add_fwd_fn REF(add_fwd);
+bias_fwd_fn REF(bias_fwd);
+rope_table_fwd_fn REF(rope_table_fwd);
+rope_fwd_fn REF(rope_fwd);
+row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f64);
+row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f64);
+
+#ifndef REAL_DOUBLE
+matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
+matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512, matmul_fwd_bf16_avx512_bf16;
+attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512;
+attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512;
+rmsnorm_fwd_fn rmsnorm_fwd_avx2, rmsnorm_fwd_avx512;
+swiglu_fwd_fn swiglu_fwd_avx2, swiglu_fwd_avx512;
+rope_fwd_fn rope_fwd_avx2, rope_fwd_avx512;
+row_to_real_fn row_from_f16_avx2, row_from_bf16_avx2;
+row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_bf16_avx512;
+#endif
+
+#endif

@@ -1,0 +1,34 @@
+// ops/step.h -- everything that changes from step to step, in one buffer at a fixed address.
+//
+// The kernels read it at run time, so a graph (or a captured CUDA graph) never has to be built again because of it.
+// Nothing else may carry such data.
+#ifndef OPS_STEP_H
+#define OPS_STEP_H
+
+#include "core/graph.h"
+
+// Consecutive rows of one sequence, attended together.
+struct attention_tile {
+    int32_t row, rows, sequence;
+};
+
+enum { ATTENTION_ROWS = 64 }; // rows of an attention_tile at most
+
+struct step {
+    struct arena memory;
+    int32_t max_rows, max_outputs, max_sequences, blocks_per_sequence;
+    int32_t *counts;      // [EXTENT_COUNT]; [EXTENT_FIXED] unused
+    int32_t *tokens;      // (rows) token ids
+    int32_t *positions;   // (rows)
+    int32_t *slots;       // (rows) where keys and values go: block * KV_BLOCK + place in the block
+    int32_t *outputs;     // (outputs) rows whose logits are wanted
+    struct attention_tile *tiles; // (tiles)
+    int32_t *block_tables;        // (sequences, blocks_per_sequence)
+};
+
+// Errors: MEMORY.
+enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs, int32_t max_sequences,
+                          int32_t blocks_per_sequence, struct tlm_error *err);
+void step_free(struct step *s);
+
+#endif

@@ -1,0 +1,38 @@
+// tests/main.c -- runs the suites: all of them, or those named on the command line (test_tinylm gguf session).
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/tests.h"
+
+static const struct {
+    const char *name;
+    Suite *(*make)(void);
+} suites[] = {
+    {"core", suite_core},           {"file", suite_file},     {"gguf", suite_gguf},
+    {"tokenizer", suite_tokenizer}, {"rows", suite_rows},     {"matmul", suite_matmul},
+    {"attention", suite_attention}, {"kv", suite_kv},         {"sample", suite_sample},
+    {"model", suite_model},         {"session", suite_session}, {"generate", suite_generate},
+    {"hostile", suite_hostile},
+};
+
+int main(int argc, char **argv)
+{
+    SRunner *runner = srunner_create(NULL);
+    int chosen = 0;
+    for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {
+        int wanted = argc == 1;
+        for (int a = 1; a < argc; a++) wanted |= !strcmp(argv[a], suites[i].name);
+        if (!wanted) continue;
+        srunner_add_suite(runner, suites[i].make());
+        chosen++;
+    }
+    if (!chosen) {
+        fprintf(stderr, "%s: no such suite\n", argv[0]);
+        return 2;
+    }
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

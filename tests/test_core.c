@@ -1,0 +1,235 @@
+// tests/test_core.c -- threads, the graph planner, conversions of numbers, the tiers, random numbers.
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "core/cpu.h"
+#include "core/graph.h"
+#include "core/rng.h"
+#include "tests/tests.h"
+
+// ---- threads -------------------------------------------------------------------------------------------------------
+
+struct shared {
+    struct threads *pool;
+    atomic_int entered[64];
+    int order_broken;
+};
+
+static void meet(void *user, int thread)
+{
+    struct shared *s = user;
+    (void)thread;
+    for (int round = 0; round < 64; round++) {
+        atomic_fetch_add(&s->entered[round], 1);
+        threads_barrier(s->pool);
+        // Behind the barrier everybody's arrival is visible.
+        if (atomic_load(&s->entered[round]) != threads_count(s->pool)) s->order_broken = 1;
+        threads_barrier(s->pool);
+    }
+}
+
+START_TEST(test_barrier)
+{
+    static const int counts[] = {1, 2, 3, 4, 9};
+    for (size_t i = 0; i < 5; i++) {
+        struct shared s = {0};
+        ck_assert_int_eq(threads_open(&s.pool, counts[i], NULL), TLM_OK);
+        for (int run = 0; run < 50; run++) {
+            memset(s.entered, 0, sizeof s.entered);
+            threads_run(s.pool, meet, &s);
+            ck_assert_int_eq(s.order_broken, 0);
+        }
+        threads_close(s.pool);
+    }
+}
+END_TEST
+
+START_TEST(test_threads_refuse)
+{
+    struct threads *pool;
+    struct tlm_error err;
+    ck_assert_int_eq(threads_open(&pool, 0, &err), TLM_ERR_ARGUMENT);
+    ck_assert_str_eq(err.text, "threads: expected 1 to 1024, found 0");
+    ck_assert_int_eq(threads_open(&pool, 5000, &err), TLM_ERR_ARGUMENT);
+}
+END_TEST
+
+// ---- the graph -------------------------------------------------------------------------------------------------------
+
+// Two toy ops: `fill` writes its param everywhere, `sum` adds its inputs; units are single numbers, so that threads mix.
+static int64_t toy_units(const struct graph *g, const struct node *n)
+{
+    return graph_rows(g, n) * n->out.ne[0];
+}
+
+static void toy_fill(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)g, (void)scratch;
+    for (int64_t i = begin; i < end; i++) ((float *)n->out.data)[i] = *(const float *)n->params + (float)i;
+}
+
+static void toy_sum(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)g, (void)scratch;
+    for (int64_t i = begin; i < end; i++) {
+        float s = 0;
+        for (int j = 0; j < n->input_count; j++) s += ((const float *)n->in[j]->out.data)[i];
+        ((float *)n->out.data)[i] = s;
+    }
+}
+
+static const struct op toys[] = {{"fill", toy_units, toy_fill, NULL}, {"sum", toy_units, toy_sum, NULL}};
+
+static struct node *sum(struct graph *g, struct node *a, struct node *b)
+{
+    return graph_node(g, 1, a->out, EXTENT_ROWS, NULL, 0, (struct node *[]){a, b}, 2);
+}
+
+// A chain with skips: node i is node i-1 plus node i/2, over columns that differ from node to node in nothing but place.
+static void check_chain(int threads, int32_t rows)
+{
+    enum { LENGTH = 40, COLS = 33, ROWS = 7 };
+    int32_t counts[EXTENT_COUNT] = {[EXTENT_ROWS] = rows};
+    struct graph g;
+    struct threads *pool;
+    ck_assert_int_eq(graph_init(&g, toys, NULL, DTYPE_F32, counts, NULL), TLM_OK);
+    ck_assert_int_eq(threads_open(&pool, threads, NULL), TLM_OK);
+    struct tensor shape = tensor_shape(DTYPE_F32, COLS, ROWS, 1, 1);
+    struct node *chain[LENGTH];
+    float one = 1;
+    chain[0] = graph_node(&g, 0, shape, EXTENT_ROWS, &one, sizeof one, NULL, 0);
+    for (int i = 1; i < LENGTH; i++) chain[i] = sum(&g, chain[i - 1], chain[i / 2]);
+    struct node *unused = sum(&g, chain[3], chain[4]); // nobody reads it: it must not run
+    ck_assert_int_eq(graph_plan(&g, &chain[LENGTH - 1], 1, NULL), TLM_OK);
+    ck_assert_int_eq(g.order_count, LENGTH);
+    ck_assert_int_eq(unused->phase, 0);
+    ck_assert_uint_lt(g.arena_bytes, LENGTH * align_up(tensor_bytes(&shape), ARENA_ALIGN)); // places are used again
+    void *memory = aligned_alloc(ARENA_ALIGN, g.arena_bytes);
+    memset(memory, 0xff, g.arena_bytes);
+    graph_bind(&g, memory);
+    graph_run(&g, pool, NULL);
+    double factor[LENGTH] = {1};
+    for (int i = 1; i < LENGTH; i++) factor[i] = factor[i - 1] + factor[i / 2];
+    const float *out = chain[LENGTH - 1]->out.data;
+    for (int i = 0; i < rows * COLS; i++) ck_assert_double_eq_tol(out[i], factor[LENGTH - 1] * (1 + i), 1e-6 * out[i]);
+    for (int i = rows * COLS; i < ROWS * COLS; i++) ck_assert(isnan(out[i])); // rows that the step lacks stay untouched
+    threads_close(pool);
+    graph_free(&g);
+    free(memory);
+}
+
+START_TEST(test_graph)
+{
+    for (int threads = 1; threads <= 4; threads++)
+        for (int32_t rows = 1; rows <= 7; rows += 3) check_chain(threads, rows);
+}
+END_TEST
+
+// ---- numbers ---------------------------------------------------------------------------------------------------------
+
+START_TEST(test_f16)
+{
+    // binary16 as IEEE 754 draws it, through the C library's arithmetic.
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        double sign = h & 0x8000 ? -1 : 1, mantissa = h & 0x3ff;
+        int exponent = h >> 10 & 31;
+        float x = f32_from_f16((uint16_t)h);
+        if (exponent == 31) {
+            if (mantissa != 0) ck_assert(isnan(x));
+            else ck_assert_float_eq(x, (float)(sign * INFINITY));
+        } else {
+            double want = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+            ck_assert_double_eq(x, sign * want);
+            ck_assert_uint_eq(f16_from_f32(x), h);
+        }
+    }
+    ck_assert_uint_eq(f16_from_f32(65519.0f), 0x7bff);
+    ck_assert_uint_eq(f16_from_f32(65520.0f), 0x7c00); // halfway rounds to even: infinity
+    ck_assert_uint_eq(f16_from_f32(0x1p-25f), 0);      // halfway to the smallest rounds to even: zero
+    ck_assert_uint_eq(f16_from_f32(0x1.8p-24f), 2);
+    ck_assert_uint_eq(f16_from_f32(1.0f + 0x1p-11f), 0x3c00);
+    ck_assert_uint_eq(f16_from_f32(1.0f + 0x3p-11f), 0x3c02);
+}
+END_TEST
+
+START_TEST(test_bf16)
+{
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float x = f32_from_bf16((uint16_t)h);
+        if (isnan(x)) ck_assert(isnan(f32_from_bf16(bf16_from_f32(x))));
+        else ck_assert_uint_eq(bf16_from_f32(x), h);
+    }
+    ck_assert_uint_eq(bf16_from_f32(f32_of_bits(0x3f808000)), 0x3f80); // halfway, even below
+    ck_assert_uint_eq(bf16_from_f32(f32_of_bits(0x3f818000)), 0x3f82); // halfway, even above
+    ck_assert_uint_eq(bf16_from_f32(f32_of_bits(0x7f7fffff)), 0x7f80); // the largest becomes infinity
+}
+END_TEST
+
+START_TEST(test_philox)
+{
+    // Known answers of the authors' library (Random123, kat_vectors: philox4x32 10).
+    uint32_t r[4];
+    rng_philox(0, 0, 0, r);
+    ck_assert_uint_eq(r[0], 0x6627e8d5);
+    ck_assert_uint_eq(r[1], 0xe169c58d);
+    ck_assert_uint_eq(r[2], 0xbc57ac4c);
+    ck_assert_uint_eq(r[3], 0x9b00dbd8);
+    rng_philox(UINT64_MAX, UINT64_MAX, UINT64_MAX, r);
+    ck_assert_uint_eq(r[0], 0x408f276d);
+    ck_assert_uint_eq(r[1], 0x41c83b0e);
+    ck_assert_uint_eq(r[2], 0xa20bc7c6);
+    ck_assert_uint_eq(r[3], 0x6d5451fd);
+}
+END_TEST
+
+START_TEST(test_isa)
+{
+    enum isa isa;
+    struct tlm_error err;
+    ck_assert_int_eq(isa_parse(&isa, NULL, &err), TLM_OK);
+    ck_assert_int_eq(isa, isa_detect());
+    ck_assert_int_eq(isa_parse(&isa, "ref", &err), TLM_OK);
+    ck_assert_int_eq(isa, ISA_REF);
+    ck_assert_int_eq(isa_parse(&isa, "f64", &err), TLM_OK);
+    ck_assert_int_eq(isa, ISA_F64);
+    ck_assert_int_eq(isa_parse(&isa, "avx1024", &err), TLM_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(err.text, "avx1024"));
+    for (int i = 0; i < ISA_F64; i++) {
+        enum tlm_status s = isa_parse(&isa, isa_name((enum isa)i), &err);
+        ck_assert_int_eq(s, i <= (int)isa_detect() ? TLM_OK : TLM_ERR_UNSUPPORTED);
+    }
+}
+END_TEST
+
+START_TEST(test_error_prefix)
+{
+    struct tlm_error err;
+    error_set(&err, TLM_ERR_FORMAT, "expected %d", 3);
+    ck_assert_int_eq(error_prefix(&err, "file %s", "a"), TLM_ERR_FORMAT);
+    ck_assert_str_eq(err.text, "file a: expected 3");
+    char longer[2000];
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = 0;
+    error_set(&err, TLM_ERR_IO, "%s", longer);
+    error_prefix(&err, "%s", longer);
+    ck_assert_uint_lt(strlen(err.text), sizeof err.text);
+}
+END_TEST
+
+Suite *suite_core(void)
+{
+    Suite *s = suite_create("core");
+    TCase *t = tcase_create("core");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, test_barrier);
+    tcase_add_test(t, test_threads_refuse);
+    tcase_add_test(t, test_graph);
+    tcase_add_test(t, test_f16);
+    tcase_add_test(t, test_bf16);
+    tcase_add_test(t, test_philox);
+    tcase_add_test(t, test_isa);
+    tcase_add_test(t, test_error_prefix);
+    suite_add_tcase(s, t);
+    return s;
+}

@@ -1,0 +1,252 @@
+// tests/test_session.c -- the timeline: bits that do not depend on chunks, threads or history; reuse; errors; no
+// allocation while decoding; every failing allocation met.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cpu.h"
+#include "core/gguf.h"
+#include "tests/alloc.h"
+#include "tests/golden.h"
+#include "tests/temp_folder.h"
+#include "tests/tests.h"
+
+enum { TOKENS = 70, SOURCE_VOCAB = 293 };
+
+static const char source[] = "tests/golden/llama-plain.gguf";
+
+static void fill_tokens(int32_t *tokens)
+{
+    for (int i = 0; i < TOKENS; i++) tokens[i] = (int32_t)((i * 7919 + 13) % SOURCE_VOCAB);
+}
+
+// The plain golden model with its matrices in another type.
+static void write_converted(const char *path, enum dtype type)
+{
+    struct gguf *g;
+    struct gguf_writer *w;
+    ck_assert_int_eq(gguf_open(&g, source, NULL), TLM_OK);
+    ck_assert_int_eq(gguf_writer_open(&w, path, NULL), TLM_OK);
+    for (uint64_t i = 0; i < g->key_count; i++) gguf_set_value(w, g->keys[i].name, &g->keys[i].value);
+    for (uint64_t i = 0; i < g->tensor_count; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+        char name[128];
+        snprintf(name, sizeof name, "%.*s", (int)t->name.length, t->name.data);
+        enum dtype to = t->tensor.ne[1] > 1 ? type : DTYPE_F32;
+        struct tensor shape = tensor_shape(to, t->tensor.ne[0], t->tensor.ne[1], 1, 1);
+        gguf_add_tensor(w, name, &shape);
+    }
+    for (uint64_t i = 0; i < g->tensor_count; i++) {
+        const struct tensor *t = &g->tensors[i].tensor;
+        int64_t n = tensor_elements(t);
+        const float *x = t->data;
+        if (t->ne[1] == 1 || type == DTYPE_F32) {
+            ck_assert_int_eq(gguf_write_data(w, x, (size_t)n * 4, NULL), TLM_OK);
+            continue;
+        }
+        for (int64_t j = 0; j < n; j++) {
+            uint16_t h = type == DTYPE_F16 ? f16_from_f32(x[j]) : bf16_from_f32(x[j]);
+            ck_assert_int_eq(gguf_write_data(w, &h, 2, NULL), TLM_OK);
+        }
+    }
+    ck_assert_int_eq(gguf_writer_finish(w, NULL), TLM_OK);
+    gguf_close(g);
+}
+
+struct rows {
+    float *logits; // (TOKENS, V)
+    size_t count;
+};
+
+static int keep_row(void *user, size_t index, const float *logits)
+{
+    struct rows *r = user;
+    ck_assert_uint_eq(index, r->count);
+    memcpy(r->logits + r->count++ * SOURCE_VOCAB, logits, SOURCE_VOCAB * sizeof *logits);
+    return 0;
+}
+
+// Logits behind every token.
+static float *all_logits(const struct tlm_model *m, int32_t batch, int32_t threads, const char *kv_type)
+{
+    int32_t tokens[TOKENS];
+    fill_tokens(tokens);
+    struct rows r = {.logits = malloc(sizeof(float) * TOKENS * SOURCE_VOCAB)};
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){
+        .context = TOKENS, .batch = batch, .threads = threads, .kv_type_k = kv_type, .kv_type_v = kv_type});
+    ck_assert_int_eq(tlm_session_logits_each(s, tokens, TOKENS, 0, keep_row, &r, NULL), TLM_OK);
+    ck_assert_uint_eq(r.count, TOKENS);
+    tlm_session_close(s);
+    return r.logits;
+}
+
+static void check_bits(const char *path, const char *isa, const char *kv_type)
+{
+    static const int32_t chunks[] = {1, 2, 7, 16, 33, TOKENS}, threads[] = {1, 2, 4};
+    struct tlm_model *m = open_model(path, isa);
+    float *want = all_logits(m, TOKENS, 1, kv_type);
+    for (size_t c = 0; c < 6; c++)
+        for (size_t t = 0; t < 3; t++) {
+            float *got = all_logits(m, chunks[c], threads[t], kv_type);
+            ck_assert_msg(!memcmp(got, want, sizeof(float) * TOKENS * SOURCE_VOCAB),
+                          "%s, isa %s, kv %s: chunks of %d on %d threads give other bits", path, isa, kv_type, chunks[c],
+                          threads[t]);
+            free(got);
+        }
+    free(want);
+    tlm_model_close(m);
+}
+
+START_TEST(test_row_independence)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const char *const kv_types[] = {"f32", "f16", "bf16"};
+    enum dtype type = types[_i / 3];
+    struct temp_folder folder = temp_folder_open();
+    struct temp_path path = temp_path(&folder, "model.gguf");
+    write_converted(path.text, type);
+    for (int isa = ISA_REF; isa <= (int)isa_detect(); isa++)
+        check_bits(path.text, isa_name((enum isa)isa), kv_types[_i % 3]);
+    temp_folder_close(&folder);
+}
+END_TEST
+
+START_TEST(test_reuse)
+{
+    int32_t tokens[TOKENS];
+    fill_tokens(tokens);
+    struct tlm_model *m = open_model(source, NULL);
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = 128, .batch = 16});
+    float *fresh = all_logits(m, 16, 1, "f16");
+    ck_assert_ptr_null(tlm_session_logits(s));
+    static const size_t lengths[] = {5, 40, 41, 70, 70, 33, 1, 70}; // on, again, back, to the start
+    uint64_t computed = 0;
+    size_t now = 0;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        ck_assert_int_eq(tlm_session_sync(s, tokens, lengths[i], NULL), TLM_OK);
+        ck_assert(!memcmp(tlm_session_logits(s), fresh + (lengths[i] - 1) * SOURCE_VOCAB, SOURCE_VOCAB * sizeof(float)));
+        // What is new is computed; of a timeline that got shorter, only the last token's row.
+        computed += lengths[i] > now ? lengths[i] - now : lengths[i] < now;
+        now = lengths[i];
+        ck_assert_uint_eq(tlm_session_info(s).tokens_computed, computed);
+        ck_assert_int_eq(tlm_session_info(s).length, (int)now);
+    }
+    // Another token in the middle: all behind it is computed again, and nothing of the old timeline shows.
+    int32_t other[TOKENS];
+    memcpy(other, tokens, sizeof other);
+    other[20] = (other[20] + 1) % SOURCE_VOCAB;
+    ck_assert_int_eq(tlm_session_sync(s, other, TOKENS, NULL), TLM_OK);
+    ck_assert_uint_eq(tlm_session_info(s).tokens_computed, computed + TOKENS - 20);
+    ck_assert(memcmp(tlm_session_logits(s), fresh + (TOKENS - 1) * SOURCE_VOCAB, SOURCE_VOCAB * sizeof(float)) != 0);
+    free(fresh);
+    tlm_session_close(s);
+    tlm_model_close(m);
+}
+END_TEST
+
+static int stop_at_three(void *user, size_t index, const float *logits)
+{
+    (void)logits;
+    ++*(int *)user;
+    return index == 3;
+}
+
+START_TEST(test_errors)
+{
+    int32_t tokens[TOKENS];
+    fill_tokens(tokens);
+    struct tlm_error err;
+    struct tlm_model *m = open_model(source, NULL);
+    struct tlm_session *s;
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.kv_type_k = "q9"}, &err), TLM_ERR_ARGUMENT);
+    ck_assert_str_eq(err.text, "type of cached keys: expected f16, f32 or bf16, found 'q9'");
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.threads = -1}, &err), TLM_ERR_ARGUMENT);
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.context = -5}, &err), TLM_ERR_ARGUMENT);
+    s = open_session(m, (struct tlm_session_options){.context = 32});
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 0, &err), TLM_ERR_ARGUMENT);
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 33, &err), TLM_ERR_CONTEXT);
+    ck_assert_str_eq(err.text, "context: 33 tokens do not fit into a context of 32");
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 32, &err), TLM_OK);
+    int32_t bad[2] = {1, SOURCE_VOCAB};
+    ck_assert_int_eq(tlm_session_sync(s, bad, 2, &err), TLM_ERR_ARGUMENT);
+    ck_assert_str_eq(err.text, "token 1: expected an id from 0 to 292, found 293");
+    ck_assert_int_eq(tlm_session_info(s).length, 32); // a refused call changes nothing
+    int calls = 0;
+    ck_assert_int_eq(tlm_session_logits_each(s, tokens, 10, 1, stop_at_three, &calls, &err), TLM_ERR_CANCELLED);
+    ck_assert_int_eq(calls, 3);
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 20, &err), TLM_OK); // and the session goes on
+    tlm_session_close(s);
+    tlm_model_close(m);
+}
+END_TEST
+
+START_TEST(test_decoding_allocates_nothing)
+{
+    int32_t tokens[TOKENS];
+    fill_tokens(tokens);
+    struct tlm_model *m = open_model(source, NULL);
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = 128, .threads = 2});
+    struct tlm_sampler *sampler;
+    struct tlm_sampler_options options = tlm_sampler_defaults();
+    ck_assert_int_eq(tlm_sampler_open(&sampler, m, &options, NULL), TLM_OK);
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 10, NULL), TLM_OK);
+    long before = alloc_count();
+    for (size_t n = 11; n <= TOKENS; n++) {
+        ck_assert_int_eq(tlm_session_sync(s, tokens, n, NULL), TLM_OK);
+        tlm_sampler_accept(sampler, tlm_sampler_next(sampler, tlm_session_logits(s)));
+    }
+    ck_assert_int_eq(alloc_count(), before);
+    tlm_sampler_close(sampler);
+    tlm_session_close(s);
+    tlm_model_close(m);
+}
+END_TEST
+
+// Opens all there is and runs a token, with the n-th allocation failing; returns whether it went through.
+static bool survives(long n)
+{
+    struct tlm_model *m = NULL;
+    struct tlm_session *s = NULL;
+    struct tlm_sampler *sampler = NULL;
+    struct tlm_error err = {0};
+    int32_t tokens[] = {1, 5, 7};
+    struct tlm_sampler_options options = tlm_sampler_defaults();
+    struct tlm_generate_result r = {0};
+    alloc_fail_after(n);
+    enum tlm_status status = tlm_model_open(&m, source, NULL, &err);
+    if (!status) status = tlm_session_open(&s, m, &(struct tlm_session_options){.threads = 1}, &err);
+    if (!status) status = tlm_sampler_open(&sampler, m, &options, &err);
+    if (!status)
+        status = tlm_generate(s, sampler, tokens, 3, &(struct tlm_generate_options){.max_tokens = 4}, &r, &err);
+    alloc_fail_after(-1);
+    free(r.tokens);
+    tlm_sampler_close(sampler);
+    tlm_session_close(s);
+    tlm_model_close(m);
+    if (!status) return true;
+    ck_assert_msg(status == TLM_ERR_MEMORY || status == TLM_ERR_IO, "allocation %ld: status %d: %s", n, status, err.text);
+    ck_assert_uint_gt(strlen(err.text), 0);
+    return false;
+}
+
+START_TEST(test_failing_allocator)
+{
+    long n = 0;
+    while (!survives(n)) n++;
+    ck_assert_int_gt(n, 15); // all of them failed once
+}
+END_TEST
+
+Suite *suite_session(void)
+{
+    Suite *s = suite_create("session");
+    TCase *t = tcase_create("session");
+    tcase_set_timeout(t, 240);
+    tcase_add_loop_test(t, test_row_independence, 0, 9);
+    tcase_add_test(t, test_reuse);
+    tcase_add_test(t, test_errors);
+    tcase_add_test(t, test_decoding_allocates_nothing);
+    tcase_add_test(t, test_failing_allocator);
+    suite_add_tcase(s, t);
+    return s;
+}

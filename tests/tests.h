@@ -1,0 +1,27 @@
+// tests/tests.h -- the suites; a line each. tests/main.c runs them all from the root of the repository.
+#ifndef TESTS_TESTS_H
+#define TESTS_TESTS_H
+
+#include <check.h>
+#include <stddef.h>
+#include <stdint.h>
+
+Suite *suite_core(void);
+Suite *suite_file(void);
+Suite *suite_gguf(void);
+Suite *suite_tokenizer(void);
+Suite *suite_rows(void);
+Suite *suite_matmul(void);
+Suite *suite_attention(void);
+Suite *suite_kv(void);
+Suite *suite_sample(void);
+Suite *suite_model(void);
+Suite *suite_session(void);
+Suite *suite_generate(void);
+Suite *suite_hostile(void);
+
+// Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
+int fuzz_gguf(const uint8_t *data, size_t size);
+int fuzz_tokenizer(const uint8_t *data, size_t size);
+
+#endif

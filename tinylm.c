@@ -1,0 +1,43 @@
+// tinylm.c -- main(): the table of subcommands, nothing else.
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"generate", "continue a text", command_generate},
+    {"chat", "talk with a model", command_chat},
+    {"bench", "measure speed beside the machine's limits", command_bench},
+    {"eval", "perplexity and logits", command_eval},
+    {"tokenize", "text to token ids and back", command_tokenize},
+    {"info", "what is in a model file; what this machine can do", command_info},
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "tinylm " TLM_VERSION ": language models on hand-written kernels\n\nusage: tinylm COMMAND [OPTION ...]\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fprintf(to, "\n'tinylm COMMAND --help' lists the options of a command.\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+    if (!strcmp(name, "--version")) {
+        puts("tinylm " TLM_VERSION);
+        return EXIT_DONE;
+    }
+    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {
+        usage(stdout);
+        return EXIT_DONE;
+    }
+    if (argc > 1) fprintf(stderr, "tinylm: no command '%s'\n\n", name);
+    usage(stderr);
+    return EXIT_USAGE;
+}
