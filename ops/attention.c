@@ -1,13 +1,14 @@
-// ops/attention.c -- attention over paged keys and values, the reference: the softmax is taken online, tile by tile.
+// ops/attention.c -- attention over paged keys and values, the reference: the softmax is taken online, tile
+// by tile.
 //
 // For a row and a head with scores s_j = scale * (q . k_j) over the keys that the row sees,
 //
 //     y = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   lse = m + log(sum_j exp(s_j - m)),   m = max_j s_j.
 //
-// Keys come in tiles of ATTENTION_TILE counted from position 0. A row and head carries (m, l, o), the maximum, the sum and
-// the weighted values so far; a tile that raises m to m' first multiplies l and o by exp(m - m'). Milakov and Gimelshein,
-// arXiv 1805.02867; Dao et al., arXiv 2205.14135. All that touches a row's state are the keys it sees, in order, so its
-// bits do not depend on the other rows of the call.
+// Keys come in tiles of ATTENTION_TILE counted from position 0. A row and head carries (m, l, o), the
+// maximum, the sum and the weighted values so far; a tile that raises m to m' first multiplies l and o by
+// exp(m - m'). Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135. All that touches a
+// row's state are the keys it sees, in order, so its bits do not depend on the other rows of the call.
 #include <tgmath.h>
 
 #include "ops/ops.h"
@@ -36,14 +37,14 @@ static void unpack_tile(real *tile, const struct paged_kv *kv, const struct atte
     row_to_real_fn *read = reader(kv->type);
     for (int64_t j = begin; j < end; j++)
         read(tile + j % ATTENTION_TILE * d,
-             kv->data + (size_t)a->blocks[j / KV_BLOCK] * kv->block_stride + (size_t)a->kv_head * kv->head_stride +
-                 (size_t)(j % KV_BLOCK) * kv->token_stride,
+             kv->data + (size_t)a->blocks[j / KV_BLOCK] * kv->block_stride +
+                 (size_t)a->kv_head * kv->head_stride + (size_t)(j % KV_BLOCK) * kv->token_stride,
              d);
 }
 
 // Takes n keys (n, d) and values (n, d_v) into the state of one row and head.
-static void update(real *o, real *max, real *sum, const real *q, const real *keys, const real *values, int64_t n,
-                   const struct attention_args *a)
+static void update(real *o, real *max, real *sum, const real *q, const real *keys, const real *values,
+                   int64_t n, const struct attention_args *a)
 {
     real s[ATTENTION_TILE], top = *max;
     for (int64_t j = 0; j < n; j++) {
@@ -97,14 +98,17 @@ void REF(attention_fwd)(const struct attention_args *a)
             int64_t to = a->pos[r] + 1 < tile_end ? a->pos[r] + 1 - tile : tile_end - tile;
             for (int64_t h = 0; h < heads && from < to; h++)
                 update(y + r * (int64_t)a->y_stride + h * d_v, &max[r * heads + h], &sum[r * heads + h],
-                       q + r * (int64_t)a->q_stride + h * d, keys + from * d, values + from * d_v, to - from, a);
+                       q + r * (int64_t)a->q_stride + h * d, keys + from * d, values + from * d_v, to - from,
+                       a);
         }
     }
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t h = 0; h < heads; h++) {
             real l = sum[r * heads + h];
             for (int64_t i = 0; i < d_v; i++) y[r * (int64_t)a->y_stride + h * d_v + i] /= l;
-            if (a->lse) ((real *)a->lse)[r * (int64_t)a->lse_stride + a->head_begin + h] = max[r * heads + h] + log(l);
+            if (a->lse)
+                ((real *)a->lse)[r * (int64_t)a->lse_stride + a->head_begin + h] =
+                    max[r * heads + h] + log(l);
         }
     }
 }

@@ -1,7 +1,11 @@
 // ops/attention_avx512.c -- attention with AVX-512: register tiles of 64 numbers x 6 columns.
 //
-// ops/attention_tiles.h has the walk. F16 and BF16 are widened as they are loaded, beside the multiply-adds: keeping f32
-// copies of a tile costs more in stores than it saves.
+// ops/attention_tiles.h has the walk. F16 and BF16 are widened as they are loaded, beside the multiply-adds:
+// keeping f32 copies of a tile costs more in stores than it saves. On one core of a Zen 4 at d = 64, 4 query
+// heads a key-value head, F16: 67% (512 rows from position 0) and 76% (from 1536) of the FMA peak, counting
+// only the keys a row sees, which is 10 to 13 times the reference compiled with AVX-512; one row reads its
+// keys and values at 15 GB/s at 2048 positions and 9 to 14 GB/s at 16384, 50 to 75% of what a plain reading
+// loop does.
 #include <immintrin.h>
 
 #include "ops/attention_tiles.h"
@@ -9,8 +13,8 @@
 
 enum { LANES = 16 };
 
-// sum += a * b. As a tied operand of assembly, because gcc 12 keeps a wide tile of accumulators on the stack when it
-// allocates the registers of the intrinsic.
+// sum += a * b. As a tied operand of assembly, because gcc 12 keeps a wide tile of accumulators on the stack
+// when it allocates the registers of the intrinsic.
 INLINE void multiply_add(__m512 *sum, __m512 a, __m512 b)
 {
     __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
@@ -25,7 +29,7 @@ INLINE __m512 load_wide(const char *from, const enum dtype type, __mmask16 some)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-// ---- transposing keys ---------------------------------------------------------------------------------------------
+// ---- transposing keys --------------------------------------------------------------------------------
 
 // Sixteen bytes at `at` of four rows that lie `step` apart in the list, one a lane of 128 bits.
 INLINE __m512i load_lanes(const char *const *row, int step, int64_t at, int64_t bytes)
@@ -36,22 +40,27 @@ INLINE __m512i load_lanes(const char *const *row, int step, int64_t at, int64_t 
     return _mm512_inserti32x4(x, load_bytes(row[3 * step] + at, bytes), 3);
 }
 
-// 32 keys x 8 numbers of 16 bits. Lane l of x[t] holds key 8 l + t, so that the 8 x 8 transpositions inside the lanes leave
-// each number's 32 keys in order.
+// 32 keys x 8 numbers of 16 bits. Lane l of x[t] holds key 8 l + t, so that the 8 x 8 transpositions inside
+// the lanes leave each number's 32 keys in order.
 INLINE void transpose_16(char *to, const char *const *row, int64_t at, int64_t bytes)
 {
     __m512i x[8], y[8];
-    UNROLL(8) for (int t = 0; t < 8; t++) x[t] = load_lanes(row + t, 8, at, bytes);
-    UNROLL(4) for (int t = 0; t < 4; t++) {
+    UNROLL(8)
+    for (int t = 0; t < 8; t++) x[t] = load_lanes(row + t, 8, at, bytes);
+    UNROLL(4)
+    for (int t = 0; t < 4; t++) {
         y[t] = _mm512_unpacklo_epi16(x[2 * t], x[2 * t + 1]);     // numbers 0..3 of the keys 2 t and 2 t + 1
         y[4 + t] = _mm512_unpackhi_epi16(x[2 * t], x[2 * t + 1]); // numbers 4..7
     }
-    UNROLL(4) for (int t = 0; t < 4; t++) { // x[t]: numbers 2 t and 2 t + 1 of the keys 0..3; x[4 + t]: of 4..7
+    // x[t]: numbers 2 t and 2 t + 1 of the keys 0..3 of a lane; x[4 + t]: of the keys 4..7.
+    UNROLL(4)
+    for (int t = 0; t < 4; t++) {
         const __m512i *from = &y[t / 2 * 4];
         x[t] = t % 2 ? _mm512_unpackhi_epi32(from[0], from[1]) : _mm512_unpacklo_epi32(from[0], from[1]);
         x[4 + t] = t % 2 ? _mm512_unpackhi_epi32(from[2], from[3]) : _mm512_unpacklo_epi32(from[2], from[3]);
     }
-    UNROLL(4) for (int t = 0; t < 4; t++) {
+    UNROLL(4)
+    for (int t = 0; t < 4; t++) {
         _mm512_store_si512(to + (2 * t) * TILE * 2, _mm512_unpacklo_epi64(x[t], x[4 + t]));
         _mm512_store_si512(to + (2 * t + 1) * TILE * 2, _mm512_unpackhi_epi64(x[t], x[4 + t]));
     }
@@ -61,9 +70,11 @@ INLINE void transpose_16(char *to, const char *const *row, int64_t at, int64_t b
 INLINE void transpose_32(char *to, const char *const *row, int64_t at, int64_t bytes)
 {
     __m512 x[4];
-    UNROLL(4) for (int t = 0; t < 4; t++) x[t] = _mm512_castsi512_ps(load_lanes(row + t, 4, at, bytes));
-    __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpacklo_ps(x[2], x[3]); // numbers 0 and 1 of two keys
-    __m512 c = _mm512_unpackhi_ps(x[0], x[1]), d = _mm512_unpackhi_ps(x[2], x[3]); // numbers 2 and 3
+    UNROLL(4)
+    for (int t = 0; t < 4; t++) x[t] = _mm512_castsi512_ps(load_lanes(row + t, 4, at, bytes));
+    // a and b: numbers 0 and 1 of two keys each; c and d: numbers 2 and 3.
+    __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpacklo_ps(x[2], x[3]);
+    __m512 c = _mm512_unpackhi_ps(x[0], x[1]), d = _mm512_unpackhi_ps(x[2], x[3]);
     _mm512_store_ps(to, _mm512_shuffle_ps(a, b, 0x44));
     _mm512_store_ps(to + TILE * 4, _mm512_shuffle_ps(a, b, 0xee));
     _mm512_store_ps(to + 2 * TILE * 4, _mm512_shuffle_ps(c, d, 0x44));
@@ -83,71 +94,79 @@ static void transpose_keys(const struct tile *t, const char *const *row)
     }
 }
 
-// ---- the register kernels -----------------------------------------------------------------------------------------
+// ---- the register kernels ----------------------------------------------------------------------------
 
-INLINE void score_columns(float *p, const float *const *q, const int n, const enum dtype type, const struct tile *t)
+INLINE void score_columns(float *p, const float *const *q, const int n, const enum dtype type,
+                          const struct tile *t)
 {
     const int size = type == DTYPE_F32 ? 4 : 2;
     const char *keys = t->keys;
     __m512 sum[GROUP][4];
-    UNROLL(6) for (int c = 0; c < n; c++)
-        UNROLL(4) for (int j = 0; j < 4; j++) sum[c][j] = _mm512_setzero_ps();
+    UNROLL(24)
+    for (int s = 0; s < 4 * n; s++) sum[s / 4][s % 4] = _mm512_setzero_ps();
     for (int64_t i = 0; i < t->d; i++, keys += TILE * size) {
         __m512 k[4];
         fetch(t->value[i % TILE] + i / TILE * 128);
-        UNROLL(4) for (int j = 0; j < 4; j++) k[j] = load_wide(keys + 16 * j * size, type, (__mmask16)-1);
-        UNROLL(6) for (int c = 0; c < n; c++) {
+        UNROLL(4)
+        for (int j = 0; j < 4; j++) k[j] = load_wide(keys + 16 * j * size, type, (__mmask16)-1);
+        UNROLL(6)
+        for (int c = 0; c < n; c++) {
             __m512 x = _mm512_set1_ps(q[c][i]);
-            UNROLL(4) for (int j = 0; j < 4; j++) multiply_add(&sum[c][j], k[j], x);
+            UNROLL(4)
+            for (int j = 0; j < 4; j++) multiply_add(&sum[c][j], k[j], x);
         }
     }
-    UNROLL(6) for (int c = 0; c < n; c++)
-        UNROLL(4) for (int j = 0; j < 4; j++) _mm512_store_ps(p + c * TILE + 16 * j, sum[c][j]);
+    UNROLL(24)
+    for (int s = 0; s < 4 * n; s++) _mm512_store_ps(p + s / 4 * TILE + s % 4 * 16, sum[s / 4][s % 4]);
 }
 
+#define SCORE(n, type) score_columns(p, q, n, type, t)
 static void score(float *p, const float *const *q, int n, const struct tile *t)
 {
-#define CALL(n, type) score_columns(p, q, n, type, t)
-    WITH_CONSTANTS(n, t->k_type, CALL)
-#undef CALL
+    WITH_CONSTANTS(n, t->k_type, SCORE);
 }
 
 // Numbers at .. at + 16 * parts - 1 of the values; `some`: which of the last 16 there are.
-INLINE void weigh_slice(float *const *out, const float *p, const int n, const enum dtype type, const int parts,
-                        const struct tile *t, int begin, int end, int64_t at, __mmask16 some)
+INLINE void weigh_slice(float *const *out, const float *p, const int n, const enum dtype type,
+                        const int parts, const struct tile *t, int begin, int end, int64_t at, __mmask16 some)
 {
     const int size = type == DTYPE_F32 ? 4 : 2;
     __m512 sum[GROUP][4];
-    UNROLL(6) for (int c = 0; c < n; c++)
-        UNROLL(4) for (int i = 0; i < parts; i++) sum[c][i] = _mm512_load_ps(out[c] + at + 16 * i);
+    UNROLL(24)
+    for (int s = 0; s < n * parts; s++)
+        sum[s / parts][s % parts] = _mm512_load_ps(out[s / parts] + at + s % parts * 16);
     for (int j = begin; j < end; j++) {
         __m512 v[4];
         fetch(t->next_key[j] + at * 2);
-        UNROLL(4) for (int i = 0; i < parts; i++) v[i] = load_wide(t->value[j] + (at + 16 * i) * size, type, some);
-        UNROLL(6) for (int c = 0; c < n; c++) {
+        UNROLL(4)
+        for (int i = 0; i < parts; i++) v[i] = load_wide(t->value[j] + (at + 16 * i) * size, type, some);
+        UNROLL(6)
+        for (int c = 0; c < n; c++) {
             __m512 x = _mm512_set1_ps(p[c * TILE + j]);
-            UNROLL(4) for (int i = 0; i < parts; i++) multiply_add(&sum[c][i], v[i], x);
+            UNROLL(4)
+            for (int i = 0; i < parts; i++) multiply_add(&sum[c][i], v[i], x);
         }
     }
-    UNROLL(6) for (int c = 0; c < n; c++)
-        UNROLL(4) for (int i = 0; i < parts; i++) _mm512_store_ps(out[c] + at + 16 * i, sum[c][i]);
+    UNROLL(24)
+    for (int s = 0; s < n * parts; s++)
+        _mm512_store_ps(out[s / parts] + at + s % parts * 16, sum[s / parts][s % parts]);
 }
 
-INLINE void weigh_columns(float *const *out, const float *p, const int n, const enum dtype type, const struct tile *t,
-                          int begin, int end)
+INLINE void weigh_columns(float *const *out, const float *p, const int n, const enum dtype type,
+                          const struct tile *t, int begin, int end)
 {
     const __mmask16 all = (__mmask16)-1;
     int64_t at = 0;
     for (; at + 64 <= t->d_v; at += 64) weigh_slice(out, p, n, type, 4, t, begin, end, at, all);
     for (; at + 16 <= t->d_v; at += 16) weigh_slice(out, p, n, type, 1, t, begin, end, at, all);
-    if (at < t->d_v) weigh_slice(out, p, n, type, 1, t, begin, end, at, (__mmask16)((1 << (t->d_v - at)) - 1));
+    if (at < t->d_v)
+        weigh_slice(out, p, n, type, 1, t, begin, end, at, (__mmask16)((1 << (t->d_v - at)) - 1));
 }
 
+#define WEIGH(n, type) weigh_columns(out, p, n, type, t, begin, end)
 static void weigh(float *const *out, const float *p, int n, const struct tile *t, int begin, int end)
 {
-#define CALL(n, type) weigh_columns(out, p, n, type, t, begin, end)
-    WITH_CONSTANTS(n, t->v_type, CALL)
-#undef CALL
+    WITH_CONSTANTS(n, t->v_type, WEIGH);
 }
 
 static float soften(float *s, struct column *c, float scale, int begin, int end)
@@ -155,7 +174,8 @@ static float soften(float *s, struct column *c, float scale, int begin, int end)
     const __m512 low = _mm512_set1_ps(-INFINITY);
     uint64_t seen = ~(uint64_t)0 >> (TILE - (end - begin)) << begin;
     __m512 x[4];
-    UNROLL(4) for (int j = 0; j < 4; j++) {
+    UNROLL(4)
+    for (int j = 0; j < 4; j++) {
         x[j] = _mm512_mul_ps(_mm512_load_ps(s + 16 * j), _mm512_set1_ps(scale));
         x[j] = _mm512_mask_mov_ps(low, (__mmask16)(seen >> 16 * j), x[j]);
     }
@@ -165,8 +185,10 @@ static float soften(float *s, struct column *c, float scale, int begin, int end)
         factor = _mm512_cvtss_f32(exp_avx512(_mm512_set1_ps(c->max - top)));
         c->max = top;
     }
-    __m512 base = _mm512_set1_ps(c->max == -INFINITY ? 0 : c->max); // scores that overflowed to -inf weigh nothing
-    UNROLL(4) for (int j = 0; j < 4; j++) {
+    // Scores that overflowed to -inf weigh nothing.
+    __m512 base = _mm512_set1_ps(c->max == -INFINITY ? 0 : c->max);
+    UNROLL(4)
+    for (int j = 0; j < 4; j++) {
         x[j] = exp_avx512(_mm512_sub_ps(x[j], base));
         _mm512_store_ps(s + 16 * j, x[j]);
     }
@@ -175,7 +197,7 @@ static float soften(float *s, struct column *c, float scale, int begin, int end)
     return factor;
 }
 
-// ---- entry ----------------------------------------------------------------------------------------------------------
+// ---- entry -------------------------------------------------------------------------------------------
 
 size_t attention_scratch_avx512(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim)
 {

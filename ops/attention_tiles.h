@@ -1,22 +1,26 @@
 // ops/attention_tiles.h -- how the AVX2 and AVX-512 forms of attention walk over columns and tiles of keys.
 //
-// A column is a row and a query head; all columns of a call share one key-value head. The formula and the order of keys
-// are those of ops/attention.c. The walk, with the register kernels that the including file defines:
+// A column is a row and a query head; all columns of a call share one key-value head. The formula and the
+// order of keys are those of ops/attention.c. The walk, with the register kernels that the including file
+// defines:
 //
 //     for each block of at most COLUMNS columns, for each tile of 64 keys that one of them sees
 //         transpose_keys   keys[i][j] = k[j][i]                 once a block of columns
 //         score            p[c][j] = sum_i q[c][i] keys[i][j]   register tiles of keys x GROUP columns
 //         soften           p[c][j] = exp(scale p[c][j] - m), 0 where c does not see j; m and l updated
-//         weigh            o[c][i] += sum_j p[c][j] v[j][i]     register tiles of value numbers x GROUP columns
+//         weigh            o[c][i] += sum_j p[c][j] v[j][i]     register tiles of numbers x GROUP columns
 //
-// Row independence: a chain of `weigh` runs over exactly the keys that its column sees. So a tile that a column does not
-// see leaves the column alone, and what stands in the cache beyond (zeros, NaN) enters nothing, whatever the company.
+// Row independence: a chain of `weigh` runs over exactly the keys that its column sees. So a tile that a
+// column does not see leaves the column alone, and what stands in the cache beyond (zeros, NaN) enters
+// nothing, whatever the company.
 //
-// Memory: score and weigh fetch what comes next into L2, two cache lines an iteration. A burst of as many fetches would wait
-// for the few miss buffers there are: in decoding, bursts gained nothing and this more than doubles the speed.
+// Memory: score and weigh fetch what comes next into L2, two cache lines an iteration. A burst of as many
+// fetches would wait for the few miss buffers there are: in decoding, bursts gained nothing and this more
+// than doubles the speed.
 #ifndef OPS_ATTENTION_TILES_H
 #define OPS_ATTENTION_TILES_H
 
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -28,9 +32,9 @@
 
 enum {
     TILE = ATTENTION_TILE,
-    GROUP = 6,      // columns of a register tile
-    COLUMNS = 96,   // columns of a block: q, p and o take 24 KiB each at d = 64 and stay in L2; more gained nothing
-    LANES_MOST = 16 // numbers of the widest register
+    GROUP = 6,       // columns of a register tile
+    COLUMNS = 96,    // columns of a block: q, p and o, 24 KiB each at d = 64, stay in L2; more gained nothing
+    LANES_MOST = 16, // numbers of the widest register
 };
 
 struct column {
@@ -45,8 +49,8 @@ struct column {
 
 // 64 keys of one key-value head.
 struct tile {
-    int64_t first;              // position of the first
-    enum dtype k_type, v_type;  // F32, F16, BF16
+    int64_t first;             // position of the first
+    enum dtype k_type, v_type; // F32, F16, BF16
     int64_t d, d_v;
     char *keys;                 // (d rounded up to 8, 64) of k_type
     const char *value[TILE];    // rows of d_v numbers of v_type in the cache
@@ -59,27 +63,27 @@ struct tile {
 static void transpose_keys(const struct tile *t, const char *const *row);
 // p: (n, 64) = q keys, one chain of fused multiply-adds over d a number. Fetches the values.
 static void score(float *p, const float *const *q, int n, const struct tile *t);
-// Takes one column's scores s: (64), of which it sees begin..end-1, into its max and sum, and turns them into weights.
-// Returns the factor exp(old max - new max) that `out` must still be multiplied by.
+// Takes one column's scores s: (64), of which it sees begin..end-1, into its max and sum, and turns them into
+// weights. Returns the factor exp(old max - new max) that `out` must still be multiplied by.
 static float soften(float *s, struct column *c, float scale, int begin, int end);
 // out[c] += p[c] values, a chain in order over begin..end-1. p: (n, 64). Fetches the next keys.
 static void weigh(float *const *out, const float *p, int n, const struct tile *t, int begin, int end);
 
 // Calls a kernel with n and type as constants, so that its sums stay in registers and its loops unroll.
-#define WITH_TYPE(n, type, call)                                                                             \
-    switch (type) {                                                                                          \
-    case DTYPE_F32: call(n, DTYPE_F32); break;                                                               \
-    case DTYPE_F16: call(n, DTYPE_F16); break;                                                               \
-    default: TLM_ASSERT((type) == DTYPE_BF16); call(n, DTYPE_BF16);                                          \
+#define WITH_TYPE(n, type, call)                                    \
+    switch (type) {                                                 \
+    case DTYPE_F32: call(n, DTYPE_F32); break;                      \
+    case DTYPE_F16: call(n, DTYPE_F16); break;                      \
+    default: TLM_ASSERT((type) == DTYPE_BF16); call(n, DTYPE_BF16); \
     }
-#define WITH_CONSTANTS(n, type, call)                                                                        \
-    switch (n) {                                                                                             \
-    case 1: WITH_TYPE(1, type, call) break;                                                                  \
-    case 2: WITH_TYPE(2, type, call) break;                                                                  \
-    case 3: WITH_TYPE(3, type, call) break;                                                                  \
-    case 4: WITH_TYPE(4, type, call) break;                                                                  \
-    case 5: WITH_TYPE(5, type, call) break;                                                                  \
-    default: WITH_TYPE(GROUP, type, call)                                                                    \
+#define WITH_CONSTANTS(n, type, call)       \
+    switch (n) {                            \
+    case 1: WITH_TYPE(1, type, call) break; \
+    case 2: WITH_TYPE(2, type, call) break; \
+    case 3: WITH_TYPE(3, type, call) break; \
+    case 4: WITH_TYPE(4, type, call) break; \
+    case 5: WITH_TYPE(5, type, call) break; \
+    default: WITH_TYPE(GROUP, type, call)   \
     }
 
 INLINE void fetch(const char *at)
@@ -157,7 +161,8 @@ static int end_seen(const struct column *c, const struct tile *t)
     return c->end < t->first + TILE ? (int)(c->end - t->first) : TILE;
 }
 
-// Weighs the values for n columns: together over the keys that all of them see, singly over the keys before and after.
+// Weighs the values for n columns: together over the keys that all of them see, singly over the keys before
+// and after.
 static void weigh_group(struct column *const *c, const float *p, int n, const struct tile *t)
 {
     float *out[GROUP];
@@ -178,7 +183,8 @@ static void weigh_group(struct column *const *c, const float *p, int n, const st
 }
 
 // One tile for the n columns that see a part of it.
-static void attend_tile(struct column *const *c, int n, const struct tile *t, const struct workspace *w, float scale)
+static void attend_tile(struct column *const *c, int n, const struct tile *t, const struct workspace *w,
+                        float scale)
 {
     for (int g = 0; g < n; g += GROUP) {
         const float *q[GROUP];
@@ -194,7 +200,8 @@ static void attend_tile(struct column *const *c, int n, const struct tile *t, co
     for (int g = 0; g < n; g += GROUP) weigh_group(c + g, w->p + g * TILE, n - g < GROUP ? n - g : GROUP, t);
 }
 
-// Addresses of a tile's keys. Those that no column sees and that lie in a block of which no key is seen get another's.
+// Addresses of a tile's keys. Those that no column sees and that lie in a block of which no key is seen get
+// another's.
 static void locate(const char **row, const struct paged_kv *kv, const struct attention_args *a, int64_t tile,
                    int64_t first, int64_t end)
 {
@@ -208,7 +215,8 @@ static void locate(const char **row, const struct paged_kv *kv, const struct att
     }
 }
 
-static void attend_block(const struct attention_args *a, const struct workspace *w, int64_t first_column, int n)
+static void attend_block(const struct attention_args *a, const struct workspace *w, int64_t first_column,
+                         int n)
 {
     struct column column[COLUMNS];
     int64_t first = INT64_MAX, end = 0; // keys that some column sees

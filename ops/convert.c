@@ -1,8 +1,10 @@
-// ops/convert.c -- rows of plain types to real and back, the reference. core/dtype.h has the rules for single numbers.
+// ops/convert.c -- rows of plain types to real and back, the reference. core/dtype.h has the rules for single
+// numbers.
 //
-// Towards fewer bits everything rounds to nearest even. In the double build f16 and bf16 are reached through float, so a
-// double is rounded twice: it may end one f16 or bf16 step from the correctly rounded one when the float lands on a tie,
-// which the tolerances of that build's users (the oracle of caches that hold f16) do not see.
+// Towards fewer bits everything rounds to nearest even. In the double build f16 and bf16 are reached through
+// float, so a double is rounded twice: it may end one f16 or bf16 step from the correctly rounded one when
+// the float lands on a tie, which the tolerances of that build's users (the oracle of caches that hold f16)
+// do not see.
 #include "ops/ops.h"
 
 void REF(row_from_f32)(real *y, const void *x, int64_t count)

@@ -1,7 +1,7 @@
 // ops/dispatch.c -- which form of each kernel a tier uses: the reference first, then what each tier does faster.
 #include "ops/ops.h"
 
-enum { REFERENCE_UNIT = 16 };
+enum { REFERENCE_UNIT = 16, AVX2_UNIT = 16, AVX512_UNIT = 64 };
 
 static void use_reference(struct kernels *k)
 {
@@ -24,17 +24,29 @@ static void use_reference(struct kernels *k)
 #ifndef REAL_DOUBLE
 static void use_avx2(struct kernels *k)
 {
-    (void)k;
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){matmul_fwd_f32_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){matmul_fwd_f16_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){matmul_fwd_bf16_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
+    k->attention_fwd = attention_fwd_avx2, k->attention_scratch = attention_scratch_avx2;
+    k->swiglu_fwd = swiglu_fwd_avx2;
+    k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
+    k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
 }
 
 static void use_avx512(struct kernels *k)
 {
-    (void)k;
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){matmul_fwd_f32_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){matmul_fwd_f16_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){matmul_fwd_bf16_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
+    k->attention_fwd = attention_fwd_avx512, k->attention_scratch = attention_scratch_avx512;
+    k->rmsnorm_fwd = rmsnorm_fwd_avx512;
+    k->swiglu_fwd = swiglu_fwd_avx512;
 }
 
 static void use_avx512_bf16(struct kernels *k)
 {
-    (void)k;
+    k->matmul[DTYPE_BF16] =
+        (struct matmul_kernel){matmul_fwd_bf16_avx512_bf16, DTYPE_BF16, AVX512_UNIT, MATMUL_SCRATCH};
 }
 
 struct kernels kernels_for(enum isa isa)

@@ -1,7 +1,8 @@
-// ops/exp_avx2.h -- exp of 8 floats, for the AVX2 forms: the formula of ops/exp_avx512.h, which has the comment.
+// ops/exp_avx2.h -- exp of 8 floats, for the AVX2 forms: the formula of ops/exp_avx512.h, which has the
+// comment.
 //
-// The one difference: without vscalefps the power 2^n, n from -150 to 129, is two factors that are each a normal float.
-// Subnormal results are so rounded twice and stay within 1 unit of 2^-149.
+// The one difference: without vscalefps the power 2^n, n from -150 to 129, is two factors that are each a
+// normal float. Subnormal results are so rounded twice and stay within 1 unit of 2^-149.
 #ifndef OPS_EXP_AVX2_H
 #define OPS_EXP_AVX2_H
 

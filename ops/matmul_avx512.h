@@ -2,25 +2,11 @@
 #ifndef OPS_MATMUL_AVX512_H
 #define OPS_MATMUL_AVX512_H
 
-#include <immintrin.h>
-#include <stdbool.h>
-#include <string.h>
-
-#include "ops/ops.h"
-
-#define ALWAYS __attribute__((always_inline))
-#define PRAGMA(text) _Pragma(#text)
-#define UNROLL(n) PRAGMA(GCC unroll n)
-
-enum weights { WEIGHTS_F32, WEIGHTS_F16, WEIGHTS_BF16, WEIGHTS_PAIRS };
+#include "ops/matmul_simd.h"
 
 enum { LANES = 16, VECS = 4, STREAM_COLS = 8 };
 typedef __m512 vec;
-
-static inline ALWAYS vec vec_zero(void)
-{
-    return _mm512_setzero_ps();
-}
+typedef __m512i block; // one of LANES vectors of a transposed block
 
 static inline ALWAYS vec vec_load(const float *p)
 {
@@ -47,31 +33,29 @@ static inline ALWAYS void dot_x(vec *acc, vec w, const char *x)
     __asm__(DOT " %2%{1to16%}, %1, %0" : "+v"(*acc) : "v"(w), "m"(*(const float *)x));
 }
 
-// The same pointer, of which gcc knows nothing more, so that it does not keep sums of strides on the stack.
-static inline ALWAYS const char *opaque(const char *p)
-{
-    __asm__("" : "+r"(p));
-    return p;
-}
-
 // Rows r[0..15] of 16 dwords become columns, in place.
 static inline ALWAYS void transpose_dwords(__m512i *v, const __m512i *r)
 {
     __m512i a[16], b[16];
-    UNROLL(8) for (int i = 0; i < 16; i += 2) {
+    UNROLL(8) for (int i = 0; i < 16; i += 2)
+    {
         a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
-    UNROLL(4) for (int i = 0; i < 16; i += 4) {
+    UNROLL(4) for (int i = 0; i < 16; i += 4)
+    {
         b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
         b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
         b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
         b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
     }
     // b[4q + j]: lane c holds column 4c + j of rows 4q .. 4q + 3
-    UNROLL(4) for (int j = 0; j < 4; j++) {
-        __m512i lo0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x44), lo1 = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x44);
-        __m512i hi0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xee), hi1 = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xee);
+    UNROLL(4) for (int j = 0; j < 4; j++)
+    {
+        __m512i lo0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x44),
+                lo1 = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x44);
+        __m512i hi0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xee),
+                hi1 = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0xee);
         v[j] = _mm512_shuffle_i32x4(lo0, lo1, 0x88);
         v[4 + j] = _mm512_shuffle_i32x4(lo0, lo1, 0xdd);
         v[8 + j] = _mm512_shuffle_i32x4(hi0, hi1, 0x88);
@@ -83,61 +67,71 @@ static inline ALWAYS void transpose_dwords(__m512i *v, const __m512i *r)
 static inline ALWAYS void transpose_halves(__m512i *c, const __m512i *r)
 {
     __m512i a[8], b[8];
-    UNROLL(4) for (int i = 0; i < 8; i += 2) {
+    UNROLL(4) for (int i = 0; i < 8; i += 2)
+    {
         a[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
     }
-    UNROLL(2) for (int i = 0; i < 8; i += 4) {
+    UNROLL(2) for (int i = 0; i < 8; i += 4)
+    {
         b[i] = _mm512_unpacklo_epi32(a[i], a[i + 2]);
         b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 2]);
         b[i + 2] = _mm512_unpacklo_epi32(a[i + 1], a[i + 3]);
         b[i + 3] = _mm512_unpackhi_epi32(a[i + 1], a[i + 3]);
     }
-    UNROLL(4) for (int i = 0; i < 4; i++) {
+    UNROLL(4) for (int i = 0; i < 4; i++)
+    {
         c[2 * i] = _mm512_unpacklo_epi64(b[i], b[4 + i]);
         c[2 * i + 1] = _mm512_unpackhi_epi64(b[i], b[4 + i]);
     }
 }
 
-// Reads `bytes` <= 64 bytes of each of 16 rows, and puts step s of the rows into v[s].
-static inline ALWAYS void block_load(enum weights kind, vec *v, const char *w, size_t stride, size_t bytes)
+// Reads `bytes` <= 64 bytes of each of 16 rows and transposes them.
+static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride, size_t bytes)
 {
-    __m512i r[16], c[16];
-    UNROLL(16) for (int i = 0; i < 16; i++) {
+    __m512i r[16], h[16];
+    UNROLL(16) for (int i = 0; i < 16; i++)
+    {
         if (i > 0 && i % 4 == 0) w = opaque(w + 4 * stride);
         const char *p = w + (size_t)(i % 4) * stride;
         if (bytes == 64) // an asm, or gcc reads memory in both unpacks of a row
-            __asm__("vmovdqu64 %1, %0" : "=v"(r[i]) : "m"(*(const char (*)[64])p));
+            __asm__("vmovdqu64 %1, %0" : "=v"(r[i]) : "m"(*(const char(*)[64])p));
         else
             r[i] = _mm512_maskz_loadu_epi8(((__mmask64)1 << bytes) - 1, p);
     }
-    if (kind == WEIGHTS_F16) {
-        const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-        transpose_halves(c, r);
-        transpose_halves(c + 8, r + 8);
-        UNROLL(8) for (int m = 0; m < 8; m++) {
-            __m512i e = _mm512_permutex2var_epi64(c[m], lo, c[8 + m]), f = _mm512_permutex2var_epi64(c[m], hi, c[8 + m]);
-            v[m] = _mm512_cvtph_ps(_mm512_castsi512_si256(e));
-            v[8 + m] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(e, 1));
-            v[16 + m] = _mm512_cvtph_ps(_mm512_castsi512_si256(f));
-            v[24 + m] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(f, 1));
-        }
+    if (kind != WEIGHTS_F16) {
+        transpose_dwords(c, r);
         return;
     }
-    transpose_dwords(c, r);
-    UNROLL(16) for (int s = 0; s < 16; s++) {
-        if (kind == WEIGHTS_BF16) { // the upper half of an f32
-            v[2 * s] = _mm512_castsi512_ps(_mm512_slli_epi32(c[s], 16));
-            v[2 * s + 1] = _mm512_castsi512_ps(_mm512_and_si512(c[s], _mm512_set1_epi32((int)0xffff0000)));
-        } else {
-            v[s] = _mm512_castsi512_ps(c[s]);
-        }
+    const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0),
+                  hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    transpose_halves(h, r);
+    transpose_halves(h + 8, r + 8);
+    UNROLL(8) for (int m = 0; m < 8; m++)
+    { // columns m and 8 + m, then 16 + m and 24 + m
+        c[m] = _mm512_permutex2var_epi64(h[m], lo, h[8 + m]);
+        c[8 + m] = _mm512_permutex2var_epi64(h[m], hi, h[8 + m]);
     }
 }
 
-#define STREAM_CASES                                                                                                   \
-    STREAM_CASE(1) STREAM_CASE(2) STREAM_CASE(3) STREAM_CASE(4) STREAM_CASE(5) STREAM_CASE(6) STREAM_CASE(7)           \
-    STREAM_CASE(8)
+// Step s of the 16 rows. Computed where it is used, because 32 of them do not fit the registers.
+static inline ALWAYS vec block_step(enum weights kind, const block *c, int s)
+{
+    const __m512i half = c[s / 16 * 8 + s % 8];
+    switch (kind) {
+    case WEIGHTS_F16:
+        return _mm512_cvtph_ps(s % 16 < 8 ? _mm512_castsi512_si256(half)
+                                          : _mm512_extracti64x4_epi64(half, 1));
+    case WEIGHTS_BF16: // the upper half of an f32
+        return _mm512_castsi512_ps(s % 2 == 0
+                                       ? _mm512_slli_epi32(c[s / 2], 16)
+                                       : _mm512_and_si512(c[s / 2], _mm512_set1_epi32((int)0xffff0000)));
+    default: return _mm512_castsi512_ps(c[s]);
+    }
+}
+
+#define STREAM_CASES \
+    STREAM_CASE(2) STREAM_CASE(3) STREAM_CASE(4) STREAM_CASE(5) STREAM_CASE(6) STREAM_CASE(7) STREAM_CASE(8)
 
 #include "ops/matmul_tile.h"
 

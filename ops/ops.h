@@ -58,6 +58,9 @@ struct matmul_kernel {
     size_t scratch;      // bytes a thread
 };
 
+// Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), and a little.
+enum { MATMUL_SCRATCH = 64 * 1024 * 4 + 8192 };
+
 // ---- paged keys and values ---------------------------------------------------------------------------------------
 
 enum { KV_BLOCK = 16 };     // tokens a block of the cache
@@ -94,7 +97,7 @@ struct attention_args {
 typedef void attention_fwd_fn(const struct attention_args *a);
 typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
 
-// ---- row-wise kernels; rows of `cols` numbers side by side ---------------------------------------------------------
+// ---- row-wise kernels; rows of `cols` numbers side by side; y may be x, gate or a ---------------------------------
 
 // y = x * w / sqrt(mean(x^2) + eps). rstd: (rows) or NULL. Zhang and Sennrich, arXiv 1910.07467.
 typedef void rmsnorm_fwd_fn(real *y, real *rstd, const real *x, const real *w, int64_t rows, int64_t cols, double eps);
@@ -160,11 +163,10 @@ matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
 matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512, matmul_fwd_bf16_avx512_bf16;
 attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512;
 attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512;
-rmsnorm_fwd_fn rmsnorm_fwd_avx2, rmsnorm_fwd_avx512;
+rmsnorm_fwd_fn rmsnorm_fwd_avx512;
 swiglu_fwd_fn swiglu_fwd_avx2, swiglu_fwd_avx512;
-rope_fwd_fn rope_fwd_avx2, rope_fwd_avx512;
-row_to_real_fn row_from_f16_avx2, row_from_bf16_avx2;
-row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_bf16_avx512;
+row_to_real_fn row_from_f16_avx2;
+row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2;
 #endif
 
 #endif

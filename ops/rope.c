@@ -4,8 +4,8 @@
 //
 //     y0 = x0 cos - x1 sin,   y1 = x1 cos + x0 sin
 //
-// Angles are computed in double: at position 100,000 a float angle would be off by 0.004. The scaling rules (linear, YaRN,
-// Llama 3, LongRoPE) are all in `freq` and `magnitude`.
+// Angles are computed in double: at position 100,000 a float angle would be off by 0.004. The scaling rules
+// (linear, YaRN, Llama 3, LongRoPE) are all in `freq` and `magnitude`.
 #include <math.h>
 #include <string.h>
 

@@ -1,10 +1,12 @@
-// tests/bench_matmul.c -- the matrix multiplications beside the limits of the machine, measured in turn with them.
+// tests/bench_matmul.c -- the matrix multiplications beside the limits of the machine, measured in turn with
+// them.
 //
 //   bench_matmul [threads [columns ...]]
 //
-// Many columns are held against the peak of the multiply-add that the kernel uses, up to 8 columns against the bandwidth
-// of reading the same memory too. A pair is a slice of the limit and a slice of the kernel; printed are the median of the
-// ratios of all pairs with its quartiles, and the median rates. Work is handed out in ranges of rows, as the engine does.
+// Many columns are held against the peak of the multiply-add that the kernel uses, up to 8 columns against
+// the bandwidth of reading the same memory too. A pair is a slice of the limit and a slice of the kernel;
+// printed are the median of the ratios of all pairs with its quartiles, and the median rates. Work is handed
+// out in ranges of rows, as the engine does.
 #include <immintrin.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -49,19 +51,20 @@ __attribute__((target("avx2"))) static void work_read(const struct slice *s, int
     for (size_t i = 0; i < CHUNK; i += 128)
         for (int j = 0; j < 4; j++)
             sum[j] = _mm256_xor_si256(sum[j], _mm256_load_si256((const __m256i *)(p + i + 32 * j)));
-    _mm256_store_si256(scratch, _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3])));
+    _mm256_store_si256(scratch,
+                       _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3])));
 }
 
 // 12 independent chains of one instruction; 12 * 4096 of them a unit.
-#define PEAK(name, isa, vector, zero, insn)                                                                            \
-    __attribute__((target(isa))) static void name(const struct slice *s, int64_t unit, void *scratch)                 \
-    {                                                                                                                  \
-        vector a[12], m = zero();                                                                                      \
-        (void)s, (void)unit, (void)scratch;                                                                            \
-        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) a[i] = m;                                                                         \
-        for (int k = 0; k < 4096; k++)                                                                                 \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++)                                                      \
-                __asm__ volatile(insn " %1, %1, %0" : "+v"(a[i]) : "v"(m));                                            \
+#define PEAK(name, isa, vector, zero, insn)                                                                \
+    __attribute__((target(isa))) static void name(const struct slice *s, int64_t unit, void *scratch)      \
+    {                                                                                                      \
+        vector a[12], m = zero();                                                                          \
+        (void)s, (void)unit, (void)scratch;                                                                \
+        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) a[i] = m;                                    \
+        for (int k = 0; k < 4096; k++)                                                                     \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12;                                               \
+                                          i++) __asm__ volatile(insn " %1, %1, %0" : "+v"(a[i]) : "v"(m)); \
     }
 PEAK(peak_avx2, "avx2,fma", __m256, _mm256_setzero_ps, "vfmadd231ps")
 PEAK(peak_avx512, "avx512f", __m512, _mm512_setzero_ps, "vfmadd231ps")
@@ -69,7 +72,8 @@ PEAK(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps, "vdpbf16ps")
 
 static void work_matmul(const struct slice *s, int64_t unit, void *scratch)
 {
-    int64_t units = (s->n + s->rows - 1) / s->rows, matrix = unit / units % s->per_pass, first = unit % units * s->rows;
+    int64_t units = (s->n + s->rows - 1) / s->rows, matrix = unit / units % s->per_pass,
+            first = unit % units * s->rows;
     size_t stride = dtype_row_bytes(s->type, s->k);
     struct matmul_args a = {.y = s->y,
                             .y_stride = (size_t)s->n,
@@ -123,8 +127,8 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void pairs(const char *limit_name, struct slice *limit, double limit_work, struct slice *s, double work,
-                  const char *unit)
+static void pairs(const char *limit_name, struct slice *limit, double limit_work, struct slice *s,
+                  double work, const char *unit)
 {
     double ratio[PAIRS], rate[PAIRS], limit_rate[PAIRS];
     int64_t limit_units = slice_calibrate(limit), units = slice_calibrate(s);
@@ -139,7 +143,8 @@ static void pairs(const char *limit_name, struct slice *limit, double limit_work
     qsort(rate, PAIRS, sizeof *rate, ascending);
     qsort(limit_rate, PAIRS, sizeof *limit_rate, ascending);
     printf("  %5.1f%% [%5.1f %5.1f] of %s: %.1f of %.1f %s", 100 * ratio[PAIRS / 2], 100 * ratio[PAIRS / 4],
-           100 * ratio[PAIRS * 3 / 4], limit_name, rate[PAIRS / 2] * 1e-9, limit_rate[PAIRS / 2] * 1e-9, unit);
+           100 * ratio[PAIRS * 3 / 4], limit_name, rate[PAIRS / 2] * 1e-9, limit_rate[PAIRS / 2] * 1e-9,
+           unit);
     fflush(stdout);
 }
 
@@ -154,7 +159,8 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type, int
     s.rows = n / (8 * s.threads) / kernel->unit * kernel->unit;
     if (s.rows < kernel->unit) s.rows = kernel->unit;
     limit.kernel = kernel;
-    printf("%-12s %-4s N %5ld K %5ld T %3ld", isa_name(isa), dtype_traits[type].name, (long)n, (long)k, (long)t);
+    printf("%-12s %-4s N %5ld K %5ld T %3ld", isa_name(isa), dtype_traits[type].name, (long)n, (long)k,
+           (long)t);
     double per_row = (double)n / (double)((n + s.rows - 1) / s.rows);
     if (t <= 16) {
         limit.work = work_read, limit.per_pass = (int64_t)(weights_size / CHUNK);
@@ -188,7 +194,8 @@ int main(int argc, char **argv)
             if (tiers[i] == ISA_AVX512_BF16 && types[j] != DTYPE_BF16) continue; // as in the tier below
             for (size_t m = 0; m < (argc > 2 ? (size_t)argc - 2 : sizeof most / sizeof *most); m++)
                 for (size_t h = 0; h < sizeof shapes / sizeof *shapes; h++)
-                    bench(&s, tiers[i], types[j], shapes[h][0], shapes[h][1], argc > 2 ? atol(argv[m + 2]) : most[m]);
+                    bench(&s, tiers[i], types[j], shapes[h][0], shapes[h][1],
+                          argc > 2 ? atol(argv[m + 2]) : most[m]);
         }
     }
     return 0;

@@ -1,4 +1,5 @@
-// tests/kernels.h -- what the tests of kernels share: guarded buffers, random numbers, and agreement with an oracle.
+// tests/kernels.h -- what the tests of kernels share: guarded buffers, random numbers, and agreement with an
+// oracle.
 #ifndef TESTS_KERNELS_H
 #define TESTS_KERNELS_H
 
@@ -14,9 +15,9 @@
 #include "core/error.h"
 #include "core/rng.h"
 
-// A buffer that ends where an inaccessible page begins, so that a read or write past the end faults; what lies between
-// the page's begin and the buffer is a guard band that guarded_intact() looks at. The buffer starts as 0xFF bytes,
-// a NaN in every floating type, so an output that is not written is seen too.
+// A buffer that ends where an inaccessible page begins, so that a read or write past the end faults; what
+// lies between the page's begin and the buffer is a guard band that guarded_intact() looks at. The buffer
+// starts as 0xFF bytes, a NaN in every floating type, so an output that is not written is seen too.
 //
 //     | GUARD bytes ... | data: size bytes | PROT_NONE page |
 struct guarded {

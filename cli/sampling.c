@@ -1,0 +1,112 @@
+// cli/sampling.c -- see cli/sampling.h.
+#include "cli/sampling.h"
+
+#include <errno.h>
+#include <float.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define AT(field) offsetof(struct sampling_args, field)
+
+// Ranges that exclude their end (--top-p 0) are checked by the sampler itself.
+const struct option sampling_options[SAMPLING_OPTION_COUNT] = {
+    {"-s, --seed", "N", OPTION_INT64, AT(seed), .low = -1, .high = (double)INT64_MAX,
+     .help = "seed of the random numbers; -1 for one from the system, which --stats shows. Default: -1."},
+    {"--samplers", "LIST", OPTION_STRING, AT(options.samplers),
+     .help = "samplers in the order they apply, joined by ';'. Default: "
+             "penalties;dry;top_k;typ_p;top_p;min_p;xtc;temperature."},
+    {"--temp, --temperature", "T", OPTION_FLOAT, AT(options.temperature), .low = 0, .high = FLT_MAX,
+     .help = "temperature; 0 takes the likeliest token each time. Default: 0.8."},
+    {"--top-k", "K", OPTION_INT, AT(options.top_k), .low = 0, .high = INT_MAX,
+     .help = "keep the K likeliest tokens; 0 all. Default: 40."},
+    {"--top-p", "P", OPTION_FLOAT, AT(options.top_p), .low = 0, .high = 1,
+     .help = "keep the likeliest tokens that together have probability P; 1 all. Default: 0.95."},
+    {"--min-p", "P", OPTION_FLOAT, AT(options.min_p), .low = 0, .high = 1,
+     .help = "keep tokens at least P times as likely as the likeliest; 0 all. Default: 0.05."},
+    {"--typical", "P", OPTION_FLOAT, AT(options.typical_p), .low = 0, .high = 1,
+     .help = "keep the most typical tokens that together have probability P; 1 all. Default: 1."},
+    {"--repeat-penalty", "R", OPTION_FLOAT, AT(options.repeat_penalty), .low = 0, .high = FLT_MAX,
+     .help = "weaken tokens of the recent text by this factor; 1 off. Default: 1."},
+    {"--repeat-last-n", "N", OPTION_INT, AT(options.penalty_last_n), .low = -1, .high = INT_MAX,
+     .help = "tokens of recent text that penalties look at; 0 off, -1 all. Default: 64."},
+    {"--frequency-penalty", "X", OPTION_FLOAT, AT(options.frequency_penalty),
+     .help = "taken from a token's logit for each time it occurs there. Default: 0."},
+    {"--presence-penalty", "X", OPTION_FLOAT, AT(options.presence_penalty),
+     .help = "taken from a token's logit if it occurs there. Default: 0."},
+    {"--dry-multiplier", "X", OPTION_FLOAT, AT(options.dry_multiplier), .low = 0, .high = FLT_MAX,
+     .help = "strength of DRY, which weakens what would continue a repetition; 0 off. Default: 0."},
+    {"--dry-base", "X", OPTION_FLOAT, AT(options.dry_base), .low = 1, .high = FLT_MAX,
+     .help = "growth of DRY with each token of the repetition. Default: 1.75."},
+    {"--dry-allowed-length", "N", OPTION_INT, AT(options.dry_allowed_length), .low = 0, .high = INT_MAX,
+     .help = "repetitions up to N tokens are free. Default: 2."},
+    {"--dry-penalty-last-n", "N", OPTION_INT, AT(options.dry_last_n), .low = -1, .high = INT_MAX,
+     .help = "tokens DRY looks back; 0 off, -1 all. Default: -1."},
+    {"--dry-sequence-breaker", "TEXT", OPTION_STRINGS, AT(breakers),
+     .help = "text that no repetition crosses, in place of the default ones; may be given again; 'none' for none. "
+             "Default: newline, ':', '\"', '*'."},
+    {"--xtc-probability", "P", OPTION_FLOAT, AT(options.xtc_probability), .low = 0, .high = 1,
+     .help = "how often XTC drops all likely tokens but the least likely of them; 0 off. Default: 0."},
+    {"--xtc-threshold", "P", OPTION_FLOAT, AT(options.xtc_threshold), .low = 0, .high = 1,
+     .help = "tokens of at least this probability are likely to XTC. Default: 0.1."},
+    {"--mirostat", "N", OPTION_INT, AT(options.mirostat), .low = 0, .high = 2,
+     .help = "mirostat 1 or 2 in place of the samplers but temperature; 0 off. Default: 0."},
+    {"--mirostat-ent", "X", OPTION_FLOAT, AT(options.mirostat_tau), .low = 0, .high = FLT_MAX,
+     .help = "the surprise mirostat aims at, in bits a token. Default: 5."},
+    {"--mirostat-lr", "X", OPTION_FLOAT, AT(options.mirostat_eta), .low = 0, .high = FLT_MAX,
+     .help = "mirostat's learning rate. Default: 0.1."},
+    {"--logit-bias", "ID+V", OPTION_STRINGS, AT(biases),
+     .help = "add V to the logit of token ID, or take it away with ID-V; ID-inf forbids the token; may be given again. "
+             "Default: none."},
+    {"--ignore-eos", NULL, OPTION_FLAG, AT(options.ignore_end),
+     .help = "never draw a token that ends the answer. Default: off."},
+};
+
+struct sampling_args sampling_defaults(void)
+{
+    return (struct sampling_args){.options = tlm_sampler_defaults(), .seed = -1};
+}
+
+// "15043+1.5", "15043-inf"
+static bool parse_bias(const char *text, struct tlm_logit_bias *bias)
+{
+    char *end;
+    errno = 0;
+    long id = strtol(text, &end, 10);
+    if (*text < '0' || *text > '9' || errno || id > INT32_MAX || (*end != '+' && *end != '-')) return false;
+    const char *value = end;
+    bias->token = (int32_t)id;
+    bias->bias = strtof(value, &end);
+    return end != value && !*end;
+}
+
+int sampling_open(const struct command_line *line, struct sampling_args *args, const struct tlm_model *model,
+                  struct tlm_sampler **sampler)
+{
+    struct tlm_sampler_options *o = &args->options;
+    struct tlm_logit_bias biases[OPTION_STRINGS_MAX];
+    for (size_t i = 0; i < args->biases.count; i++)
+        if (!parse_bias(args->biases.items[i], &biases[i]))
+            return options_wrong(line, "--logit-bias: expected a token's id, '+' or '-', and a number, found '%s'",
+                                 args->biases.items[i]);
+    if (args->biases.count) o->logit_bias = biases, o->logit_bias_count = args->biases.count;
+    if (args->breakers.count) {
+        bool none = args->breakers.count == 1 && !strcmp(args->breakers.items[0], "none");
+        o->dry_breakers = args->breakers.items;
+        o->dry_breaker_count = none ? 0 : args->breakers.count;
+    }
+    o->seed = (uint64_t)args->seed;
+    // 63 bits, so that the number shown can be given to -s.
+    if (args->seed < 0) {
+        if (getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed) o->seed = (uint64_t)time(NULL);
+        o->seed >>= 1;
+    }
+    struct tlm_error err;
+    enum tlm_status status = tlm_sampler_open(sampler, model, o, &err);
+    o->logit_bias = NULL; // the sampler has its own copy
+    o->logit_bias_count = 0;
+    if (status == TLM_ERR_ARGUMENT) return options_wrong(line, "%s", err.text);
+    return status ? common_failed(line, &err) : OPTIONS_GO;
+}

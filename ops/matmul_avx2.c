@@ -1,0 +1,133 @@
+// ops/matmul_avx2.c
+#include "ops/matmul_simd.h"
+
+enum { LANES = 8, VECS = 2, STREAM_COLS = 6 };
+typedef __m256 vec;
+typedef __m256i block; // one of LANES vectors of a transposed block
+
+static inline ALWAYS vec vec_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+static inline ALWAYS void vec_store(float *p, vec v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+static inline ALWAYS vec vec_broadcast(const char *p)
+{
+    return _mm256_broadcast_ss((const float *)p);
+}
+
+static inline ALWAYS void dot(vec *acc, vec w, vec x)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(*acc) : "x"(w), "x"(x));
+}
+
+static inline ALWAYS void dot_x(vec *acc, vec w, const char *x)
+{
+    dot(acc, w, vec_broadcast(x));
+}
+
+// 4 columns of 8 rows of dwords: a quarter of each of rows i and i + 4 at p, side by side.
+static inline ALWAYS __m256i rows_apart(const char *p, const char *p4)
+{
+    __m256i lo = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_inserti128_si256(lo, _mm_loadu_si128((const __m128i *)p4), 1);
+}
+
+// 8 rows of 8 dwords become columns. The halves of the rows are put in place by the loads, which leaves 16
+// shuffles.
+static inline ALWAYS void transpose_dwords(__m256i *c, const char *w, size_t stride)
+{
+    const char *w4 = opaque(w + 4 * stride);
+    UNROLL(2) for (int h = 0; h < 2; h++, w += 16, w4 += 16, c += 4)
+    {
+        __m256i r0 = rows_apart(w, w4), r1 = rows_apart(w + stride, w4 + stride);
+        __m256i r2 = rows_apart(w + 2 * stride, w4 + 2 * stride),
+                r3 = rows_apart(w + 3 * stride, w4 + 3 * stride);
+        __m256i a0 = _mm256_unpacklo_epi32(r0, r1), a1 = _mm256_unpackhi_epi32(r0, r1);
+        __m256i a2 = _mm256_unpacklo_epi32(r2, r3), a3 = _mm256_unpackhi_epi32(r2, r3);
+        c[0] = _mm256_unpacklo_epi64(a0, a2);
+        c[1] = _mm256_unpackhi_epi64(a0, a2);
+        c[2] = _mm256_unpacklo_epi64(a1, a3);
+        c[3] = _mm256_unpackhi_epi64(a1, a3);
+    }
+}
+
+// 8 rows of 16 halves: the low half of c[m] becomes column m, the high half column 8 + m.
+static inline ALWAYS void transpose_halves(__m256i *c, const char *w, size_t stride)
+{
+    __m256i r[8], a[8], b[8];
+    UNROLL(8) for (int i = 0; i < 8; i++)
+    {
+        if (i == 4) w = opaque(w + 4 * stride);
+        r[i] = _mm256_loadu_si256((const __m256i *)(w + (size_t)(i % 4) * stride));
+    }
+    UNROLL(4) for (int i = 0; i < 8; i += 2)
+    {
+        a[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);
+        a[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]);
+    }
+    UNROLL(2) for (int i = 0; i < 8; i += 4)
+    {
+        b[i] = _mm256_unpacklo_epi32(a[i], a[i + 2]);
+        b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 2]);
+        b[i + 2] = _mm256_unpacklo_epi32(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_epi32(a[i + 1], a[i + 3]);
+    }
+    UNROLL(4) for (int i = 0; i < 4; i++)
+    {
+        c[2 * i] = _mm256_unpacklo_epi64(b[i], b[4 + i]);
+        c[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[4 + i]);
+    }
+}
+
+// Reads `bytes` <= 32 bytes of each of 8 rows and transposes them.
+static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride, size_t bytes)
+{
+    char rest[8][32] __attribute__((aligned(32)));
+    if (bytes < 32) {
+        memset(rest, 0, sizeof rest);
+        for (size_t i = 0; i < 8; i++) memcpy(rest[i], w + i * stride, bytes);
+        w = rest[0], stride = 32;
+    }
+    if (kind == WEIGHTS_F16)
+        transpose_halves(c, w, stride);
+    else
+        transpose_dwords(c, w, stride);
+}
+
+// Step s of the 8 rows. Computed where it is used, because 16 of them do not fit the registers.
+static inline ALWAYS vec block_step(enum weights kind, const block *c, int s)
+{
+    switch (kind) {
+    case WEIGHTS_F16:
+        return _mm256_cvtph_ps(s < 8 ? _mm256_castsi256_si128(c[s]) : _mm256_extracti128_si256(c[s - 8], 1));
+    case WEIGHTS_BF16: // the upper half of an f32
+        return _mm256_castsi256_ps(s % 2 == 0
+                                       ? _mm256_slli_epi32(c[s / 2], 16)
+                                       : _mm256_and_si256(c[s / 2], _mm256_set1_epi32((int)0xffff0000)));
+    default: return _mm256_castsi256_ps(c[s]);
+    }
+}
+
+#define STREAM_CASES STREAM_CASE(2) STREAM_CASE(3) STREAM_CASE(4) STREAM_CASE(5) STREAM_CASE(6)
+
+#include "ops/matmul_tile.h"
+
+void matmul_fwd_f32_avx2(const struct matmul_args *a)
+{
+    matmul_rows(a, WEIGHTS_F32);
+}
+
+void matmul_fwd_f16_avx2(const struct matmul_args *a)
+{
+    matmul_rows(a, WEIGHTS_F16);
+}
+
+void matmul_fwd_bf16_avx2(const struct matmul_args *a)
+{
+    matmul_rows(a, WEIGHTS_BF16);
+}

@@ -1,0 +1,437 @@
+// tests/test_attention.c -- every form of attention against PyTorch and the double reference, and bit for bit
+// against itself.
+#include <check.h>
+
+#include "ops/ops.h"
+#include "tests/golden/ops.h"
+#include "tests/kernels.h"
+#include "tests/tests.h"
+
+// One sequence of `keys` keys and values in shuffled blocks, and `rows` rows of queries at the positions from
+// `first` on.
+struct shape {
+    int32_t rows, first, heads, kv_heads, d, d_v, window;
+    enum dtype k_type, v_type;
+};
+
+struct scene {
+    struct shape s;
+    struct guarded k, v, q, blocks, pos;
+    int32_t keys;
+};
+
+// y, lse and scratch of a call, with `e` bytes a number, side by side with nothing but themselves.
+struct result {
+    struct guarded y, lse, scratch;
+};
+
+enum { UNUSED_BLOCKS = 3 }; // a sequence's storage has blocks that are not its own, between its own
+
+static int32_t blocks_of(int32_t keys)
+{
+    return (keys + KV_BLOCK - 1) / KV_BLOCK;
+}
+
+static struct paged_kv layout(const struct shape *s, const struct guarded *g, enum dtype type, int32_t d)
+{
+    size_t token = dtype_row_bytes(type, d);
+    return (struct paged_kv){.data = g->data,
+                             .type = type,
+                             .token_stride = token,
+                             .head_stride = KV_BLOCK * token,
+                             .block_stride = KV_BLOCK * token * (size_t)s->kv_heads};
+}
+
+static char *slot(const struct scene *e, const struct paged_kv *kv, int32_t key, int32_t head)
+{
+    return kv->data + (size_t)((int32_t *)e->blocks.data)[key / KV_BLOCK] * kv->block_stride +
+           (size_t)head * kv->head_stride + (size_t)(key % KV_BLOCK) * kv->token_stride;
+}
+
+static void put(const struct scene *e, const struct paged_kv *kv, int32_t key, int32_t head, const float *x,
+                int32_t d)
+{
+    struct kernels k = kernels_for(ISA_REF);
+    k.from_real[kv->type](slot(e, kv, key, head), x, d);
+}
+
+static struct paged_kv keys_of(const struct scene *e)
+{
+    return layout(&e->s, &e->k, e->s.k_type, e->s.d);
+}
+
+static struct paged_kv values_of(const struct scene *e)
+{
+    return layout(&e->s, &e->v, e->s.v_type, e->s.d_v);
+}
+
+// An empty scene: every slot of the cache is NaN. `order` picks the shuffle of the blocks.
+static struct scene scene_empty(const struct shape *s, int32_t keys, uint64_t order)
+{
+    struct scene e = {.s = *s, .keys = keys};
+    int32_t n = blocks_of(keys), storage = n + UNUSED_BLOCKS;
+    size_t slots = (size_t)storage * KV_BLOCK * (size_t)s->kv_heads;
+    e.k = guarded_alloc(slots * dtype_row_bytes(s->k_type, s->d));
+    e.v = guarded_alloc(slots * dtype_row_bytes(s->v_type, s->d_v));
+    e.q = guarded_alloc((size_t)s->rows * (size_t)(s->heads * s->d) * sizeof(float));
+    e.blocks = guarded_alloc((size_t)n * sizeof(int32_t));
+    e.pos = guarded_alloc((size_t)s->rows * sizeof(int32_t));
+    int32_t *ids = malloc((size_t)storage * sizeof *ids);
+    for (int32_t i = 0; i < storage; i++) ids[i] = i;
+    for (int32_t i = storage - 1; i > 0; i--) {
+        int32_t j = (int32_t)(rng_uniform(9, order, (uint64_t)i) * (i + 1)), kept = ids[i];
+        ids[i] = ids[j], ids[j] = kept;
+    }
+    memcpy(e.blocks.data, ids, (size_t)n * sizeof *ids);
+    free(ids);
+    for (int32_t r = 0; r < s->rows; r++) ((int32_t *)e.pos.data)[r] = s->first + r;
+    return e;
+}
+
+static struct scene scene_random(const struct shape *s, int32_t keys, uint64_t order, float spread)
+{
+    struct scene e = scene_empty(s, keys, order);
+    struct paged_kv k = keys_of(&e), v = values_of(&e);
+    float x[256];
+    fill_random(e.q.data, (int64_t)s->rows * s->heads * s->d, 1);
+    for (int64_t i = 0; i < (int64_t)s->rows * s->heads * s->d; i++) ((float *)e.q.data)[i] *= spread;
+    for (int32_t j = 0; j < keys; j++) {
+        for (int32_t g = 0; g < s->kv_heads; g++) {
+            fill_random(x, s->d, 1000 + (uint64_t)(j * s->kv_heads + g));
+            put(&e, &k, j, g, x, s->d);
+            fill_random(x, s->d_v, 5000000 + (uint64_t)(j * s->kv_heads + g));
+            put(&e, &v, j, g, x, s->d_v);
+        }
+    }
+    return e;
+}
+
+static void scene_free(struct scene *e)
+{
+    ck_assert(guarded_intact(&e->k) && guarded_intact(&e->v) && guarded_intact(&e->q));
+    guarded_free(&e->k), guarded_free(&e->v), guarded_free(&e->q), guarded_free(&e->blocks),
+        guarded_free(&e->pos);
+}
+
+static struct result result_make(const struct kernels *k, const struct shape *s, size_t size)
+{
+    size_t scratch = k->attention_scratch(s->rows, s->heads / s->kv_heads, s->d, s->d_v);
+    return (struct result){
+        .y = guarded_alloc((size_t)s->rows * (size_t)(s->heads * s->d_v) * size),
+        .lse = guarded_alloc((size_t)s->rows * (size_t)s->heads * size),
+        .scratch = guarded_alloc((scratch + 63) / 64 * 64),
+    };
+}
+
+static void result_free(struct result *r)
+{
+    ck_assert(guarded_intact(&r->y) && guarded_intact(&r->lse) && guarded_intact(&r->scratch));
+    guarded_free(&r->y), guarded_free(&r->lse), guarded_free(&r->scratch);
+}
+
+// Rows row .. row + rows - 1 of `heads` heads from `head` on, which must share a key-value head. q: (rows,
+// H*d).
+static void attend(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
+                   size_t size, int32_t row, int32_t rows, int32_t head, int32_t heads)
+{
+    const struct shape *s = &e->s;
+    struct attention_args a = {
+        .y = (char *)out->y.data + (size_t)row * (size_t)(s->heads * s->d_v) * size,
+        .lse = (char *)out->lse.data + (size_t)row * (size_t)s->heads * size,
+        .q = (const char *)q + (size_t)row * (size_t)(s->heads * s->d) * size,
+        .k = keys_of(e),
+        .v = values_of(e),
+        .blocks = e->blocks.data,
+        .pos = (int32_t *)e->pos.data + row,
+        .y_stride = (size_t)(s->heads * s->d_v),
+        .q_stride = (size_t)(s->heads * s->d),
+        .lse_stride = (size_t)s->heads,
+        .rows = rows,
+        .head_begin = head,
+        .head_count = heads,
+        .kv_head = head / (s->heads / s->kv_heads),
+        .head_dim = s->d,
+        .value_dim = s->d_v,
+        .window = s->window,
+        .scale = 0.375f,
+        .scratch = out->scratch.data,
+    };
+    memset(out->scratch.data, 0xff, out->scratch.size);
+    k->attention_fwd(&a);
+}
+
+static void attend_all(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
+                       size_t size)
+{
+    int32_t group = e->s.heads / e->s.kv_heads;
+    for (int32_t h = 0; h < e->s.heads; h += group) attend(k, e, q, out, size, 0, e->s.rows, h, group);
+}
+
+// The oracle's y and lse.
+static struct result oracle(const struct scene *e)
+{
+    struct kernels k = kernels_for_f64();
+    struct result out = result_make(&k, &e->s, sizeof(double));
+    int64_t n = (int64_t)e->s.rows * e->s.heads * e->s.d;
+    double *q = malloc((size_t)n * sizeof *q);
+    for (int64_t i = 0; i < n; i++) q[i] = ((float *)e->q.data)[i];
+    attend_all(&k, e, q, &out, sizeof(double));
+    free(q);
+    return out;
+}
+
+// On every tier y and lse agree with the oracle.
+static void check_scene(const struct scene *e, double tolerance)
+{
+    struct result want = oracle(e);
+    int64_t numbers = (int64_t)e->s.rows * e->s.heads;
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        struct result got = result_make(&k, &e->s, sizeof(float));
+        attend_all(&k, e, e->q.data, &got, sizeof(float));
+        ck_assert_msg(
+            agrees(got.y.data, want.y.data, numbers * e->s.d_v, tolerance) &&
+                agrees(got.lse.data, want.lse.data, numbers, tolerance),
+            "%s: rows %d from %d, heads %d/%d, d %d and %d, window %d, types %d %d: error %.2g, lse %.2g",
+            isa_name(isa), e->s.rows, e->s.first, e->s.heads, e->s.kv_heads, e->s.d, e->s.d_v, e->s.window,
+            e->s.k_type, e->s.v_type, rel_error(got.y.data, want.y.data, numbers * e->s.d_v),
+            rel_error(got.lse.data, want.lse.data, numbers));
+        result_free(&got);
+    }
+    result_free(&want);
+}
+
+static void check_shape(struct shape s)
+{
+    struct scene e = scene_random(&s, s.first + s.rows, (uint64_t)(s.d + s.first), 2);
+    check_scene(&e, 1e-6 + 1e-8 * s.d); // longer sums of products are less exact, and so are the weights
+    scene_free(&e);
+}
+
+// ---- the tests ---------------------------------------------------------------------------------------
+
+START_TEST(test_golden)
+{
+    struct shape s = {
+        .rows = 70, .heads = 4, .kv_heads = 2, .d = 5, .d_v = 3, .k_type = DTYPE_F64, .v_type = DTYPE_F64};
+    for (int windowed = 0; windowed < 2; windowed++) {
+        s.window = windowed ? 33 : 0;
+        const double *want = windowed ? golden_attention_window_y : golden_attention_y;
+        struct scene e = scene_empty(&s, s.rows, 4);
+        struct paged_kv k = keys_of(&e), v = values_of(&e);
+        for (int32_t j = 0; j < s.rows; j++) {
+            for (int32_t g = 0; g < s.kv_heads; g++) {
+                memcpy(slot(&e, &k, j, g), golden_attention_k + (j * s.kv_heads + g) * s.d, (size_t)s.d * 8);
+                memcpy(slot(&e, &v, j, g), golden_attention_v + (j * s.kv_heads + g) * s.d_v,
+                       (size_t)s.d_v * 8);
+            }
+        }
+        struct kernels f64 = kernels_for_f64();
+        struct result got = result_make(&f64, &s, sizeof(double));
+        attend_all(&f64, &e, golden_attention_q, &got, sizeof(double));
+        int32_t row = s.heads * s.d_v;
+        for (int32_t r = 0; r < s.rows; r += 9)
+            for (int32_t i = 0; i < row; i++)
+                ck_assert_double_eq_tol(((double *)got.y.data)[r * row + i], want[r / 9 * row + i], 1e-13);
+        result_free(&got);
+        scene_free(&e);
+    }
+}
+END_TEST
+
+START_TEST(test_sizes)
+{
+    static const int32_t sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12, 13,
+                                    14, 15, 16, 17, 31, 32, 33, 64, 80, 96, 128, 256};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    for (int i = 0; i < SIZES; i++) {
+        int32_t d = sizes[i], d_v = sizes[(i * 7 + 3) % SIZES];
+        check_shape((struct shape){3, 70, 2, 2, d, d, 0, DTYPE_F16, DTYPE_F16});
+        check_shape((struct shape){5, 126, 3, 1, d, d_v, 0, DTYPE_BF16, DTYPE_F32});
+        check_shape((struct shape){1, 15, 4, 1, d, d_v, 0, DTYPE_F32, DTYPE_BF16});
+    }
+}
+END_TEST
+
+START_TEST(test_positions)
+{
+    static const int32_t firsts[] = {0, 1, 15, 16, 62, 63, 64, 65, 127, 128, 500};
+    static const int32_t rows[] = {1, 2, 33, 67};
+    static const int32_t windows[] = {0, 1, 2, 16, 63, 64, 65, 100};
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    for (int f = 0; f < 11; f++)
+        for (int r = 0; r < 4; r++)
+            for (int w = 0; w < 8; w++)
+                check_shape((struct shape){rows[r], firsts[f], 4, 2, 12, 10, windows[w], types[(f + w) % 3],
+                                           types[(f + r) % 3]});
+}
+END_TEST
+
+START_TEST(test_groups)
+{
+    static const int32_t groups[] = {1, 2, 3, 4, 5, 6, 7, 8, 13, 100};
+    for (int g = 0; g < 10; g++)
+        for (int32_t rows = 1; rows < 30; rows += 9)
+            check_shape((struct shape){rows, 60, 2 * groups[g], 2, 16, 24, 0, DTYPE_F16, DTYPE_F16});
+    check_shape((struct shape){512, 0, 4, 1, 64, 64, 0, DTYPE_F16, DTYPE_F16});
+}
+END_TEST
+
+// Rows at positions out of order and repeated, as the branches of a draft are.
+START_TEST(test_any_positions)
+{
+    struct shape s = {40, 0, 3, 1, 20, 20, 50, DTYPE_F16, DTYPE_F16};
+    struct scene e = scene_random(&s, 300, 2, 2);
+    for (int32_t r = 0; r < s.rows; r++)
+        ((int32_t *)e.pos.data)[r] = (int32_t)(299 * rng_uniform(3, 1, (uint64_t)r));
+    check_scene(&e, 1e-6);
+    scene_free(&e);
+}
+END_TEST
+
+// Whatever the chunks, the grouping of heads, the places of the blocks, and what the cache holds of keys that
+// a row does not see: the same bits.
+START_TEST(test_row_independence)
+{
+    static const int32_t chunks[] = {1, 2, 7, 16, 33, 1000};
+    static const struct shape shapes[] = {
+        {150, 0, 4, 1, 64, 64, 0, DTYPE_F16, DTYPE_F16},
+        {150, 37, 6, 2, 20, 13, 41, DTYPE_F32, DTYPE_BF16},
+        {100, 200, 3, 3, 80, 128, 0, DTYPE_BF16, DTYPE_F16},
+        {70, 1, 16, 2, 7, 9, 65, DTYPE_F16, DTYPE_F32},
+    };
+    const struct shape *s = &shapes[_i];
+    int32_t group = s->heads / s->kv_heads;
+    struct scene e = scene_random(s, s->first + s->rows, 1, 2),
+                 moved = scene_random(s, s->first + s->rows, 2, 2);
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        struct result want = result_make(&k, s, sizeof(float));
+        attend_all(&k, &e, e.q.data, &want, sizeof(float));
+        for (int c = 0; c < 6; c++) {
+            for (int single = 0; single < 2; single++) {
+                struct result got = result_make(&k, s, sizeof(float));
+                int32_t heads = single ? 1 : group;
+                for (int32_t r = 0; r < s->rows; r += chunks[c])
+                    for (int32_t h = 0; h < s->heads; h += heads)
+                        attend(&k, &moved, e.q.data, &got, sizeof(float), r,
+                               r + chunks[c] < s->rows ? chunks[c] : s->rows - r, h, heads);
+                ck_assert_msg(!memcmp(got.y.data, want.y.data, want.y.size) &&
+                                  !memcmp(got.lse.data, want.lse.data, want.lse.size),
+                              "%s: chunks of %d, %d heads a call", isa_name(isa), chunks[c], heads);
+                result_free(&got);
+            }
+        }
+        result_free(&want);
+    }
+    scene_free(&e);
+    scene_free(&moved);
+}
+END_TEST
+
+// A row alone, with NaN in all that it does not see and blocks before its window given back, has the bits
+// that it has beside later rows whose values are infinite.
+START_TEST(test_unseen_keys)
+{
+    struct shape s = {50, 100, 4, 2, 24, 24, 70, DTYPE_F16, DTYPE_F16};
+    struct scene e = scene_random(&s, 150, 1, 2);
+    struct paged_kv v = values_of(&e), k = keys_of(&e);
+    float infinite[24];
+    for (int i = 0; i < 24; i++) infinite[i] = INFINITY;
+    for (int32_t j = 120; j < 150; j++)
+        for (int32_t g = 0; g < 2; g++) put(&e, &v, j, g, infinite, 24), put(&e, &k, j, g, infinite, 24);
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels kernels = kernels_for(isa);
+        struct result all = result_make(&kernels, &s, sizeof(float)),
+                      alone = result_make(&kernels, &s, sizeof(float));
+        attend_all(&kernels, &e, e.q.data, &all, sizeof(float));
+        for (int32_t r = 0; r < 20; r++) {
+            int32_t pos = s.first + r, first = pos - s.window + 1;
+            struct scene bare = scene_random(&s, pos + 1, 3, 2);
+            struct paged_kv bare_k = keys_of(&bare), bare_v = values_of(&bare);
+            for (int32_t j = 0; j < first; j++) {
+                for (int32_t g = 0; g < 2; g++) {
+                    memset(slot(&bare, &bare_k, j, g), 0xff, bare_k.token_stride);
+                    memset(slot(&bare, &bare_v, j, g), 0xff, bare_v.token_stride);
+                }
+            }
+            for (int32_t b = 0; b < first / KV_BLOCK; b++) ((int32_t *)bare.blocks.data)[b] = INT32_MAX;
+            for (int32_t h = 0; h < 4; h += 2)
+                attend(&kernels, &bare, e.q.data, &alone, sizeof(float), r, 1, h, 2);
+            scene_free(&bare);
+        }
+        size_t row = 4 * 24 * sizeof(float);
+        ck_assert_msg(!memcmp(all.y.data, alone.y.data, 20 * row), "%s", isa_name(isa));
+        for (int i = 0; i < 20 * 4 * 24; i++) ck_assert_float_finite(((float *)all.y.data)[i]);
+        result_free(&all);
+        result_free(&alone);
+    }
+    scene_free(&e);
+}
+END_TEST
+
+// One key has all the weight; scores so large that all but one vanish; scores that overflow to -inf over
+// whole tiles.
+START_TEST(test_extremes)
+{
+    struct shape s = {1, 0, 2, 1, 33, 33, 0, DTYPE_F32, DTYPE_F32};
+    struct scene one = scene_random(&s, 1, 1, 1e9f);
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        struct paged_kv v = values_of(&one);
+        struct result got = result_make(&k, &s, sizeof(float));
+        attend_all(&k, &one, one.q.data, &got, sizeof(float));
+        for (int h = 0; h < 2; h++)
+            ck_assert_mem_eq((char *)got.y.data + (size_t)h * 33 * 4, slot(&one, &v, 0, 0), (size_t)33 * 4);
+        result_free(&got);
+    }
+    scene_free(&one);
+
+    s.rows = 5, s.first = 190;
+    static const float spreads[] = {0, 1e-30f, 1e-8f, 300};
+    for (int i = 0; i < 4; i++) {
+        struct scene e = scene_random(&s, 195, 1, spreads[i]);
+        // A score is wrong by the rounding of its sum, so a weight by that times the score.
+        check_scene(&e, 1e-6 + 2e-7 * spreads[i]);
+        scene_free(&e);
+    }
+
+    struct scene e = scene_random(&s, 195, 1, 1);
+    struct paged_kv k = keys_of(&e);
+    float huge[33];
+    for (int i = 0; i < 33; i++) huge[i] = -3e38f;
+    for (int32_t j = 0; j < 190; j++)
+        if (j < 70 || j % 3 == 0) put(&e, &k, j, 0, huge, 33);
+    for (int64_t i = 0; i < 5 * 2 * 33; i++) ((float *)e.q.data)[i] = 1 + fabsf(((float *)e.q.data)[i]);
+    check_scene(&e, 1e-6);
+
+    float nan[33]; // a NaN that a row does see is not lost
+    for (int i = 0; i < 33; i++) nan[i] = i == 20 ? NAN : 0;
+    put(&e, &k, 191, 0, nan, 33);
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels kernels = kernels_for(isa);
+        struct result got = result_make(&kernels, &s, sizeof(float));
+        attend_all(&kernels, &e, e.q.data, &got, sizeof(float));
+        for (int i = 0; i < 5 * 2 * 33; i++) ck_assert(!isnan(((float *)got.y.data)[i]) == (i < 2 * 33));
+        result_free(&got);
+    }
+    scene_free(&e);
+}
+END_TEST
+
+Suite *suite_attention(void)
+{
+    Suite *suite = suite_create("attention");
+    TCase *tcase = tcase_create("attention");
+    tcase_set_timeout(tcase, 300);
+    tcase_add_test(tcase, test_golden);
+    tcase_add_test(tcase, test_sizes);
+    tcase_add_test(tcase, test_positions);
+    tcase_add_test(tcase, test_groups);
+    tcase_add_test(tcase, test_any_positions);
+    tcase_add_loop_test(tcase, test_row_independence, 0, 4);
+    tcase_add_test(tcase, test_unseen_keys);
+    tcase_add_test(tcase, test_extremes);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}

@@ -1,0 +1,265 @@
+#!/bin/sh
+# Tests the command line as a person or a script meets it: options, errors, pipes, exit codes, Ctrl-C.
+#
+#     tests/test_cli.sh TINYLM MODEL.gguf        the program, and a small model with a SentencePiece vocabulary
+#
+# Prints a line a failed check and a summary; exit 1 on failure. With ../shared beside the repository, a model that was
+# really trained must write its known text, too.
+set -u
+[ $# = 2 ] || { echo "usage: tests/test_cli.sh TINYLM MODEL.gguf" >&2; exit 2; }
+
+case $1 in */*) tinylm=$1 ;; *) tinylm=./$1 ;; esac
+model=$2
+root=$(cd "$(dirname "$0")/.." && pwd)
+stories=$root/../shared/models/stories260K
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+out=$work/out err=$work/err
+XDG_DATA_HOME=$work/data HOME=$work
+export XDG_DATA_HOME HOME
+
+checks=0
+failures=0
+what=
+bad() { failures=$((failures + 1)); echo "FAIL $what: $*"; sed 's/^/    stderr: /' "$err" | head -n 5; }
+# run STATUS ARGUMENTS...: tinylm must end with STATUS; standard input is the caller's.
+run()
+{
+    want=$1; shift
+    what="tinylm $*"
+    checks=$((checks + 1))
+    found=0
+    "$tinylm" "$@" >"$out" 2>"$err" || found=$?
+    [ "$found" = "$want" ] || bad "exit $found instead of $want"
+}
+says() { grep -q -e "$1" "$err" || bad "stderr lacks '$1'"; }
+prints() { grep -q -e "$1" "$out" || bad "stdout lacks '$1'"; }
+lines() { [ "$(wc -l <"$2")" -eq "$1" ] || bad "$2 has not $1 lines"; }
+is() { [ "$(cat "$out")" = "$1" ] || bad "stdout is not '$1'"; }
+# Wrong usage: exit 2, nothing on stdout, a line that says what, a hint.
+wrong()
+{
+    pattern=$1; shift
+    run 2 "$@" </dev/null
+    says "$pattern"; says "'tinylm .* --help' lists the options"; lines 2 "$err"; lines 0 "$out"
+}
+# A failure: exit 1 and one line.
+fails()
+{
+    pattern=$1; shift
+    run 1 "$@" </dev/null
+    says "$pattern"; lines 1 "$err"
+}
+
+# ---- help and wrong usage
+
+for command in generate chat tokenize info bench eval; do
+    run 0 "$command" --help </dev/null
+    prints "^usage: tinylm $command"; lines 0 "$err"
+done
+run 0 --help; prints generate
+run 0 --version; prints '^tinylm [0-9]'
+run 2; says usage; lines 0 "$out"
+run 2 genrate; says "no command 'genrate'"
+
+for command in generate chat tokenize; do wrong 'no model: expected -m FILE' "$command"; done
+wrong "no option '--tmp'; did you mean '--temp'" generate --tmp 0
+wrong "no option '--xyzzyxyzzy'" generate --xyzzyxyzzy=3
+wrong '-n: expected N behind it, found nothing' generate -m "$model" -n
+wrong "-n: expected a whole number of at least -1, found '4k'" generate -n 4k
+wrong "-n: expected a whole number of at least -1, found '-2'" generate -n -2
+wrong "--predict: expected a whole number .* found ''" generate --predict=
+wrong "-n: expected a whole number .* found '99999999999'" generate -n 99999999999
+wrong "--top-p: expected a number from 0 to 1, found '1.5'" generate --top-p 1.5
+wrong "--temp: expected a number of at least 0, found 'nan'" generate --temp=nan
+wrong "--stats: expected text, json or none, found 'xml'" generate --stats xml
+wrong "--echo: expected no value, found 'yes'" generate --echo=yes
+wrong "--isa: expected auto, .*, found 'sse'" generate --isa sse
+wrong "expected options only, found 'stray'" generate -m "$model" stray
+wrong "expected options only, found '-n'" generate -m "$model" -- -n
+wrong 'expected one of -p and -f, found both' generate -m "$model" -p a -f b
+wrong "found 'nothing'" generate -m "$model" -p a --samplers 'top_k;nothing'
+wrong 'top_p' generate -m "$model" -p a --top-p 0
+wrong "--logit-bias: .* found '5'" generate -m "$model" -p a --logit-bias 5
+wrong 'expected a token from 0' generate -m "$model" -p a --logit-bias 999999+1
+wrong 'expected at most 1 operand' info a b
+
+# ---- models that are not there, or none
+
+for command in generate chat tokenize info; do
+    fails 'No such file' "$command" -m "$work/absent.gguf"
+    fails 'folder' "$command" -m "$work"
+    fails 'device' "$command" -m /dev/null
+    echo 'not a model' >"$work/text.gguf"
+    fails "$work/text.gguf" "$command" -m "$work/text.gguf"
+    head -c 5000 "$model" >"$work/cut.gguf"
+    fails "$work/cut.gguf" "$command" -m "$work/cut.gguf"
+done
+
+# ---- tokenize
+
+printf 'Hello w\303\266rld\n' >"$work/text"
+run 0 tokenize -m "$model" <"$work/text"
+lines 1 "$out"; lines 0 "$err"
+grep -Eqx '[0-9]+( [0-9]+)*' "$out" || bad "stdout is no line of ids"
+cp "$out" "$work/ids"
+run 0 tokenize -m "$model" --decode <"$work/ids"
+cmp -s "$out" "$work/text" || bad "decoding does not give the text back"
+# Any bytes go there and back: zero bytes, broken UTF-8, no newline at the end.
+printf '\000\377\303(\n\n tail \342\202' >"$work/text"
+run 0 tokenize -m "$model" <"$work/text"; cp "$out" "$work/ids"
+run 0 tokenize -m "$model" --decode <"$work/ids"
+cmp -s "$out" "$work/text" || bad "decoding does not give the bytes back"
+run 0 tokenize -m "$model" </dev/null; is ''; lines 1 "$out"
+run 0 tokenize -m "$model" --decode </dev/null; lines 0 "$out"
+printf '</s>' >"$work/text"
+run 0 tokenize -m "$model" --special <"$work/text"; is 2
+run 0 tokenize -m "$model" <"$work/text"; [ "$(cat "$out")" != 2 ] || bad "plain text became a special token"
+for ids in '1 x' '1,2' '-1' '99999999999999999999' '1e2'; do
+    echo "$ids" >"$work/ids"
+    run 1 tokenize -m "$model" --decode <"$work/ids"; says 'expected a token'; lines 1 "$err"; lines 0 "$out"
+done
+echo 3 999999 >"$work/ids"
+run 1 tokenize -m "$model" --decode <"$work/ids"; says 'token 1: expected an id'
+
+# ---- info
+
+run 0 info; prints '^processor'; prints '^isa .*auto takes'; prints '^backends.*cpu'
+run 0 info "$model"; prints 'general.architecture .*"llama"'; prints '^  token_embd.weight .* x '; prints ' parameters'
+cp "$out" "$work/info"
+run 0 info -m "$model"; cmp -s "$out" "$work/info" || bad "-m MODEL differs from MODEL"
+
+# ---- generate
+
+greedy="-m $model -t 1 --temp 0 -s 1"
+# shellcheck disable=SC2086 # $greedy is a list of words
+{
+    run 0 generate $greedy -p 'Hello there' -n 8 </dev/null; lines 1 "$err"; says 'finish: length; seed: 1$'
+    cp "$out" "$work/first"
+    run 0 generate $greedy --prompt='Hello there' --predict=8 --stats none </dev/null
+    lines 0 "$err"; cmp -s "$out" "$work/first" || bad "the same options gave another text"
+    printf 'Hello there\n' >"$work/prompt"
+    run 0 generate $greedy -n 8 <"$work/prompt"; cmp -s "$out" "$work/first" || bad "standard input differs from -p"
+    run 0 generate $greedy -n 8 -f "$work/prompt" </dev/null; cmp -s "$out" "$work/first" || bad "-f differs from -p"
+    run 0 generate $greedy -n 8 -f - <"$work/prompt"; cmp -s "$out" "$work/first" || bad "-f - differs from -p"
+    run 0 generate $greedy -n 8 -e -p 'Hello\x20there' </dev/null; cmp -s "$out" "$work/first" || bad "-e differs"
+    run 0 generate $greedy -n 8 -b 1 -p 'Hello there' </dev/null; cmp -s "$out" "$work/first" || bad "-b 1 differs"
+    run 0 generate $greedy -n 8 -t 2 -p 'Hello there' </dev/null; cmp -s "$out" "$work/first" || bad "-t 2 differs"
+    run 0 generate $greedy -n 8 --echo -p 'Hello there' </dev/null
+    { printf 'Hello there'; cat "$work/first"; } | cmp -s - "$out" || bad "--echo is not prompt and answer"
+    run 0 generate $greedy -n 0 -p 'Hello there' </dev/null; lines 0 "$out"; says 'new: 0 tokens'
+    run 0 generate $greedy -n 8 -p 'Hello there' --stats json </dev/null; lines 1 "$err"
+    for name in prompt_tokens reused_tokens prompt_seconds prompt_tokens_per_second new_tokens new_seconds \
+        new_tokens_per_second finish seed context threads isa; do says "\"$name\": "; done
+    says '"new_tokens": 8,.*"finish": "length", "seed": 1,'
+
+    # A stop string, cut out of the text that came before: the answer ends in front of it.
+    stop=$(tail -c 3 "$work/first")
+    run 0 generate $greedy -n 8 -p 'Hello there' -r "$stop" -r 'never there' </dev/null
+    says 'finish: stop'; case $(cat "$out") in *"$stop"*) bad "the stop string was written" ;; esac
+
+    fails 'context' generate $greedy -c 4 -p 'a prompt that is longer than four tokens'
+    run 0 generate $greedy -c 16 -p 'Hi' --ignore-eos </dev/null; says 'finish: context'
+    fails 'absent' generate $greedy -f "$work/absent"
+}
+# The same seed draws the same text; without -s the seed is another each time.
+run 0 generate -m "$model" -p Hello -n 20 -t 1 -s 5 </dev/null; cp "$out" "$work/first"
+run 0 generate -m "$model" -p Hello -n 20 -t 1 -s 5 </dev/null; cmp -s "$out" "$work/first" || bad "another text"
+run 0 generate -m "$model" -p Hello -n 1 -t 1 </dev/null; seed=$(grep -o 'seed: .*' "$err")
+run 0 generate -m "$model" -p Hello -n 1 -t 1 </dev/null; [ "$(grep -o 'seed: .*' "$err")" != "$seed" ] || bad "the same seed"
+# Every option of sampling is taken.
+run 0 generate -m "$model" -p Hello -n 5 -t 1 -s 1 --top-k 5 --top-p 0.9 --min-p 0 --typical 0.9 --repeat-penalty 1.1 \
+    --repeat-last-n -1 --frequency-penalty -0.1 --presence-penalty 0.1 --dry-multiplier 1 --dry-base 2 \
+    --dry-allowed-length 1 --dry-penalty-last-n 32 --dry-sequence-breaker x --xtc-probability 0.5 --xtc-threshold 0.1 \
+    --samplers 'top_k;temperature' --logit-bias 5+1.5 --logit-bias 6-inf </dev/null
+run 0 generate -m "$model" -p Hello -n 5 -t 1 --mirostat 2 --mirostat-ent 4 --mirostat-lr 0.2 -ctk f32 -ctv bf16 </dev/null
+
+# ---- outputs that break
+
+what='/dev/full'
+if [ -w /dev/full ]; then
+    for command in 'generate -p Hi -n 5 --stats none' 'chat -n 5' 'tokenize' 'info' 'info --help'; do
+        checks=$((checks + 1)) what="tinylm $command >/dev/full" found=0
+        # shellcheck disable=SC2086 # a list of words
+        echo Hi | "$tinylm" $command -m "$model" >/dev/full 2>"$err" || found=$?
+        [ "$found" = 1 ] || bad "exit $found instead of 1"
+        says 'cannot write to standard output: No space left'; lines 1 "$err"
+    done
+fi
+checks=$((checks + 1)) what='closed standard output' found=0
+"$tinylm" generate -m "$model" -p Hi -n 5 --stats none >&- 2>"$err" </dev/null || found=$?
+[ "$found" = 1 ] || bad "exit $found instead of 1"
+says 'cannot write'
+# A reader that has seen enough is no failure: silence.
+checks=$((checks + 2)) what='generate | head'
+{ "$tinylm" generate -m "$model" -p Hi -n 200 --ignore-eos --stats none </dev/null 2>"$err"; echo $? >"$work/code"; } | head -c 1 >"$out"
+lines 0 "$err"; [ "$(cat "$work/code")" = 0 ] || bad "exit $(cat "$work/code") instead of 0"
+what='chat | head'
+{ for i in 1 2 3 4 5 6 7 8 9; do echo "message $i"; done | "$tinylm" chat -m "$model" -n 5 2>"$err"; echo $? >"$work/code"; } | head -c 1 >"$out"
+lines 0 "$err"; [ "$(cat "$work/code")" = 0 ] || bad "exit $(cat "$work/code") instead of 0"
+
+# ---- Ctrl-C: what was written counts, the statistics come, exit 0
+
+checks=$((checks + 1)) what='generate and SIGINT' found=0
+"$tinylm" generate -m "$model" -p Hi -c 1000000 -t 1 --ignore-eos >"$out" 2>"$err" </dev/null &
+pid=$!
+tries=0
+until [ -s "$out" ] || [ "$tries" = 200 ]; do tries=$((tries + 1)); sleep 0.05; done
+kill -INT "$pid"
+wait "$pid" || found=$?
+[ "$found" = 0 ] || bad "exit $found instead of 0"
+says 'finish: cancelled'
+
+# ---- chat through a pipe
+
+printf 'Hello\n\n  \nTwo \\\nlines\n' | run 0 chat -m "$model" -n 4 -s 1 -t 1 --stats json
+# `run` was the end of a pipe, so what it counted is lost: look at what it wrote.
+what='chat through a pipe'; checks=$((checks + 1))
+lines 2 "$err"; says '"reused_tokens": 0,'; [ "$(wc -l <"$out")" -ge 2 ] || bad "no line an answer"
+case $(cat "$out") in *'> '*) bad "a prompt in a pipe" ;; esac
+grep -q "$(printf '\033')" "$out" "$err" && bad "an escape sequence in a pipe"
+second=$(sed -n '2s/.*"reused_tokens": \([0-9]*\),.*/\1/p' "$err")
+[ "${second:-0}" -gt 0 ] || bad "the second turn reused nothing"
+
+chat() # STATUS OPTIONS... < messages
+{
+    want=$1; shift
+    checks=$((checks + 1)) found=0 what="tinylm chat $*"
+    "$tinylm" chat -m "$model" -t 1 -s 1 "$@" <"$work/messages" >"$out" 2>"$err" || found=$?
+    [ "$found" = "$want" ] || bad "exit $found instead of $want"
+}
+printf '/help\n/stats\n/reset\n/what\n/quit\nHello\n' >"$work/messages"
+chat 0 -n 4; lines 0 "$out"; says '^/reset'; says '0 turns'; says 'starts again'; says "no command '/what'"
+printf 'one\ntwo\nthree\nfour\nfive\nsix\n' >"$work/messages"
+chat 0 -n 4 -c 96 --system 'A system text.'; says 'the context of 96 tokens is full: dropped the oldest'
+{ i=0; while [ "$i" -lt 300 ]; do printf 'word '; i=$((i + 1)); done; echo; echo Hello; } >"$work/messages"
+chat 1 -n 4 -c 96; says 'message: expected fewer than the 96 tokens'; [ "$(wc -l <"$out")" -ge 1 ] || bad "no answer after the error"
+printf 'no newline' >"$work/messages"
+chat 0 -n 4
+: >"$work/messages"
+chat 0 -n 4; lines 0 "$out"; lines 0 "$err"
+[ ! -e "$work/data" ] || bad "a history was kept without a terminal"
+
+# ---- chat on a terminal, which script(1) stands in for
+
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+    what='chat on a terminal'; checks=$((checks + 1))
+    { sleep 1; printf 'Hello\n'; sleep 1; printf 'gone\003/stats\n'; sleep 1; printf '\004'; sleep 1; } |
+        TERM=xterm script -qec "'$tinylm' chat -m '$model' -n 4 -s 1 -t 1; echo exit \$?" /dev/null >"$out" 2>"$err"
+    prints '/help lists the commands'; prints '> '; prints 'Ctrl-C again'; prints '1 turns'; prints 'exit 0'
+    printf 'Hello\n/stats\n' | cmp -s - "$work/data/tinylm/history" || bad "the history is not what was typed"
+fi
+
+# ---- a model that was really trained
+
+if [ -f "$stories.gguf" ] && [ -f "$stories.expected.txt" ]; then
+    sed '$!b' "$stories.expected.txt" | tr -d '\n' >"$work/expected"
+    for isa in ref auto; do
+        run 0 generate -m "$stories.gguf" -p '' -n 200 --temp 0 --isa "$isa" --stats none </dev/null
+        sed '1s/^ //' "$out" | tr -d '\n' | cmp -s - "$work/expected" || bad "not the text that is known"
+    done
+fi
+
+[ "$failures" = 0 ] || { echo "test_cli: $failures of $checks checks failed"; exit 1; }
+echo "test_cli: $checks runs, all as expected"
