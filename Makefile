@@ -9,8 +9,8 @@ endif
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CPPFLAGS := -I. -D_GNU_SOURCE
-CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno
-LDLIBS   := -lm -lpthread
+CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno -ffp-contract=off
+LDLIBS   := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
 ifeq ($(config),release)
 CFLAGS += -O2
 else ifeq ($(config),debug)
@@ -25,15 +25,18 @@ ifeq ($(CI),true)
 CFLAGS += -Werror
 endif
 
-# Instruction sets are chosen by the names of files; all else runs on any x86-64, and nothing is contracted behind our backs.
+# Instruction sets are chosen by the names of files; all else runs on any x86-64. Kernels say themselves where a product and a
+# sum become one: nothing is contracted behind their backs.
 ISA_avx2        := -O3 -mavx2 -mfma -mf16c
 ISA_avx512      := $(ISA_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 ISA_avx512_vnni := $(ISA_avx512) -mavx512vnni
 ISA_avx512_bf16 := $(ISA_avx512_vnni) -mavx512bf16
 ISAS            := avx2 avx512 avx512_vnni avx512_bf16
 isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),$i))))
+KERNELS          := $(if $(filter release,$(config)),-O3)
+kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
 
-LIB_SRC  := $(wildcard core/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c)
+LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
 TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
@@ -47,7 +50,7 @@ PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 DEMO     := build/demo.gguf
-FUZZERS  := gguf tokenizer
+FUZZERS  := gguf tokenizer template
 FUZZ_SECONDS ?= 60
 
 .PHONY: all demo test bench check fuzz format clean help deps
@@ -69,12 +72,12 @@ $(TESTS): $(TEST_OBJ) $(LIBRARY)
 $(BUILD)/%.f64.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $< (double)"
-	$(Q)$(CC) $(CPPFLAGS) -DREAL_DOUBLE $(CFLAGS) -ffp-contract=off -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) -DREAL_DOUBLE $(CFLAGS) $(KERNELS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -ffp-contract=off $(call isa_flags,$*) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(call kernel_flags,$*) -MMD -MP -c -o $@ $<
 
 # A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
 $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/bench_matmul: \
@@ -109,7 +112,7 @@ check: ## formatting and static analysis
 	@scripts/install_deps.sh --dev
 	@clang-format --dry-run -Werror $(C_FILES)
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability --inline-suppr -I. -D_GNU_SOURCE \
-	  --suppress=missingIncludeSystem core ops cache text models generate cli tinylm.c
+	  --suppress=missingIncludeSystem core quant ops cache text models generate cli tinylm.c
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (60) under clang's libFuzzer
 	@scripts/install_deps.sh --dev
@@ -119,7 +122,7 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (60) under clang's libFuzzer
 
 build/fuzz/%: tests/fuzz_%.c tests/fuzz_main.c $(wildcard core/*.c text/*.c)
 	@mkdir -p $(@D)
-	clang -std=gnu11 -g -O1 $(CPPFLAGS) -DTLM_DEBUG -DFUZZ_TARGET=fuzz_$* -fsanitize=fuzzer,address,undefined -o $@ $^ -lm -lpthread
+	clang -std=gnu11 -g -O1 $(CPPFLAGS) -DTLM_DEBUG -DFUZZ_TARGET=fuzz_$* -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
 
 format: ## lay out all C files by .clang-format
 	@clang-format -i $(C_FILES)

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/common.h"
 
 static const struct {
     const char *name, *help;
@@ -10,9 +10,11 @@ static const struct {
 } commands[] = {
     {"generate", "continue a text", command_generate},
     {"chat", "talk with a model", command_chat},
+    {"quantize", "a model file in a smaller type", command_quantize},
     {"bench", "measure speed beside the machine's limits", command_bench},
     {"eval", "perplexity and logits", command_eval},
     {"tokenize", "text to token ids and back", command_tokenize},
+    {"template", "render a chat template", command_template},
     {"info", "what is in a model file; what this machine can do", command_info},
 };
 
@@ -24,18 +26,27 @@ static void usage(FILE *to)
     fprintf(to, "\n'tinylm COMMAND --help' lists the options of a command.\n");
 }
 
+// The exit code behind words on stdout that no command printed.
+static int said(void)
+{
+    if (!fflush(stdout) && !ferror(stdout)) return EXIT_DONE;
+    perror("tinylm: standard output");
+    return EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
+    common_keep_standard_files();
     const char *name = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (!strcmp(name, commands[i].name)) return commands[i].run(argc - 1, argv + 1);
     if (!strcmp(name, "--version")) {
         puts("tinylm " TLM_VERSION);
-        return EXIT_DONE;
+        return said();
     }
     if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {
         usage(stdout);
-        return EXIT_DONE;
+        return said();
     }
     if (argc > 1) fprintf(stderr, "tinylm: no command '%s'\n\n", name);
     usage(stderr);

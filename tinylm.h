@@ -12,7 +12,7 @@
 //     struct tlm_model *model;
 //     if (tlm_model_open(&model, "model.gguf", NULL, &err)) { fprintf(stderr, "%s\n", err.text); return 1; }
 //
-// docs/example.c is a whole program. Build: cc example.c libtinylm.a -lm -lpthread
+// docs/example.c is a whole program. Build: cc example.c libtinylm.a -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
 #ifndef TINYLM_H
 #define TINYLM_H
 

@@ -11,7 +11,8 @@ const char *const answer_stats_styles[] = {"text", "json", "none", NULL};
 
 const struct option answer_options[ANSWER_OPTION_COUNT] = {
     {"-n, --predict", "N", OPTION_INT, offsetof(struct answer_args, predict), .low = -1, .high = INT32_MAX,
-     .help = "new tokens at most; 0 computes the prompt alone; -1 no limit. Default: -1, until the answer ends or the "
+     .help = "new tokens at most; 0 computes the prompt alone; -1 no limit. Default: -1, until the answer "
+             "ends or the "
              "context is full."},
     {"-r, --reverse-prompt", "TEXT", OPTION_STRINGS, offsetof(struct answer_args, stop),
      .help = "end the answer in front of this text; may be given again. Default: none."},
@@ -19,7 +20,7 @@ const struct option answer_options[ANSWER_OPTION_COUNT] = {
      .help = "write the names of control tokens, too. Default: off."},
 };
 
-// ---- the prompt and the answer --------------------------------------------------------------------------------
+// ---- the prompt and the answer ----------------------------------------------------------------------------
 
 static void show_progress(size_t done, size_t count)
 {
@@ -31,8 +32,9 @@ static void show_progress(size_t done, size_t count)
     fflush(stderr);
 }
 
-// Computes all of the prompt but what one pass can take, as long as nobody interrupts. *reused receives what the session
-// had already. Each pass goes behind the common prefix, for a shorter one would make the session drop what it has.
+// Computes all of the prompt but what one pass can take, as long as nobody interrupts. *reused receives what
+// the session had already. Each pass goes behind the common prefix, for a shorter one would make the session
+// drop what it has.
 static enum tlm_status feed(struct tlm_session *session, const int32_t *prompt, size_t count, size_t prefix,
                             bool *interrupted, struct tlm_error *err)
 {
@@ -50,8 +52,9 @@ static enum tlm_status feed(struct tlm_session *session, const int32_t *prompt, 
 }
 
 // The prompt without an answer.
-static enum tlm_status finish_prompt(struct tlm_session *session, const int32_t *prompt, size_t count, bool interrupted,
-                                     struct tlm_generate_result *result, struct tlm_error *err)
+static enum tlm_status finish_prompt(struct tlm_session *session, const int32_t *prompt, size_t count,
+                                     bool interrupted, struct tlm_generate_result *result,
+                                     struct tlm_error *err)
 {
     result->finish = interrupted ? TLM_FINISH_CANCELLED : TLM_FINISH_LENGTH;
     result->prompt_tokens = interrupted ? tlm_session_info(session).length : (int32_t)count;
@@ -63,8 +66,8 @@ static enum tlm_status finish_prompt(struct tlm_session *session, const int32_t 
     return interrupted ? TLM_OK : tlm_session_sync(session, prompt, count, err);
 }
 
-enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt, size_t count,
-                           const int32_t *timeline, size_t timeline_count, int32_t predict,
+enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt,
+                           size_t count, const int32_t *timeline, size_t timeline_count, int32_t predict,
                            const struct tlm_generate_options *options, struct tlm_generate_result *result,
                            struct tlm_error *err)
 {
@@ -91,7 +94,8 @@ enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *samp
     }
     result->prompt_seconds += fed;
     // What feed() computed counts as reused to those who came after it.
-    if (result->reused_tokens > (int32_t)prefix || interrupted || !predict) result->reused_tokens = (int32_t)prefix;
+    if (result->reused_tokens > (int32_t)prefix || interrupted || !predict)
+        result->reused_tokens = (int32_t)prefix;
     return status;
 }
 
@@ -102,7 +106,7 @@ int answer_write(const char *text, size_t bytes)
     return errno ? errno : EIO;
 }
 
-// ---- statistics -----------------------------------------------------------------------------------------------
+// ---- statistics -------------------------------------------------------------------------------------------
 
 static const char *finish_name(enum tlm_finish finish)
 {
@@ -121,8 +125,8 @@ static double per_second(int32_t tokens, double seconds)
     return tokens > 0 && seconds > 0 ? tokens / seconds : 0;
 }
 
-void answer_print_stats(const char *style, const struct tlm_session *session, const struct tlm_generate_result *r,
-                        uint64_t seed)
+void answer_print_stats(const char *style, const struct tlm_session *session,
+                        const struct tlm_generate_result *r, uint64_t seed)
 {
     // Speeds are of passes: reused tokens take none, and neither does the last new one.
     double prompt_speed = per_second(r->prompt_tokens - r->reused_tokens, r->prompt_seconds);
@@ -133,14 +137,15 @@ void answer_print_stats(const char *style, const struct tlm_session *session, co
         fprintf(stderr,
                 "{\"prompt_tokens\": %" PRId32 ", \"reused_tokens\": %" PRId32 ", \"prompt_seconds\": %.6f, "
                 "\"prompt_tokens_per_second\": %.2f, \"new_tokens\": %" PRId32 ", \"new_seconds\": %.6f, "
-                "\"new_tokens_per_second\": %.2f, \"finish\": \"%s\", \"seed\": %" PRIu64 ", \"context\": %" PRId32
-                ", \"threads\": %" PRId32 ", \"isa\": \"%s\"}\n",
-                r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens, r->new_seconds,
-                new_speed, finish_name(r->finish), seed, info.context, info.threads, tlm_model_isa(model));
+                "\"new_tokens_per_second\": %.2f, \"finish\": \"%s\", \"seed\": %" PRIu64
+                ", \"context\": %" PRId32 ", \"threads\": %" PRId32 ", \"isa\": \"%s\"}\n",
+                r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens,
+                r->new_seconds, new_speed, finish_name(r->finish), seed, info.context, info.threads,
+                tlm_model_isa(model));
     else if (!strcmp(style, "text"))
         fprintf(stderr,
                 "prompt: %" PRId32 " tokens, %" PRId32 " of them reused, %.3f s, %.1f tokens/s; "
                 "new: %" PRId32 " tokens, %.3f s, %.1f tokens/s; finish: %s; seed: %" PRIu64 "\n",
-                r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens, r->new_seconds,
-                new_speed, finish_name(r->finish), seed);
+                r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens,
+                r->new_seconds, new_speed, finish_name(r->finish), seed);
 }

@@ -1,4 +1,4 @@
-// cli/answer.h -- one answer as generate and chat make it: its options, the pass over the prompt, streaming, what it took.
+// cli/answer.h -- one answer, as generate and chat make it: options, the prompt, streaming, what it took.
 #ifndef CLI_ANSWER_H
 #define CLI_ANSWER_H
 
@@ -11,15 +11,18 @@ struct answer_args {
 };
 
 enum { ANSWER_OPTION_COUNT = 3 };
-extern const struct option answer_options[ANSWER_OPTION_COUNT]; // -n, -r, --special: into a struct answer_args
-extern const char *const answer_stats_styles[];                 // of --stats: "text", "json", "none"
+// -n, -r, --special: into a struct answer_args
+extern const struct option answer_options[ANSWER_OPTION_COUNT];
+// Of --stats: "text", "json", "none", NULL
+extern const char *const answer_stats_styles[];
 
-// Computes the prompt, a batch at a time so that Ctrl-C is heard and a terminal sees progress, then generates. `timeline`
-// is what the session holds (the tokens of the last result, or none): the common prefix is reused. Tokens and text go to
-// on_token, which had better ask common_interrupted(). `prompt_seconds` and `reused_tokens` of *result are those of the
-// whole prompt. Errors: as tlm_generate(); *result is always valid to free.
-enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt, size_t count,
-                           const int32_t *timeline, size_t timeline_count, int32_t predict,
+// Computes the prompt, a batch at a time so that Ctrl-C is heard and a terminal sees progress, then
+// generates. `timeline` is what the session holds (the tokens of the last result, or none): the common prefix
+// is reused. Tokens and text go to on_token, which had better ask common_interrupted(). `prompt_seconds` and
+// `reused_tokens` of *result are those of the whole prompt. Errors: as tlm_generate(); *result is always
+// valid to free.
+enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt,
+                           size_t count, const int32_t *timeline, size_t timeline_count, int32_t predict,
                            const struct tlm_generate_options *options, struct tlm_generate_result *result,
                            struct tlm_error *err);
 
@@ -27,7 +30,7 @@ enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *samp
 int answer_write(const char *text, size_t bytes);
 
 // Says on stderr what an answer took, in the style of --stats.
-void answer_print_stats(const char *style, const struct tlm_session *session, const struct tlm_generate_result *result,
-                        uint64_t seed);
+void answer_print_stats(const char *style, const struct tlm_session *session,
+                        const struct tlm_generate_result *result, uint64_t seed);
 
 #endif

@@ -1,4 +1,5 @@
-// cli/chat.c -- tinylm chat: a conversation in plain text (cli/transcript.h), on a terminal or through a pipe.
+// cli/chat.c -- tinylm chat: a conversation in plain text (cli/transcript.h), on a terminal or through a
+// pipe.
 //
 // Each turn the whole transcript is encoded and handed to the session, which computes only what is new.
 #include <inttypes.h>
@@ -23,13 +24,15 @@ static const struct option chat_options[] = {
     {"--system", "TEXT", OPTION_STRING, offsetof(struct chat_args, system),
      .help = "text in front of the conversation, kept when old turns are dropped. Default: none."},
     {"--stats", "STYLE", OPTION_CHOICE, offsetof(struct chat_args, stats), .choices = answer_stats_styles,
-     .help = "after each answer, counts, timings and the seed on standard error: text, json (on one line) or none. "
+     .help = "after each answer, counts, timings and the seed on standard error: text, json (on one line) or "
+             "none. "
              "Default: none."},
 };
 
 static const char notes[] =
     "The model sees plain text: the system text, an empty line, then \"User: ...\" and \"Assistant: ...\"\n"
-    "in turn; an answer ends where the model would write \"User:\". A line that ends in \\ goes on in the next.\n"
+    "in turn; an answer ends where the model would write \"User:\". A line that ends in \\ goes on in the "
+    "next.\n"
     "Where the context is full, the oldest turns are dropped, and a line on standard error says so.\n"
     "Ctrl-C stops an answer. /help lists the commands. Without a terminal: one answer a line of input.\n"
     "Lines are kept in $XDG_DATA_HOME/tinylm/history (~/.local/share/tinylm/history).\n"
@@ -48,7 +51,7 @@ struct chat {
     int output_error;                // errno of a write that failed: the conversation is over
 };
 
-// ---- an answer ------------------------------------------------------------------------------------------------
+// ---- an answer --------------------------------------------------------------------------------------------
 
 // The text of an answer. White space at its start is not shown, nor any at its end.
 struct answer_text {
@@ -113,8 +116,8 @@ static enum tlm_status encode_from(const struct chat *c, size_t first, int32_t *
     return status;
 }
 
-// Encodes the conversation, dropping the oldest turns where it leaves no room for an answer: then down to half of the
-// context, so that the next turns can again reuse what is computed.
+// Encodes the conversation, dropping the oldest turns where it leaves no room for an answer: then down to
+// half of the context, so that the next turns can again reuse what is computed.
 static enum tlm_status encode(struct chat *c, int32_t **ids, size_t *count, struct tlm_error *err)
 {
     size_t context = (size_t)tlm_session_info(c->session).context, first = 0;
@@ -127,13 +130,14 @@ static enum tlm_status encode(struct chat *c, int32_t **ids, size_t *count, stru
     if (status) return status;
     if (*count >= context) {
         free(*ids);
-        return error_set(err, TLM_ERR_CONTEXT,
-                         "message: expected fewer than the %zu tokens of the context, found %zu (with the system text)",
-                         context, *count);
+        return error_set(
+            err, TLM_ERR_CONTEXT,
+            "message: expected fewer than the %zu tokens of the context, found %zu (with the system text)",
+            context, *count);
     }
     if (first)
-        fprintf(stderr, "tinylm chat: the context of %zu tokens is full: dropped the oldest %zu turn%s\n", context, first,
-                first == 1 ? "" : "s");
+        fprintf(stderr, "tinylm chat: the context of %zu tokens is full: dropped the oldest %zu turn%s\n",
+                context, first, first == 1 ? "" : "s");
     while (first--) transcript_drop_oldest(&c->transcript);
     return TLM_OK;
 }
@@ -153,20 +157,23 @@ static enum tlm_status run(struct chat *c, const int32_t *ids, size_t count, str
     common_clear_interrupt();
     common_catch_interrupt();
     enum tlm_status status = answer_run(c->session, c->sampler, ids, count, c->last.tokens,
-                                        (size_t)(c->last.prompt_tokens + c->last.new_tokens), c->args->answer.predict,
-                                        &options, &result, err);
+                                        (size_t)(c->last.prompt_tokens + c->last.new_tokens),
+                                        c->args->answer.predict, &options, &result, err);
     common_release_interrupt();
     free(c->last.tokens);
     c->last = result;
-    if (status) c->last = (struct tlm_generate_result){.tokens = result.tokens}; // nothing is known to be computed
-    if (!status && answer->no_memory) status = error_set(err, TLM_ERR_MEMORY, "answer: no memory for its text");
+    if (status)
+        c->last = (struct tlm_generate_result){.tokens = result.tokens}; // nothing is known to be computed
+    if (!status && answer->no_memory)
+        status = error_set(err, TLM_ERR_MEMORY, "answer: no memory for its text");
     return status;
 }
 
 // Answers `message`. An error leaves the conversation as it was before.
 static enum tlm_status say(struct chat *c, const char *message, struct tlm_error *err)
 {
-    if (!transcript_add(&c->transcript, message)) return error_set(err, TLM_ERR_MEMORY, "message: no memory for it");
+    if (!transcript_add(&c->transcript, message))
+        return error_set(err, TLM_ERR_MEMORY, "message: no memory for it");
     struct answer_text answer = {0};
     int32_t *ids;
     size_t count;
@@ -181,24 +188,26 @@ static enum tlm_status say(struct chat *c, const char *message, struct tlm_error
     if (status) transcript_drop_last(&c->transcript);
     free(answer.data);
     if (status) return status;
-    if (c->last.finish == TLM_FINISH_CONTEXT) fprintf(stderr, "tinylm chat: the context is full: the answer was cut\n");
+    if (c->last.finish == TLM_FINISH_CONTEXT)
+        fprintf(stderr, "tinylm chat: the context is full: the answer was cut\n");
     answer_print_stats(c->args->stats, c->session, &c->last, c->args->sampling.options.seed);
     return TLM_OK;
 }
 
-// ---- commands -------------------------------------------------------------------------------------------------
+// ---- commands ---------------------------------------------------------------------------------------------
 
 static void print_stats(const struct chat *c)
 {
     struct tlm_session_info info = tlm_session_info(c->session);
     char kv[16], scratch[16];
     fprintf(stderr,
-            "%s, isa %s, %" PRId32 " threads; %zu turns, %" PRId32 " of %" PRId32 " tokens of context; %" PRIu64
-            " computed so far; cache %s, scratch %s\n",
-            tlm_model_description(c->model), tlm_model_isa(c->model), info.threads, c->transcript.count, info.length,
-            info.context, info.tokens_computed, common_human_bytes(info.kv_bytes, kv, sizeof kv),
+            "%s, isa %s, %" PRId32 " threads; turns: %zu; %" PRId32 " of %" PRId32
+            " tokens of context; %" PRIu64 " computed so far; cache %s, scratch %s\n",
+            tlm_model_description(c->model), tlm_model_isa(c->model), info.threads, c->transcript.count,
+            info.length, info.context, info.tokens_computed, common_human_bytes(info.kv_bytes, kv, sizeof kv),
             common_human_bytes(info.scratch_bytes, scratch, sizeof scratch));
-    if (c->last.prompt_tokens) answer_print_stats("text", c->session, &c->last, c->args->sampling.options.seed);
+    if (c->last.prompt_tokens)
+        answer_print_stats("text", c->session, &c->last, c->args->sampling.options.seed);
 }
 
 // Does what a line that starts with '/' asks for; false ends the conversation.
@@ -212,19 +221,21 @@ static bool command(struct chat *c, const char *name)
     } else if (!strcmp(name, "/stats")) {
         print_stats(c);
     } else if (!strcmp(name, "/help")) {
-        fprintf(stderr, "/help   this list\n"
-                        "/reset  start the conversation again, keeping the system text\n"
-                        "/stats  what was computed, and how fast\n"
-                        "/quit   end (Ctrl-D, too)\n"
-                        "A line that ends in \\ goes on in the next; one that starts with a space may start with / too.\n"
-                        "Ctrl-C stops an answer, or gives up the line that is being typed.\n");
+        fprintf(
+            stderr,
+            "/help   this list\n"
+            "/reset  start the conversation again, keeping the system text\n"
+            "/stats  what was computed, and how fast\n"
+            "/quit   end (Ctrl-D, too)\n"
+            "A line that ends in \\ goes on in the next; one that starts with a space may start with / too.\n"
+            "Ctrl-C stops an answer, or gives up the line that is being typed.\n");
     } else {
         fprintf(stderr, "no command '%s'; /help lists them\n", name);
     }
     return true;
 }
 
-// ---- the conversation -----------------------------------------------------------------------------------------
+// ---- the conversation -------------------------------------------------------------------------------------
 
 // Reads a message, over several lines if they end in a backslash; *message is for free().
 static enum terminal_event read_message(struct chat *c, char **message, struct tlm_error *err)
@@ -328,8 +339,8 @@ int command_chat(int argc, char **argv)
         OPTION_GROUP("Sampling:", sampling_options, &args.sampling),
         OPTION_GROUP("Machine:", session_options, &args.session),
     };
-    const struct command_line line = {"chat", "-m MODEL [--system TEXT] [OPTION ...]", "Talks with a model.", groups,
-                                      sizeof groups / sizeof *groups, notes};
+    const struct command_line line = {"chat", "-m MODEL [--system TEXT] [OPTION ...]", "Talks with a model.",
+                                      groups, sizeof groups / sizeof *groups,          notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
     return open_and_converse(&line, &args);

@@ -11,9 +11,10 @@
 
 #include "core/error.h"
 
-// ---- a model and a session ------------------------------------------------------------------------------------
+// ---- a model and a session --------------------------------------------------------------------------------
 
-static const char *const isa_choices[] = {"auto", "ref", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "f64", NULL};
+static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx512",
+                                          "avx512-vnni", "avx512-bf16", "f64",  NULL};
 static const char *const kv_choices[] = {"f16", "bf16", "f32", NULL};
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
@@ -21,22 +22,24 @@ const struct option model_options[MODEL_OPTION_COUNT] = {
      .help = "a GGUF file; of a split set the first. No model is built in: 'make demo' makes a small one, "
              "scripts/get_model.sh downloads public ones. Default: none."},
     {"--isa", "NAME", OPTION_CHOICE, offsetof(struct model_args, isa),
-     .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx512 (the best AVX-512 there is), "
+     .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx512 (the best AVX-512 "
+             "there is), "
              "avx512-vnni, avx512-bf16; f64 computes everything in double precision. Default: auto.",
      .choices = isa_choices},
 };
 
 const struct option session_options[SESSION_OPTION_COUNT] = {
-    {"-c, --ctx-size", "N", OPTION_INT, offsetof(struct session_args, context), .low = 0, .high = INT32_MAX / 2,
+    {"-c, --ctx-size", "N", OPTION_INT, offsetof(struct session_args, context), .low = 0,
+     .high = INT32_MAX / 2,
      .help = "tokens of context; 0 for the default. Default: what the model was trained for, at most 4096."},
     {"-b, --batch-size", "N", OPTION_INT, offsetof(struct session_args, batch), .low = 1, .high = 16384,
      .help = "prompt tokens that one pass over the weights takes. Default: 512."},
     {"-t, --threads", "N", OPTION_INT, offsetof(struct session_args, threads), .low = 0, .high = 1024,
      .help = "threads; 0 for the default. Default: the processors this process may run on."},
-    {"-ctk, --cache-type-k", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_k), .choices = kv_choices,
-     .help = "type of cached keys: f16, bf16, f32. Default: f16."},
-    {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_v), .choices = kv_choices,
-     .help = "type of cached values, likewise. Default: f16."},
+    {"-ctk, --cache-type-k", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_k),
+     .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32. Default: f16."},
+    {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_v),
+     .choices = kv_choices, .help = "type of cached values, likewise. Default: f16."},
 };
 
 int common_failed(const struct command_line *line, const struct tlm_error *err)
@@ -51,12 +54,13 @@ int common_open_model(const struct command_line *line, const struct model_args *
     struct tlm_error err;
     struct tlm_model_options options = {.isa = args->isa, .vocab_only = vocab_only};
     if (!args->path)
-        return options_wrong(line, "no model: expected -m FILE ('make demo' makes one, scripts/get_model.sh gets one)");
+        return options_wrong(
+            line, "no model: expected -m FILE ('make demo' makes one, scripts/get_model.sh gets one)");
     return tlm_model_open(model, args->path, &options, &err) ? common_failed(line, &err) : OPTIONS_GO;
 }
 
-int common_open_session(const struct command_line *line, const struct tlm_model *model, const struct session_args *args,
-                        struct tlm_session **session)
+int common_open_session(const struct command_line *line, const struct tlm_model *model,
+                        const struct session_args *args, struct tlm_session **session)
 {
     static const struct session_args defaults;
     if (!args) args = &defaults;
@@ -69,8 +73,8 @@ int common_open_session(const struct command_line *line, const struct tlm_model 
     return tlm_session_open(session, model, &options, &err) ? common_failed(line, &err) : OPTIONS_GO;
 }
 
-enum tlm_status common_encode(const struct tlm_model *model, const char *text, size_t bytes, int flags, int32_t **ids,
-                              size_t *count, struct tlm_error *err)
+enum tlm_status common_encode(const struct tlm_model *model, const char *text, size_t bytes, int flags,
+                              int32_t **ids, size_t *count, struct tlm_error *err)
 {
     // Most texts take fewer tokens than bytes; where one takes more, the second round knows how many.
     size_t capacity = bytes + 8;
@@ -94,11 +98,12 @@ enum tlm_status common_encode(const struct tlm_model *model, const char *text, s
     }
 }
 
-// ---- output ---------------------------------------------------------------------------------------------------
+// ---- output -----------------------------------------------------------------------------------------------
 
 void common_keep_standard_files(void)
 {
-    // open() takes the lowest number that is free. Reading from a write-only file fails, and the other way round.
+    // open() takes the lowest number that is free. Reading from a write-only file fails, and the other way
+    // round.
     static const int flags[] = {O_RDONLY, O_RDONLY, O_WRONLY};
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", flags[fd]) < 0) return;
@@ -112,7 +117,8 @@ bool common_output_broken(void)
 int common_output_failed(const struct command_line *line, int error, int code)
 {
     clearerr(stdout);
-    // The write that failed may be an earlier one, so the pipe itself is asked, too, whether its reader is gone.
+    // The write that failed may be an earlier one, so the pipe itself is asked, too, whether its reader is
+    // gone.
     struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
     if (error == EPIPE || (poll(&out, 1, 0) == 1 && out.revents & POLLERR)) return code;
     fprintf(stderr, "tinylm %s: cannot write to standard output%s%s\n", line->name, error ? ": " : "",
@@ -147,7 +153,7 @@ double common_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// ---- Ctrl-C ---------------------------------------------------------------------------------------------------
+// ---- Ctrl-C -----------------------------------------------------------------------------------------------
 
 enum { INTERRUPTS_MAX = 3 };
 

@@ -1,4 +1,4 @@
-// cli/common.h -- what the commands share beside options: opening a model, saying what failed, signals, output.
+// cli/common.h -- what the commands share beside options: models, failures, output, signals.
 #ifndef CLI_COMMON_H
 #define CLI_COMMON_H
 
@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 
-// ---- a model and a session ------------------------------------------------------------------------------------
+// ---- a model and a session --------------------------------------------------------------------------------
 
 struct model_args {
     const char *path, *isa;
@@ -18,28 +18,30 @@ struct session_args {
 };
 
 enum { MODEL_OPTION_COUNT = 2, SESSION_OPTION_COUNT = 5 };
-extern const struct option model_options[MODEL_OPTION_COUNT];     // -m, --isa: into a struct model_args
-extern const struct option session_options[SESSION_OPTION_COUNT]; // -c, -b, -t, -ctk, -ctv: into a struct session_args
+// -m, --isa: into a struct model_args
+extern const struct option model_options[MODEL_OPTION_COUNT];
+// -c, -b, -t, -ctk, -ctv: into a struct session_args
+extern const struct option session_options[SESSION_OPTION_COUNT];
 
 // Prints "tinylm NAME: text" on stderr. Returns EXIT_FAILED.
 int common_failed(const struct command_line *line, const struct tlm_error *err);
 
-// Opens the model that -m names. Returns OPTIONS_GO, or the exit code after an error, which has been printed: no -m is
-// wrong usage, all else EXIT_FAILED.
+// Opens the model that -m names. Returns OPTIONS_GO, or the exit code after an error, which has been printed:
+// no -m is wrong usage, all else EXIT_FAILED.
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,
                       struct tlm_model **model);
 // Likewise a session; `args` may be NULL for the defaults.
-int common_open_session(const struct command_line *line, const struct tlm_model *model, const struct session_args *args,
-                        struct tlm_session **session);
+int common_open_session(const struct command_line *line, const struct tlm_model *model,
+                        const struct session_args *args, struct tlm_session **session);
 
 // Encodes a whole text; *ids is for free(). `flags` of tlm_tokenize(). Errors: as tlm_tokenize(), MEMORY.
-enum tlm_status common_encode(const struct tlm_model *model, const char *text, size_t bytes, int flags, int32_t **ids,
-                              size_t *count, struct tlm_error *err);
+enum tlm_status common_encode(const struct tlm_model *model, const char *text, size_t bytes, int flags,
+                              int32_t **ids, size_t *count, struct tlm_error *err);
 
-// ---- output ---------------------------------------------------------------------------------------------------
+// ---- output -----------------------------------------------------------------------------------------------
 
-// Flushes stdout and turns `code` into EXIT_FAILED, with a line on stderr, where writing has failed. A reader that closed
-// the pipe early (as `| head` does) is not a failure.
+// Flushes stdout and turns `code` into EXIT_FAILED, with a line on stderr, where writing has failed. A reader
+// that closed the pipe early (as `| head` does) is not a failure.
 int common_finish_output(const struct command_line *line, int code);
 // The same for a failure that somebody met; `error` is its errno, 0 where that is not known.
 int common_output_failed(const struct command_line *line, int error, int code);
@@ -48,17 +50,16 @@ bool common_output_broken(void);
 
 // "1.2 GiB" into a buffer of at least 16 bytes; returns it.
 const char *common_human_bytes(uint64_t bytes, char *buffer, size_t size);
-// Opens what is closed of standard input, output and error, so that no file of ours gets their numbers and, say, an answer
-// lands in it. Reading finds the end at once; writing fails, as it would have.
+// Opens what is closed of standard input, output and error, so that no file of ours gets their numbers and,
+// say, an answer lands in it. Reading finds the end at once; writing fails, as it would have.
 void common_keep_standard_files(void);
 // Seconds of a clock that only goes forward.
 double common_seconds(void);
 
-// ---- Ctrl-C ---------------------------------------------------------------------------------------------------
+// ---- Ctrl-C -----------------------------------------------------------------------------------------------
 
-// From now on SIGINT sets a flag instead of ending the process; the third before the flag was cleared ends it, should the
-// program be slow to look.
-// SIGPIPE is ignored: a closed pipe is an error of writing.
+// From now on SIGINT sets a flag instead of ending the process; the third before the flag was cleared ends
+// it, should the program be slow to look. SIGPIPE is ignored: a closed pipe is an error of writing.
 void common_catch_interrupt(void);
 void common_release_interrupt(void); // SIGINT ends the process again
 bool common_interrupted(void);

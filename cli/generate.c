@@ -19,20 +19,23 @@ struct generate_args {
 
 static const struct option input_options[] = {
     {"-p, --prompt", "TEXT", OPTION_STRING, offsetof(struct generate_args, prompt),
-     .help = "the text to continue. Plain text never becomes special tokens. Default: standard input, unless that is "
+     .help = "the text to continue. Plain text never becomes special tokens. Default: standard input, unless "
+             "that is "
              "a terminal."},
     {"-f, --file", "FILE", OPTION_STRING, offsetof(struct generate_args, file),
      .help = "the text to continue, from a file, '-' for standard input; one newline at its end is left out. "
              "Default: none."},
     {"-e, --escape", NULL, OPTION_FLAG, offsetof(struct generate_args, escape),
-     .help = "in -p and -r, take \\n \\r \\t \\\\ \\' \\\" \\xNN for the characters they name. Default: off."},
+     .help =
+         "in -p and -r, take \\n \\r \\t \\\\ \\' \\\" \\xNN for the characters they name. Default: off."},
 };
 
 static const struct option output_options[] = {
     {"--echo", NULL, OPTION_FLAG, offsetof(struct generate_args, echo),
      .help = "print the prompt in front of its continuation. Default: off."},
     {"--stats", "STYLE", OPTION_CHOICE, offsetof(struct generate_args, stats), .choices = answer_stats_styles,
-     .help = "counts, timings and the seed on standard error: text, json (on one line) or none. Default: text."},
+     .help =
+         "counts, timings and the seed on standard error: text, json (on one line) or none. Default: text."},
 };
 
 static const char notes[] =
@@ -40,7 +43,7 @@ static const char notes[] =
     "Ctrl-C stops the answer; what was written counts as done.\n"
     "Exit: 0 done, 1 failed, 2 wrong usage.\n";
 
-// ---- the prompt -----------------------------------------------------------------------------------------------
+// ---- the prompt -------------------------------------------------------------------------------------------
 
 struct text {
     char *data; // for free()
@@ -60,7 +63,8 @@ static size_t unescape(char *text, size_t bytes)
     static const char letters[] = "nrt\\'\"", meanings[] = "\n\r\t\\'\"";
     size_t to = 0;
     for (size_t i = 0; i < bytes; i++) {
-        const char *letter = text[i] == '\\' && i + 1 < bytes ? memchr(letters, text[i + 1], sizeof letters - 1) : NULL;
+        const char *letter =
+            text[i] == '\\' && i + 1 < bytes ? memchr(letters, text[i + 1], sizeof letters - 1) : NULL;
         bool hex = text[i] == '\\' && i + 3 < bytes && text[i + 1] == 'x' && hex_digit(text[i + 2]) >= 0 &&
                    hex_digit(text[i + 3]) >= 0;
         if (letter) {
@@ -79,7 +83,8 @@ static size_t unescape(char *text, size_t bytes)
 static enum tlm_status copy_text(const char *from, bool escape, struct text *text, struct tlm_error *err)
 {
     text->bytes = strlen(from);
-    if (!(text->data = strdup(from))) return error_set(err, TLM_ERR_MEMORY, "no memory for %zu bytes", text->bytes);
+    if (!(text->data = strdup(from)))
+        return error_set(err, TLM_ERR_MEMORY, "no memory for %zu bytes", text->bytes);
     if (escape) {
         text->bytes = unescape(text->data, text->bytes);
         text->data[text->bytes] = '\0';
@@ -95,13 +100,14 @@ static int read_prompt(const struct command_line *line, const struct generate_ar
         return options_wrong(line, "no prompt: expected -p TEXT, -f FILE or text on standard input");
     if (args->prompt)
         return copy_text(args->prompt, args->escape, text, &err) ? common_failed(line, &err) : OPTIONS_GO;
-    if (file_read(args->file ? args->file : "-", &text->data, &text->bytes, &err)) return common_failed(line, &err);
+    if (file_read(args->file ? args->file : "-", &text->data, &text->bytes, &err))
+        return common_failed(line, &err);
     // Editors and `echo` end a text with a newline that is no part of what is to be continued.
     if (text->bytes && text->data[text->bytes - 1] == '\n') text->bytes--;
     return OPTIONS_GO;
 }
 
-// ---- the answer -----------------------------------------------------------------------------------------------
+// ---- the answer -------------------------------------------------------------------------------------------
 
 struct printer {
     char last; // byte written
@@ -141,12 +147,14 @@ static int run(const struct command_line *line, const struct generate_args *args
     struct tlm_generate_result result = {0};
     enum tlm_status status = TLM_OK;
     if (!count)
-        status = error_set(&err, TLM_ERR_ARGUMENT, "prompt: expected at least one token, found none (the model has no "
-                                                   "token that begins a text)");
+        status = error_set(&err, TLM_ERR_ARGUMENT,
+                           "prompt: expected at least one token, found none (the model has no "
+                           "token that begins a text)");
     common_catch_interrupt();
     if (!status && args->echo) print_token(&printer, -1, prompt->data, prompt->bytes);
     if (!status)
-        status = answer_run(session, sampler, ids, count, NULL, 0, args->answer.predict, &options, &result, &err);
+        status =
+            answer_run(session, sampler, ids, count, NULL, 0, args->answer.predict, &options, &result, &err);
     // A shell's prompt shall start on a line of its own; a pipe gets the text as it is.
     if (isatty(STDOUT_FILENO) && printer.last != '\n') answer_write("\n", 1);
     if (!status) answer_print_stats(args->stats, session, &result, args->sampling.options.seed);
@@ -157,8 +165,8 @@ static int run(const struct command_line *line, const struct generate_args *args
 }
 
 // Opens what is needed, in the order in which errors are cheap to find.
-static int open_and_run(const struct command_line *line, struct generate_args *args, const struct text *prompt,
-                        const struct text *stops)
+static int open_and_run(const struct command_line *line, struct generate_args *args,
+                        const struct text *prompt, const struct text *stops)
 {
     struct tlm_model *model = NULL;
     struct tlm_session *session = NULL;
@@ -184,18 +192,23 @@ int command_generate(int argc, char **argv)
         OPTION_GROUP("Sampling:", sampling_options, &args.sampling),
         OPTION_GROUP("Machine:", session_options, &args.session),
     };
-    const struct command_line line = {"generate", "-m MODEL [-p TEXT | -f FILE] [-n N] [OPTION ...]",
-                                      "Continues a text and prints the continuation alone.", groups,
-                                      sizeof groups / sizeof *groups, notes};
+    const struct command_line line = {"generate",
+                                      "-m MODEL [-p TEXT | -f FILE] [-n N] [OPTION ...]",
+                                      "Continues a text and prints the continuation alone.",
+                                      groups,
+                                      sizeof groups / sizeof *groups,
+                                      notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
-    if (!args.model.path) return common_open_model(&line, &args.model, false, NULL); // before waiting for input
+    if (!args.model.path)
+        return common_open_model(&line, &args.model, false, NULL); // before waiting for input
 
     struct text prompt = {NULL, 0}, stops[OPTION_STRINGS_MAX] = {{NULL, 0}};
     struct tlm_error err;
     code = read_prompt(&line, &args, &prompt);
     for (size_t i = 0; code == OPTIONS_GO && i < args.answer.stop.count; i++)
-        if (copy_text(args.answer.stop.items[i], args.escape, &stops[i], &err)) code = common_failed(&line, &err);
+        if (copy_text(args.answer.stop.items[i], args.escape, &stops[i], &err))
+            code = common_failed(&line, &err);
     if (code == OPTIONS_GO) code = open_and_run(&line, &args, &prompt, stops);
     for (size_t i = 0; i < args.answer.stop.count; i++) free(stops[i].data);
     free(prompt.data);

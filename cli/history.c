@@ -55,7 +55,8 @@ void history_load(const char *path, history_line_fn *line, void *user)
     size_t bytes, lines = 0;
     if (stat(path, &st) || !S_ISREG(st.st_mode) || file_read(path, &text, &bytes, NULL)) return;
     for (size_t i = 0; i < bytes; i++) lines += text[i] == '\n';
-    // The file may hold anything, zero bytes too, so the end is known by its place; a last line without a newline was cut.
+    // The file may hold anything, zero bytes too, so the end is known by its place; a last line without a
+    // newline was cut.
     char *at = text, *end = text + bytes, *newline;
     for (size_t skip = lines > HISTORY_LINES ? lines - HISTORY_LINES : 0; skip; skip--)
         at = (char *)memchr(at, '\n', (size_t)(end - at)) + 1;

@@ -9,7 +9,7 @@
 
 enum { STRING_WIDTH = 72, ARRAY_ITEMS = 4, ITEM_WIDTH = 16 };
 
-// ---- metadata -------------------------------------------------------------------------------------------------
+// ---- metadata ---------------------------------------------------------------------------------------------
 
 static void print_number(const struct gguf_value *v, uint64_t i)
 {
@@ -80,7 +80,7 @@ static void print_metadata(const struct gguf *g)
     }
 }
 
-// ---- tensors --------------------------------------------------------------------------------------------------
+// ---- tensors ----------------------------------------------------------------------------------------------
 
 // "2048 x 32000": columns first, as GGUF writes shapes; axes of 1 at the end are left out.
 static void shape_text(const struct tensor *t, char *text, size_t size)
@@ -124,10 +124,10 @@ static void print_totals(const struct gguf *g)
     printf("\ntotal\n");
     for (int type = 0; type < DTYPE_COUNT; type++)
         if (tensors[type])
-            printf("  %-8s %6" PRIu64 " tensors  %14" PRIu64 " bytes  (%s)\n", dtype_traits[type].name, tensors[type],
-                   bytes[type], common_human_bytes(bytes[type], size, sizeof size));
-    printf("  %-8s %6" PRIu64 " tensors  %14" PRIu64 " bytes  (%s), %" PRIu64 " parameters", "all", g->tensor_count, all,
-           common_human_bytes(all, size, sizeof size), numbers);
+            printf("  %-8s %6" PRIu64 " tensors  %14" PRIu64 " bytes  (%s)\n", dtype_traits[type].name,
+                   tensors[type], bytes[type], common_human_bytes(bytes[type], size, sizeof size));
+    printf("  %-8s %6" PRIu64 " tensors  %14" PRIu64 " bytes  (%s), %" PRIu64 " parameters", "all",
+           g->tensor_count, all, common_human_bytes(all, size, sizeof size), numbers);
     if (numbers) printf(", %.2f bits each", 8.0 * (double)all / (double)numbers);
     putchar('\n');
 }
@@ -151,9 +151,10 @@ static int info_model(const struct command_line *line, const char *path)
     return EXIT_DONE;
 }
 
-// ---- the machine ----------------------------------------------------------------------------------------------
+// ---- the machine ------------------------------------------------------------------------------------------
 
-// The rest of the first line of `path` that starts with `key`, without the colon and blanks; false where there is none.
+// The rest of the first line of `path` that starts with `key`, without the colon and blanks; false where
+// there is none.
 static bool find_line(const char *path, const char *key, char *value, size_t size)
 {
     FILE *f = fopen(path, "re");
@@ -175,7 +176,8 @@ static void print_memory(void)
     char value[128], size[16];
     uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), kib;
     printf("memory     %s", common_human_bytes(total, size, sizeof size));
-    if (find_line("/proc/meminfo", "MemAvailable", value, sizeof value) && sscanf(value, "%" SCNu64, &kib) == 1)
+    if (find_line("/proc/meminfo", "MemAvailable", value, sizeof value) &&
+        sscanf(value, "%" SCNu64, &kib) == 1)
         printf(", %s available", common_human_bytes(kib << 10, size, sizeof size));
     putchar('\n');
 }
@@ -193,7 +195,8 @@ static int info_machine(void)
     printf("(auto takes %s); f64 as an oracle\n", isa_name(best));
     printf("backends   cpu\n");
     print_memory();
-    printf("model      none built in; 'make demo' makes a small one, scripts/get_model.sh downloads public ones\n");
+    printf("model      none built in; 'make demo' makes a small one, scripts/get_model.sh downloads public "
+           "ones\n");
     return EXIT_DONE;
 }
 
@@ -205,16 +208,21 @@ int command_info(int argc, char **argv)
          .help = "the same as the operand. Default: none, which shows the machine."},
     };
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &model)};
-    const struct command_line line = {"info", "[MODEL]",
-                                      "Shows the metadata and the tensors of a GGUF file (of a split set: of all its "
-                                      "files); without a file, what this machine has and which instruction sets the "
-                                      "kernels take.",
-                                      groups, 1, NULL};
+    const struct command_line line = {
+        "info",
+        "[MODEL]",
+        "Shows the metadata and the tensors of a GGUF file (of a split set: of all its "
+        "files); without a file, what this machine has and which instruction sets the "
+        "kernels take.",
+        groups,
+        1,
+        NULL};
     const char *path = NULL;
     size_t count;
     int code = options_parse(&line, argc, argv, &path, 1, &count);
     if (code == OPTIONS_GO) {
-        if (model.path && path) return options_wrong(&line, "expected one model, found '%s' and '%s'", model.path, path);
+        if (model.path && path)
+            return options_wrong(&line, "expected one model, found '%s' and '%s'", model.path, path);
         if (model.path) path = model.path;
         code = path ? info_model(&line, path) : info_machine();
     }

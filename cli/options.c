@@ -12,7 +12,7 @@
 
 enum { HELP_COLUMN = 28, HELP_WIDTH = 100, NAME_MAX_LENGTH = 64 };
 
-// ---- names ----------------------------------------------------------------------------------------------------
+// ---- names ------------------------------------------------------------------------------------------------
 
 // Steps through "-n, --predict": the next name and its length, or NULL behind the last.
 static const char *next_name(const char **names, size_t *length)
@@ -66,7 +66,8 @@ static size_t edit_distance(const char *a, size_t a_length, const char *b, size_
     return row[b_length];
 }
 
-// How far `name` is from what was typed; a name that goes on from it, or that it goes on from, counts as near.
+// How far `name` is from what was typed; a name that goes on from it, or that it goes on from, counts as
+// near.
 static size_t distance(const char *name, size_t n, const char *typed, size_t length)
 {
     if (n > NAME_MAX_LENGTH || length > NAME_MAX_LENGTH) return SIZE_MAX;
@@ -90,11 +91,11 @@ static int unknown_option(const struct command_line *line, const struct given *t
             }
         }
     if (!nearest) return options_wrong(line, "no option '%.*s'", typed->length, typed->name);
-    return options_wrong(line, "no option '%.*s'; did you mean '%.*s'?", typed->length, typed->name, (int)best_length,
-                         nearest);
+    return options_wrong(line, "no option '%.*s'; did you mean '%.*s'?", typed->length, typed->name,
+                         (int)best_length, nearest);
 }
 
-// ---- values ---------------------------------------------------------------------------------------------------
+// ---- values -----------------------------------------------------------------------------------------------
 
 static bool whole_number(const char *text, long long *value)
 {
@@ -104,12 +105,14 @@ static bool whole_number(const char *text, long long *value)
     return end != text && !*end && !errno && *text > ' ';
 }
 
-static int wrong_value(const struct command_line *line, const struct given *g, const char *expected, const char *found)
+static int wrong_value(const struct command_line *line, const struct given *g, const char *expected,
+                       const char *found)
 {
     return options_wrong(line, "%.*s: expected %s, found '%s'", g->length, g->name, expected, found);
 }
 
-static int wrong_number(const struct command_line *line, const struct given *g, const char *kind, const char *found)
+static int wrong_number(const struct command_line *line, const struct given *g, const char *kind,
+                        const char *found)
 {
     const struct option *o = g->option;
     char expected[96];
@@ -193,7 +196,8 @@ static int store_choice(const struct command_line *line, const struct given *g, 
 static int store_string(const struct command_line *line, const struct given *g, const char *text)
 {
     struct option_strings *strings = g->into;
-    if (strings->count == OPTION_STRINGS_MAX) return wrong_value(line, g, "to be given at most 256 times", text);
+    if (strings->count == OPTION_STRINGS_MAX)
+        return wrong_value(line, g, "to be given at most 256 times", text);
     strings->items[strings->count++] = text;
     return OPTIONS_GO;
 }
@@ -214,7 +218,7 @@ static int store(const struct command_line *line, const struct given *g, const c
     return OPTIONS_GO;
 }
 
-// ---- help -----------------------------------------------------------------------------------------------------
+// ---- help -------------------------------------------------------------------------------------------------
 
 // Prints words from column `column` on, broken before HELP_WIDTH, further lines starting at `indent`.
 static void print_wrapped(const char *text, size_t column, size_t indent)
@@ -262,7 +266,7 @@ static void print_help(const struct command_line *line)
     if (line->notes) printf("\n%s", line->notes);
 }
 
-// ---- the line -------------------------------------------------------------------------------------------------
+// ---- the line ---------------------------------------------------------------------------------------------
 
 int options_wrong(const struct command_line *line, const char *format, ...)
 {
@@ -292,8 +296,8 @@ static int parse_option(const struct command_line *line, int argc, char **argv, 
     return store(line, &g, value);
 }
 
-int options_parse(const struct command_line *line, int argc, char **argv, const char **operands, size_t capacity,
-                  size_t *count)
+int options_parse(const struct command_line *line, int argc, char **argv, const char **operands,
+                  size_t capacity, size_t *count)
 {
     size_t found = 0;
     bool options = true;

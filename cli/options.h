@@ -3,7 +3,7 @@
 //     static const struct option rows[] = {
 //         {"-n, --predict", "N", OPTION_INT, offsetof(struct my_args, predict), .low = 1, .high = 9,
 //          .help = "tokens to write. Default: 3."},
-//         {"--echo", NULL, OPTION_FLAG, offsetof(struct my_args, echo), .help = "print the prompt too. Default: off."},
+//         {"--echo", NULL, OPTION_FLAG, offsetof(struct my_args, echo), .help = "print it. Default: off."},
 //     };
 //     struct my_args args = {.predict = 3};
 //     const struct option_group groups[] = {OPTION_GROUP("Generation", rows, &args)};
@@ -11,9 +11,9 @@
 //     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
 //     if (code != OPTIONS_GO) return code;
 //
-// The struct holds the defaults before parsing; the help text states them. Options may stand anywhere on the line, as
-// "--name value" or "--name=value"; "--" ends them. An option that is given again replaces its value, except those of kind
-// OPTION_STRINGS, which collect. Nothing is allocated: strings point into argv.
+// The struct holds the defaults before parsing; the help text states them. Options may stand anywhere on the
+// line, as "--name value" or "--name=value"; "--" ends them. An option that is given again replaces its
+// value, except those of kind OPTION_STRINGS, which collect. Nothing is allocated: strings point into argv.
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -48,9 +48,9 @@ struct option {
     const char *names;    // "-n, --predict"
     const char *argument; // "N" in the help; NULL for a flag
     enum option_kind kind;
-    size_t offset;    // of the field in the group's struct
-    const char *help; // sentences, the last "Default: ..."; wrapped by --help
-    double low, high; // range of numbers, both inclusive; both 0: whatever the type holds
+    size_t offset;              // of the field in the group's struct
+    const char *help;           // sentences, the last "Default: ..."; wrapped by --help
+    double low, high;           // range of numbers, both inclusive; both 0: whatever the type holds
     const char *const *choices; // ends with NULL
 };
 
@@ -62,7 +62,9 @@ struct option_group {
     void *into;
 };
 
+// clang-format off
 #define OPTION_GROUP(heading, table, into) {(heading), (table), sizeof(table) / sizeof *(table), (into)}
+// clang-format on
 
 struct command_line {
     const char *name;     // "generate", "eval ppl"
@@ -75,13 +77,15 @@ struct command_line {
 
 enum { OPTIONS_GO = -1 };
 
-// Reads argv[1..argc). At most `capacity` operands (words that are no options) are stored in operands[]; *count (may be NULL)
-// receives how many there were. Returns OPTIONS_GO, or the exit code: EXIT_DONE after --help or -h, EXIT_USAGE after an error,
-// which has been printed.
-int options_parse(const struct command_line *line, int argc, char **argv, const char **operands, size_t capacity,
-                  size_t *count);
+// Reads argv[1..argc). At most `capacity` operands (words that are no options) are stored in operands[];
+// *count (may be NULL) receives how many there were. Returns OPTIONS_GO, or the exit code: EXIT_DONE after
+// --help or -h, EXIT_USAGE after an error, which has been printed.
+int options_parse(const struct command_line *line, int argc, char **argv, const char **operands,
+                  size_t capacity, size_t *count);
 
-// Prints "tinylm NAME: ..." and a hint to --help on stderr, and returns EXIT_USAGE: for what a table cannot express.
-int options_wrong(const struct command_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// Prints "tinylm NAME: ..." and a hint to --help on stderr, and returns EXIT_USAGE: for what a table cannot
+// express.
+int options_wrong(const struct command_line *line, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

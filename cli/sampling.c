@@ -45,7 +45,8 @@ const struct option sampling_options[SAMPLING_OPTION_COUNT] = {
     {"--dry-penalty-last-n", "N", OPTION_INT, AT(options.dry_last_n), .low = -1, .high = INT_MAX,
      .help = "tokens DRY looks back; 0 off, -1 all. Default: -1."},
     {"--dry-sequence-breaker", "TEXT", OPTION_STRINGS, AT(breakers),
-     .help = "text that no repetition crosses, in place of the default ones; may be given again; 'none' for none. "
+     .help = "text that no repetition crosses, in place of the default ones; may be given again; 'none' for "
+             "none. "
              "Default: newline, ':', '\"', '*'."},
     {"--xtc-probability", "P", OPTION_FLOAT, AT(options.xtc_probability), .low = 0, .high = 1,
      .help = "how often XTC drops all likely tokens but the least likely of them; 0 off. Default: 0."},
@@ -58,7 +59,8 @@ const struct option sampling_options[SAMPLING_OPTION_COUNT] = {
     {"--mirostat-lr", "X", OPTION_FLOAT, AT(options.mirostat_eta), .low = 0, .high = FLT_MAX,
      .help = "mirostat's learning rate. Default: 0.1."},
     {"--logit-bias", "ID+V", OPTION_STRINGS, AT(biases),
-     .help = "add V to the logit of token ID, or take it away with ID-V; ID-inf forbids the token; may be given again. "
+     .help = "add V to the logit of token ID, or take it away with ID-V; ID-inf forbids the token; may be "
+             "given again. "
              "Default: none."},
     {"--ignore-eos", NULL, OPTION_FLAG, AT(options.ignore_end),
      .help = "never draw a token that ends the answer. Default: off."},
@@ -89,7 +91,8 @@ int sampling_open(const struct command_line *line, struct sampling_args *args, c
     struct tlm_logit_bias biases[OPTION_STRINGS_MAX];
     for (size_t i = 0; i < args->biases.count; i++)
         if (!parse_bias(args->biases.items[i], &biases[i]))
-            return options_wrong(line, "--logit-bias: expected a token's id, '+' or '-', and a number, found '%s'",
+            return options_wrong(line,
+                                 "--logit-bias: expected a token's id, '+' or '-', and a number, found '%s'",
                                  args->biases.items[i]);
     if (args->biases.count) o->logit_bias = biases, o->logit_bias_count = args->biases.count;
     if (args->breakers.count) {

@@ -15,8 +15,9 @@ extern const struct option sampling_options[SAMPLING_OPTION_COUNT];
 
 struct sampling_args sampling_defaults(void);
 
-// Makes the sampler that `args` ask for, drawing a seed from the system where none was given; args->options.seed is then
-// the one in use. Returns OPTIONS_GO, or the exit code after an error, which has been printed.
+// Makes the sampler that `args` ask for, drawing a seed from the system where none was given;
+// args->options.seed is then the one in use. Returns OPTIONS_GO, or the exit code after an error, which has
+// been printed.
 int sampling_open(const struct command_line *line, struct sampling_args *args, const struct tlm_model *model,
                   struct tlm_sampler **sampler);
 

@@ -44,7 +44,8 @@ static unsigned char give_up_line(EditLine *editor, int key)
     return CC_EOF;
 }
 
-// Bound to Ctrl-Z, which is a key too while a line is edited. libedit catches the signal and cares for the terminal.
+// Bound to Ctrl-Z, which is a key too while a line is edited. libedit catches the signal and cares for the
+// terminal.
 static unsigned char suspend(EditLine *editor, int key)
 {
     (void)editor;
@@ -83,11 +84,12 @@ static bool open_editor(struct terminal *t)
     el_set(t->editor, EL_EDITOR, "emacs");
     el_set(t->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(t->editor, NULL); // what the person has set up in ~/.editrc
-    // While a line is edited Ctrl-C is a key; during an answer it is a signal.
+    // While a line is edited Ctrl-C is a key; during an answer it is a signal. (The wide form of el_set keeps
+    // these names as they are; the other makes copies that it never frees.)
     el_set(t->editor, EL_SETTY, "-d", "-isig", NULL);
-    el_set(t->editor, EL_ADDFN, "give-up-line", "Give up this line", give_up_line);
+    el_wset(t->editor, EL_ADDFN, L"give-up-line", L"Give up this line", give_up_line);
     el_set(t->editor, EL_BIND, "^C", "give-up-line", NULL);
-    el_set(t->editor, EL_ADDFN, "suspend", "Stop the program for a while", suspend);
+    el_wset(t->editor, EL_ADDFN, L"suspend", L"Stop the program for a while", suspend);
     el_set(t->editor, EL_BIND, "^Z", "suspend", NULL);
     if (history_path(t->history_path, sizeof t->history_path))
         history_load(t->history_path, enter_history, t);
@@ -122,11 +124,6 @@ void terminal_close(struct terminal *t)
 bool terminal_interactive(const struct terminal *t)
 {
     return t->interactive;
-}
-
-bool terminal_colours(const struct terminal *t)
-{
-    return t->colours;
 }
 
 static enum terminal_event read_plain(struct terminal *t, const char **text)

@@ -1,4 +1,4 @@
-// cli/terminal.h -- lines from standard input: with editing, history and a prompt on a terminal, plain otherwise.
+// cli/terminal.h -- lines from standard input: edited, with a history and a prompt, where that is a terminal.
 #ifndef CLI_TERMINAL_H
 #define CLI_TERMINAL_H
 
@@ -12,8 +12,6 @@ void terminal_close(struct terminal *t);
 
 // Both ends are a terminal: prompts, colours and hints are welcome.
 bool terminal_interactive(const struct terminal *t);
-// Whether escape sequences for colours may be written.
-bool terminal_colours(const struct terminal *t);
 
 enum terminal_event {
     TERMINAL_LINE,      // *text is the line, without its newline, until the next call

@@ -18,21 +18,23 @@ static const struct option options[] = {
     {"--bos", NULL, OPTION_FLAG, offsetof(struct tokenize_args, bos),
      .help = "put the token that begins a text first, if the model asks for one. Default: off."},
     {"--special", NULL, OPTION_FLAG, offsetof(struct tokenize_args, special),
-     .help = "text such as </s> becomes the special token of that name; with --decode, names of control tokens are "
+     .help = "text such as </s> becomes the special token of that name; with --decode, names of control "
+             "tokens are "
              "written. Default: off."},
     {"--decode", NULL, OPTION_FLAG, offsetof(struct tokenize_args, decode),
      .help = "read ids, separated by white space, and write their bytes. Default: off."},
 };
 
-static enum tlm_status encode(const struct tlm_model *model, const struct tokenize_args *args, const char *text,
-                              size_t bytes, struct tlm_error *err)
+static enum tlm_status encode(const struct tlm_model *model, const struct tokenize_args *args,
+                              const char *text, size_t bytes, struct tlm_error *err)
 {
     int flags = (args->bos ? TLM_ADD_BOS : 0) | (args->special ? TLM_PARSE_SPECIAL : 0);
     int32_t *ids;
     size_t count;
     enum tlm_status status = common_encode(model, text, bytes, flags, &ids, &count, err);
     if (status) return status;
-    for (size_t i = 0; i < count && !common_output_broken(); i++) printf(i ? " %" PRId32 : "%" PRId32, ids[i]);
+    for (size_t i = 0; i < count && !common_output_broken(); i++)
+        printf(i ? " %" PRId32 : "%" PRId32, ids[i]);
     putchar('\n');
     free(ids);
     return TLM_OK;
@@ -44,7 +46,8 @@ static bool is_space(char c)
 }
 
 // Reads ids out of `text`, which ends with a zero byte, into ids[bytes / 2 + 1].
-static enum tlm_status parse_ids(const char *text, size_t bytes, int32_t *ids, size_t *count, struct tlm_error *err)
+static enum tlm_status parse_ids(const char *text, size_t bytes, int32_t *ids, size_t *count,
+                                 struct tlm_error *err)
 {
     *count = 0;
     for (const char *at = text, *end = text + bytes;;) {
@@ -56,15 +59,16 @@ static enum tlm_status parse_ids(const char *text, size_t bytes, int32_t *ids, s
         if (at == word || id > INT32_MAX || (at < end && !is_space(*at))) {
             int shown = 0;
             while (shown < 20 && word + shown < end && word[shown] > ' ' && word[shown] <= '~') shown++;
-            return error_set(err, TLM_ERR_ARGUMENT, "standard input: byte %zu: expected a token's id, found '%.*s'",
+            return error_set(err, TLM_ERR_ARGUMENT,
+                             "standard input: byte %zu: expected a token's id, found '%.*s'",
                              (size_t)(word - text), shown, word);
         }
         ids[(*count)++] = (int32_t)id;
     }
 }
 
-static enum tlm_status decode(const struct tlm_model *model, const struct tokenize_args *args, const char *text,
-                              size_t bytes, struct tlm_error *err)
+static enum tlm_status decode(const struct tlm_model *model, const struct tokenize_args *args,
+                              const char *text, size_t bytes, struct tlm_error *err)
 {
     int32_t *ids = malloc((bytes / 2 + 1) * sizeof *ids);
     if (!ids) return error_set(err, TLM_ERR_MEMORY, "no memory for the ids in %zu bytes", bytes);
@@ -86,11 +90,14 @@ int command_tokenize(int argc, char **argv)
 {
     struct tokenize_args args = {0};
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
-    const struct command_line line = {
-        "tokenize", "-m MODEL [--bos] [--special] [--decode] < TEXT",
-        "Reads standard input, byte for byte, and writes its token ids on one line, separated by spaces. Nothing is "
-        "added unless asked.",
-        groups, 1, NULL};
+    const struct command_line line = {"tokenize",
+                                      "-m MODEL [--bos] [--special] [--decode] < TEXT",
+                                      "Reads standard input, byte for byte, and writes its token ids on one "
+                                      "line, separated by spaces. Nothing is "
+                                      "added unless asked.",
+                                      groups,
+                                      1,
+                                      NULL};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
 

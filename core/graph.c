@@ -169,7 +169,7 @@ static void run_thread(void *user, int thread)
 {
     struct run *r = user;
     const struct graph *g = r->g;
-    int threads = threads_count(r->threads), parity = 0;
+    int threads = r->threads ? threads_count(r->threads) : 1, parity = 0;
     void *scratch = r->scratch + (size_t)thread * g->scratch_bytes;
     for (int64_t i = 0; i < g->order_count; parity ^= 1) {
         int64_t end = i;
@@ -179,7 +179,7 @@ static void run_thread(void *user, int thread)
             for (int64_t j = 0; j < PHASE_NODES_MAX && atomic_load(&r->counter[!parity][j].next); j++)
                 atomic_store_explicit(&r->counter[!parity][j].next, 0, memory_order_relaxed);
         for (int64_t j = i; j < end; j++) run_node(r, g->order[j], &r->counter[parity][j - i].next, threads, scratch);
-        threads_barrier(r->threads);
+        if (threads > 1) threads_barrier(r->threads);
         i = end;
     }
 }
@@ -187,5 +187,6 @@ static void run_thread(void *user, int thread)
 void graph_run(const struct graph *g, struct threads *t, void *scratch)
 {
     struct run r = {.g = g, .threads = t, .scratch = scratch};
-    threads_run(t, run_thread, &r);
+    if (t) threads_run(t, run_thread, &r);
+    else run_thread(&r, 0);
 }

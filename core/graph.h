@@ -81,7 +81,7 @@ struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent 
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
 // Puts the planned outputs into memory of at least arena_bytes.
 void graph_bind(struct graph *g, void *memory);
-// Runs all nodes. scratch: threads_count * scratch_bytes. Allocates nothing.
+// Runs all nodes, on the pool or (NULL) on the caller alone. scratch: threads * scratch_bytes. Allocates nothing.
 void graph_run(const struct graph *g, struct threads *t, void *scratch);
 
 static inline int64_t graph_rows(const struct graph *g, const struct node *n)

@@ -1,6 +1,7 @@
 // docs/example.c -- a whole program on the C API: continues a text, a token at a time.
 //
-//     make && cc -I. docs/example.c libtinylm.a -lm -lpthread -o example && ./example model.gguf "Once upon a time"
+//     make && cc -I. docs/example.c libtinylm.a -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -o example
+//     ./example model.gguf "Once upon a time"
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,7 @@
 #include "generate/forward.h"
 
+enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
+
 // The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
 static enum tlm_status build(struct forward *f, double rope_magnitude, struct tlm_error *err)
 {
@@ -117,7 +119,9 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
         memcpy(s->block_tables + (int64_t)q * s->blocks_per_sequence, kv_table(&f->cache, q),
                (size_t)f->cache.sequences[q].block_count * sizeof(int32_t));
     }
-    graph_run(&f->graph, f->threads, f->scratch);
+    // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
+    bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
+    graph_run(&f->graph, small ? NULL : f->threads, f->scratch);
     if (f->float_logits) {
         const double *logits = f->logits->out.data;
         int64_t n = s->counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;

@@ -80,7 +80,7 @@ static enum tlm_status check_weight(const struct tlm_model *m, const struct weig
     bool runs = is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
                                 : m->kernels.to_real[t->type] != NULL;
     if (!runs)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "%s: type %s cannot be run yet: expected F32, F16 or BF16", name,
+        return error_set(err, TLM_ERR_UNSUPPORTED, "%s: type %s is not one of weights", name,
                          dtype_traits[t->type].name);
     return TLM_OK;
 }

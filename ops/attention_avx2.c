@@ -1,8 +1,8 @@
 // ops/attention_avx2.c -- attention with AVX2 and FMA: register tiles of 16 numbers x 6 columns.
 //
 // ops/attention_tiles.h has the walk. F16 and BF16 are widened as they are loaded, beside the multiply-adds.
-// Where ops/attention_avx512.c says 67%, 76%, 15 GB/s and 9 to 14 GB/s, this form reaches 59%, 69%, 14 GB/s
-// and 8 to 11 GB/s.
+// In the measurements that ops/attention_avx512.c gives, this form reaches 56% and 66% of the FMA peak, 14
+// GB/s and 8 to 11 GB/s.
 #include <immintrin.h>
 
 #include "ops/attention_tiles.h"

@@ -7,7 +7,7 @@ static void use_reference(struct kernels *k)
 {
     static const enum dtype plain[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-        k->matmul[plain[i]] = (struct matmul_kernel){REF(matmul_fwd), DTYPE_REAL, REFERENCE_UNIT, 0};
+        k->matmul[plain[i]] = (struct matmul_kernel){.fwd = REF(matmul_fwd), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
     k->to_real[DTYPE_F32] = REF(row_from_f32), k->from_real[DTYPE_F32] = REF(row_to_f32);
     k->to_real[DTYPE_F16] = REF(row_from_f16), k->from_real[DTYPE_F16] = REF(row_to_f16);
     k->to_real[DTYPE_BF16] = REF(row_from_bf16), k->from_real[DTYPE_BF16] = REF(row_to_bf16);
@@ -21,12 +21,24 @@ static void use_reference(struct kernels *k)
     k->rope_fwd = REF(rope_fwd);
 }
 
+// Types that have no product of their own: their rows become `real`, and the product of real weights follows.
+static void use_dequantized(struct kernels *k)
+{
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        if (k->matmul[type].fwd) continue;
+        k->to_real[type] = REF(row_from_quantized)((enum dtype)type);
+        if (!k->to_real[type]) continue;
+        k->matmul[type] = k->matmul[DTYPE_REAL];
+        k->matmul[type].dequantize = true;
+    }
+}
+
 #ifndef REAL_DOUBLE
 static void use_avx2(struct kernels *k)
 {
-    k->matmul[DTYPE_F32] = (struct matmul_kernel){matmul_fwd_f32_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
-    k->matmul[DTYPE_F16] = (struct matmul_kernel){matmul_fwd_f16_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
-    k->matmul[DTYPE_BF16] = (struct matmul_kernel){matmul_fwd_bf16_avx2, DTYPE_F32, AVX2_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){.fwd = matmul_fwd_f32_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){.fwd = matmul_fwd_f16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx2, k->attention_scratch = attention_scratch_avx2;
     k->swiglu_fwd = swiglu_fwd_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
@@ -35,9 +47,9 @@ static void use_avx2(struct kernels *k)
 
 static void use_avx512(struct kernels *k)
 {
-    k->matmul[DTYPE_F32] = (struct matmul_kernel){matmul_fwd_f32_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
-    k->matmul[DTYPE_F16] = (struct matmul_kernel){matmul_fwd_f16_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
-    k->matmul[DTYPE_BF16] = (struct matmul_kernel){matmul_fwd_bf16_avx512, DTYPE_F32, AVX512_UNIT, MATMUL_SCRATCH};
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){.fwd = matmul_fwd_f32_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){.fwd = matmul_fwd_f16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx512, k->attention_scratch = attention_scratch_avx512;
     k->rmsnorm_fwd = rmsnorm_fwd_avx512;
     k->swiglu_fwd = swiglu_fwd_avx512;
@@ -46,7 +58,7 @@ static void use_avx512(struct kernels *k)
 static void use_avx512_bf16(struct kernels *k)
 {
     k->matmul[DTYPE_BF16] =
-        (struct matmul_kernel){matmul_fwd_bf16_avx512_bf16, DTYPE_BF16, AVX512_UNIT, MATMUL_SCRATCH};
+        (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16, .x_type = DTYPE_BF16, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
 }
 
 struct kernels kernels_for(enum isa isa)
@@ -56,6 +68,7 @@ struct kernels kernels_for(enum isa isa)
     if (isa >= ISA_AVX2) use_avx2(&k);
     if (isa >= ISA_AVX512) use_avx512(&k);
     if (isa >= ISA_AVX512_BF16) use_avx512_bf16(&k);
+    use_dequantized(&k);
     return k;
 }
 #else
@@ -63,6 +76,7 @@ struct kernels kernels_for_f64(void)
 {
     struct kernels k = {.isa = ISA_F64};
     use_reference(&k);
+    use_dequantized(&k);
     return k;
 }
 #endif

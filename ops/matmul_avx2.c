@@ -17,7 +17,7 @@ static inline ALWAYS void vec_store(float *p, vec v)
 
 static inline ALWAYS vec vec_broadcast(const char *p)
 {
-    return _mm256_broadcast_ss((const float *)p);
+    return _mm256_set1_ps(*(const step *)p);
 }
 
 static inline ALWAYS void dot(vec *acc, vec w, vec x)
@@ -42,17 +42,18 @@ static inline ALWAYS __m256i rows_apart(const char *p, const char *p4)
 static inline ALWAYS void transpose_dwords(__m256i *c, const char *w, size_t stride)
 {
     const char *w4 = opaque(w + 4 * stride);
-    UNROLL(2) for (int h = 0; h < 2; h++, w += 16, w4 += 16, c += 4)
-    {
-        __m256i r0 = rows_apart(w, w4), r1 = rows_apart(w + stride, w4 + stride);
-        __m256i r2 = rows_apart(w + 2 * stride, w4 + 2 * stride),
-                r3 = rows_apart(w + 3 * stride, w4 + 3 * stride);
+    EACH (h, 2, 1) {
+        const char *p = w + 16 * h, *p4 = w4 + 16 * h;
+        __m256i *out = c + 4 * h;
+        __m256i r0 = rows_apart(p, p4), r1 = rows_apart(p + stride, p4 + stride);
+        __m256i r2 = rows_apart(p + 2 * stride, p4 + 2 * stride),
+                r3 = rows_apart(p + 3 * stride, p4 + 3 * stride);
         __m256i a0 = _mm256_unpacklo_epi32(r0, r1), a1 = _mm256_unpackhi_epi32(r0, r1);
         __m256i a2 = _mm256_unpacklo_epi32(r2, r3), a3 = _mm256_unpackhi_epi32(r2, r3);
-        c[0] = _mm256_unpacklo_epi64(a0, a2);
-        c[1] = _mm256_unpackhi_epi64(a0, a2);
-        c[2] = _mm256_unpacklo_epi64(a1, a3);
-        c[3] = _mm256_unpackhi_epi64(a1, a3);
+        out[0] = _mm256_unpacklo_epi64(a0, a2);
+        out[1] = _mm256_unpackhi_epi64(a0, a2);
+        out[2] = _mm256_unpacklo_epi64(a1, a3);
+        out[3] = _mm256_unpackhi_epi64(a1, a3);
     }
 }
 
@@ -60,43 +61,42 @@ static inline ALWAYS void transpose_dwords(__m256i *c, const char *w, size_t str
 static inline ALWAYS void transpose_halves(__m256i *c, const char *w, size_t stride)
 {
     __m256i r[8], a[8], b[8];
-    UNROLL(8) for (int i = 0; i < 8; i++)
-    {
+    EACH (i, 8, 1) {
         if (i == 4) w = opaque(w + 4 * stride);
         r[i] = _mm256_loadu_si256((const __m256i *)(w + (size_t)(i % 4) * stride));
     }
-    UNROLL(4) for (int i = 0; i < 8; i += 2)
-    {
+    EACH (i, 8, 2) {
         a[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);
         a[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]);
     }
-    UNROLL(2) for (int i = 0; i < 8; i += 4)
-    {
+    EACH (i, 8, 4) {
         b[i] = _mm256_unpacklo_epi32(a[i], a[i + 2]);
         b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 2]);
         b[i + 2] = _mm256_unpacklo_epi32(a[i + 1], a[i + 3]);
         b[i + 3] = _mm256_unpackhi_epi32(a[i + 1], a[i + 3]);
     }
-    UNROLL(4) for (int i = 0; i < 4; i++)
-    {
+    EACH (i, 4, 1) {
         c[2 * i] = _mm256_unpacklo_epi64(b[i], b[4 + i]);
         c[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[4 + i]);
     }
 }
 
-// Reads `bytes` <= 32 bytes of each of 8 rows and transposes them.
-static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride, size_t bytes)
+// Reads 32 bytes of each of 8 rows and transposes them.
+static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride)
 {
-    char rest[8][32] __attribute__((aligned(32)));
-    if (bytes < 32) {
-        memset(rest, 0, sizeof rest);
-        for (size_t i = 0; i < 8; i++) memcpy(rest[i], w + i * stride, bytes);
-        w = rest[0], stride = 32;
-    }
     if (kind == WEIGHTS_F16)
         transpose_halves(c, w, stride);
     else
         transpose_dwords(c, w, stride);
+}
+
+// The same with `bytes` <= 32 bytes of each row, then zeros.
+static inline ALWAYS void block_load_part(enum weights kind, block *c, const char *w, size_t stride,
+                                          size_t bytes)
+{
+    char rows[8][32] __attribute__((aligned(32))) = {{0}};
+    for (size_t i = 0; i < 8; i++) memcpy(rows[i], w + i * stride, bytes);
+    block_load(kind, c, rows[0], sizeof *rows);
 }
 
 // Step s of the 8 rows. Computed where it is used, because 16 of them do not fit the registers.
@@ -117,17 +117,17 @@ static inline ALWAYS vec block_step(enum weights kind, const block *c, int s)
 
 #include "ops/matmul_tile.h"
 
-void matmul_fwd_f32_avx2(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_f32_avx2(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_F32);
 }
 
-void matmul_fwd_f16_avx2(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_f16_avx2(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_F16);
 }
 
-void matmul_fwd_bf16_avx2(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_bf16_avx2(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_BF16);
 }

@@ -2,17 +2,17 @@
 #define DOT "vfmadd231ps"
 #include "ops/matmul_avx512.h"
 
-void matmul_fwd_f32_avx512(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_f32_avx512(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_F32);
 }
 
-void matmul_fwd_f16_avx512(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_f16_avx512(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_F16);
 }
 
-void matmul_fwd_bf16_avx512(const struct matmul_args *a)
+UNCHECKED void matmul_fwd_bf16_avx512(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_BF16);
 }

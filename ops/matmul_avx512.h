@@ -20,7 +20,7 @@ static inline ALWAYS void vec_store(float *p, vec v)
 
 static inline ALWAYS vec vec_broadcast(const char *p)
 {
-    return _mm512_set1_ps(*(const float *)p);
+    return _mm512_set1_ps(*(const step *)p);
 }
 
 static inline ALWAYS void dot(vec *acc, vec w, vec x)
@@ -30,28 +30,25 @@ static inline ALWAYS void dot(vec *acc, vec w, vec x)
 
 static inline ALWAYS void dot_x(vec *acc, vec w, const char *x)
 {
-    __asm__(DOT " %2%{1to16%}, %1, %0" : "+v"(*acc) : "v"(w), "m"(*(const float *)x));
+    __asm__(DOT " %2%{1to16%}, %1, %0" : "+v"(*acc) : "v"(w), "m"(*(const step *)x));
 }
 
 // Rows r[0..15] of 16 dwords become columns, in place.
 static inline ALWAYS void transpose_dwords(__m512i *v, const __m512i *r)
 {
     __m512i a[16], b[16];
-    UNROLL(8) for (int i = 0; i < 16; i += 2)
-    {
+    EACH (i, 16, 2) {
         a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
-    UNROLL(4) for (int i = 0; i < 16; i += 4)
-    {
+    EACH (i, 16, 4) {
         b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
         b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
         b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
         b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
     }
     // b[4q + j]: lane c holds column 4c + j of rows 4q .. 4q + 3
-    UNROLL(4) for (int j = 0; j < 4; j++)
-    {
+    EACH (j, 4, 1) {
         __m512i lo0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0x44),
                 lo1 = _mm512_shuffle_i32x4(b[8 + j], b[12 + j], 0x44);
         __m512i hi0 = _mm512_shuffle_i32x4(b[j], b[4 + j], 0xee),
@@ -67,51 +64,61 @@ static inline ALWAYS void transpose_dwords(__m512i *v, const __m512i *r)
 static inline ALWAYS void transpose_halves(__m512i *c, const __m512i *r)
 {
     __m512i a[8], b[8];
-    UNROLL(4) for (int i = 0; i < 8; i += 2)
-    {
+    EACH (i, 8, 2) {
         a[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]);
         a[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
     }
-    UNROLL(2) for (int i = 0; i < 8; i += 4)
-    {
+    EACH (i, 8, 4) {
         b[i] = _mm512_unpacklo_epi32(a[i], a[i + 2]);
         b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 2]);
         b[i + 2] = _mm512_unpacklo_epi32(a[i + 1], a[i + 3]);
         b[i + 3] = _mm512_unpackhi_epi32(a[i + 1], a[i + 3]);
     }
-    UNROLL(4) for (int i = 0; i < 4; i++)
-    {
+    EACH (i, 4, 1) {
         c[2 * i] = _mm512_unpacklo_epi64(b[i], b[4 + i]);
         c[2 * i + 1] = _mm512_unpackhi_epi64(b[i], b[4 + i]);
     }
 }
 
-// Reads `bytes` <= 64 bytes of each of 16 rows and transposes them.
-static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride, size_t bytes)
+// Transposes 64 bytes of each of 16 rows.
+static inline ALWAYS void block_transpose(enum weights kind, block *c, const __m512i *r)
 {
-    __m512i r[16], h[16];
-    UNROLL(16) for (int i = 0; i < 16; i++)
-    {
-        if (i > 0 && i % 4 == 0) w = opaque(w + 4 * stride);
-        const char *p = w + (size_t)(i % 4) * stride;
-        if (bytes == 64) // an asm, or gcc reads memory in both unpacks of a row
-            __asm__("vmovdqu64 %1, %0" : "=v"(r[i]) : "m"(*(const char(*)[64])p));
-        else
-            r[i] = _mm512_maskz_loadu_epi8(((__mmask64)1 << bytes) - 1, p);
-    }
     if (kind != WEIGHTS_F16) {
         transpose_dwords(c, r);
         return;
     }
-    const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0),
-                  hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    const __m512i lo = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+    const __m512i hi = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    __m512i h[16];
     transpose_halves(h, r);
     transpose_halves(h + 8, r + 8);
-    UNROLL(8) for (int m = 0; m < 8; m++)
-    { // columns m and 8 + m, then 16 + m and 24 + m
+    EACH (m, 8, 1) { // columns m and 8 + m, then 16 + m and 24 + m
         c[m] = _mm512_permutex2var_epi64(h[m], lo, h[8 + m]);
         c[8 + m] = _mm512_permutex2var_epi64(h[m], hi, h[8 + m]);
     }
+}
+
+// Reads 64 bytes of each of 16 rows and transposes them.
+static inline ALWAYS void block_load(enum weights kind, block *c, const char *w, size_t stride)
+{
+    __m512i r[16];
+    EACH (i, 16, 1) {
+        if (i > 0 && i % 4 == 0) w = opaque(w + 4 * stride);
+        const char *p = w + (size_t)(i % 4) * stride;
+        // An asm, or gcc reads the row in memory once for each of the two instructions that use it.
+        __asm__("vmovdqu64 %1, %0" : "=v"(r[i]) : "m"(*(const char(*)[64])p));
+    }
+    block_transpose(kind, c, r);
+}
+
+// The same with `bytes` < 64 bytes of each row, then zeros.
+static inline ALWAYS void block_load_part(enum weights kind, block *c, const char *w, size_t stride,
+                                          size_t bytes)
+{
+    const __mmask64 mask = ((__mmask64)1 << bytes) - 1;
+    __m512i r[16];
+    EACH (i, 16, 1) r[i] = _mm512_maskz_loadu_epi8(mask, w + (size_t)i * stride);
+    block_transpose(kind, c, r);
 }
 
 // Step s of the 16 rows. Computed where it is used, because 32 of them do not fit the registers.

@@ -8,15 +8,21 @@
 
 #include "ops/ops.h"
 
-#define ALWAYS       __attribute__((always_inline))
+// Sanitizers would put a check beside every instruction of the unrolled loops, which takes minutes to
+// compile. The tests put inaccessible pages around the buffers instead.
+#define UNCHECKED    __attribute__((no_sanitize("address", "undefined")))
+#define ALWAYS       UNCHECKED __attribute__((always_inline))
 #define PRAGMA(text) _Pragma(#text)
-// Loops over vectors must be gone before the compiler gives out registers; clang 14 unrolls too late when it
-// gets a count.
+// A loop over vectors, which must be gone before the compiler gives out registers; i = 0, step, 2 step ... <
+// n. clang 14 unrolls too late when it gets a count.
 #ifdef __clang__
-#define UNROLL(n) PRAGMA(clang loop unroll(full))
+#define EACH(i, n, step) PRAGMA(clang loop unroll(full)) for (int i = 0; i < (n); i += (step))
 #else
-#define UNROLL(n) PRAGMA(GCC unroll n)
+#define EACH(i, n, step) PRAGMA(GCC unroll 32) for (int i = 0; i < (n); i += (step))
 #endif
+
+// A dword of x, at any address: a row of bf16 may begin at an odd element.
+typedef float step __attribute__((aligned(1), may_alias));
 
 // How weights become steps of k.
 enum weights {

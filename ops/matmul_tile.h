@@ -6,10 +6,9 @@
 // can be cut anywhere.
 //
 //   stream  few columns: 16 rows at a time, transposed in registers and used at once; bound by memory.
-//   panel   many columns: 64 rows x DEPTH steps are transposed once into scratch as [tile][step][row of the
-//   tile],
-//           which stays in L2, then multiplied by all columns in register tiles of VECS vectors x 6 columns:
-//           VECS loads and 6 broadcasts for 6 VECS multiply-adds a step, nothing else.
+//   panel   many columns: 64 rows x DEPTH steps are transposed once into scratch as [tile][step][row],
+//           which stays in L2, then multiplied by all columns in register tiles of VECS vectors x 6
+//           columns: VECS loads and 6 broadcasts for 6 VECS multiply-adds a step, nothing else.
 //
 // A step is one dword of x: one f32, or a pair of bf16 where a dot instruction takes pairs. Rows at the edge
 // are never padded: the last group moves back over rows that are there and stores only its own outputs.
@@ -17,8 +16,9 @@
 // The file that includes this one defines before:
 //   LANES, VECS, STREAM_COLS    lanes of a vector, vectors of a tile, most columns of the stream form
 //   vec, vec_load, vec_store, vec_broadcast
-//   dot(acc, w, b)              acc += w * b, an asm so that gcc 12 keeps 24 accumulators in registers
-//   block_load                  transposes one block, see below
+//   dot, dot_x                  acc += w * x, asm, so that gcc 12 keeps 24 accumulators in registers
+//   block, block_step           BLOCK bytes of LANES rows, transposed; step s of them
+//   block_load, block_load_part read whole blocks, or fewer bytes and then zeros
 #ifndef OPS_MATMUL_TILE_H
 #define OPS_MATMUL_TILE_H
 
@@ -35,7 +35,7 @@ enum {
     X_SKEW = 192, // see stream_copy_x
 };
 
-_Static_assert(PANEL *DEPTH * 4 <= MATMUL_SCRATCH, "a panel fits");
+_Static_assert(MATMUL_SCRATCH >= PANEL * DEPTH * 4, "a panel fits");
 
 // The sums before the first step, read as those of later steps are: a branch made clang 14 keep the sums in
 // memory.
@@ -62,8 +62,7 @@ static inline ALWAYS int block_steps(enum weights kind)
     return kind == WEIGHTS_F32 || kind == WEIGHTS_PAIRS ? LANES : 2 * LANES;
 }
 
-// ---- prefetch
-// ---------------------------------------------------------------------------------------------------
+// ---- prefetch ---------------------------------------------------------------------------------------------
 
 // What comes next, fetched into L2 while what came before is used: the rows of a group read side by side are
 // too many streams for the hardware, and a stride of a power of two puts them all into one set of L1. Four
@@ -85,9 +84,8 @@ static inline ALWAYS struct sweep sweep_rows(const char *first, int rows, size_t
 
 static inline ALWAYS void sweep_lines(struct sweep *s, int lines_a_stream)
 {
-    UNROLL(4)
-    for (int q = 0; q < STREAMS; q++) UNROLL(4) for (int i = 0; i < lines_a_stream; i++)
-        __builtin_prefetch(s->line + (size_t)q * s->quarter + i * LINE, 0, 2);
+    EACH (q, STREAMS, 1)
+        EACH (i, lines_a_stream, 1) __builtin_prefetch(s->line + (size_t)q * s->quarter + i * LINE, 0, 2);
     s->line += lines_a_stream * LINE;
     if (s->line >= s->end) {
         s->end += s->stride;
@@ -95,8 +93,7 @@ static inline ALWAYS void sweep_lines(struct sweep *s, int lines_a_stream)
     }
 }
 
-// ---- stream: few columns
-// ----------------------------------------------------------------------------------------
+// ---- stream: few columns ----------------------------------------------------------------------------------
 
 // One piece of one group for `cols` columns: y (+)= `lines` lines of each row of w times x, in `vecs` vectors
 // of rows. A line is used up before the next row's, since sixteen rows may share one set of L1.
@@ -107,31 +104,26 @@ static inline ALWAYS void stream_piece(enum weights kind, int cols, int vecs, fl
     vec acc[GROUP_VECS][STREAM_COLS];
     const float *sums = first ? zeros : y;
     const size_t sums_stride = first ? 0 : y_stride;
-    UNROLL(2)
-    for (int g = 0; g < vecs; g++) UNROLL(8) for (int t = 0; t < cols; t++) acc[g][t] =
-        vec_load(sums + (size_t)t * sums_stride + g * LANES);
+    EACH (g, vecs, 1)
+        EACH (t, cols, 1) acc[g][t] = vec_load(sums + (size_t)t * sums_stride + g * LANES);
     const int steps = block_steps(kind);
     for (; lines > 0; lines--, w += LINE, x += LINE / BLOCK * steps * 4) {
         sweep_lines(ahead, vecs * LANES / STREAMS);
-        UNROLL(2) for (int g = 0; g < vecs; g++)
-        {
-            UNROLL(2) for (int b = 0; b < LINE / BLOCK; b++)
-            {
+        EACH (g, vecs, 1) {
+            EACH (b, LINE / BLOCK, 1) {
                 block c[LANES];
-                block_load(kind, c, w + (size_t)(g * LANES) * w_stride + b * BLOCK, w_stride, BLOCK);
+                block_load(kind, c, w + (size_t)(g * LANES) * w_stride + b * BLOCK, w_stride);
                 const char *column[STREAM_COLS] = {x + b * steps * 4};
-                UNROLL(8) for (int t = 1; t < cols; t++) column[t] = opaque(column[t - 1] + x_stride);
-                UNROLL(32) for (int s = 0; s < steps; s++)
-                {
+                EACH (t, cols - 1, 1) column[t + 1] = opaque(column[t] + x_stride);
+                EACH (s, steps, 1) {
                     const vec v = block_step(kind, c, s);
-                    UNROLL(8) for (int t = 0; t < cols; t++) dot_x(&acc[g][t], v, column[t] + s * 4);
+                    EACH (t, cols, 1) dot_x(&acc[g][t], v, column[t] + s * 4);
                 }
             }
         }
     }
-    UNROLL(2)
-    for (int g = 0; g < vecs; g++) UNROLL(8) for (int t = 0; t < cols; t++)
-        vec_store(y + (size_t)t * y_stride + g * LANES, acc[g][t]);
+    EACH (g, vecs, 1)
+        EACH (t, cols, 1) vec_store(y + (size_t)t * y_stride + g * LANES, acc[g][t]);
 }
 
 // Less than a block: `bytes` bytes of each row.
@@ -144,9 +136,8 @@ static inline ALWAYS void stream_part(enum weights kind, int64_t cols, float *y,
     for (int g = 0; g < GROUP_VECS; g++) {
         block c[LANES];
         float unpacked[2 * LANES * LANES] __attribute__((aligned(64)));
-        block_load(kind, c, w + (size_t)(g * LANES) * w_stride, w_stride, bytes);
-        UNROLL(32)
-        for (int s = 0; s < block_steps(kind); s++) vec_store(unpacked + s * LANES, block_step(kind, c, s));
+        block_load_part(kind, c, w + (size_t)(g * LANES) * w_stride, w_stride, bytes);
+        EACH (s, block_steps(kind), 1) vec_store(unpacked + s * LANES, block_step(kind, c, s));
         for (int64_t t = 0; t < cols; t++) {
             float xs[2 * LANES] = {0}; // the last of an odd number of bf16 pairs with zero
             memcpy(xs, x + (size_t)t * x_stride, count * x_bytes(kind));
@@ -159,7 +150,7 @@ static inline ALWAYS void stream_part(enum weights kind, int64_t cols, float *y,
     }
 }
 
-// Bytes k_begin .. k_end of the rows of one group. `next` is the group after it.
+// One group of rows, `bytes` bytes of each.
 static inline ALWAYS void stream_group(enum weights kind, int64_t cols, float *y, size_t y_stride,
                                        const char *x, size_t x_stride, const char *w, size_t w_stride,
                                        size_t bytes, bool first)
@@ -248,8 +239,7 @@ static inline ALWAYS void stream_rows(const struct matmul_args *a, enum weights 
     }
 }
 
-// ---- panel: many columns
-// ----------------------------------------------------------------------------------------
+// ---- panel: many columns ----------------------------------------------------------------------------------
 
 // What a register tile reads and writes besides its columns.
 struct tile_job {
@@ -269,27 +259,25 @@ static inline ALWAYS void tile_run(int cols, float *y, const char *x, struct til
     const char *x3 = x + 3 * x_stride;
     const float *sums = job->first ? zeros : y;
     const size_t sums_stride = job->first ? 0 : job->y_stride;
-    UNROLL(6)
-    for (int t = 0; t < cols; t++) UNROLL(4) for (int i = 0; i < VECS; i++) acc[i][t] =
-        vec_load(sums + (size_t)t * sums_stride + i * LANES);
+    EACH (t, cols, 1)
+        EACH (i, VECS, 1) acc[i][t] = vec_load(sums + (size_t)t * sums_stride + i * LANES);
     for (int64_t left = job->steps; left > 0; left -= 16) {
         for (int i = 0; i < job->lines; i++) sweep_lines(&job->ahead, 1);
         for (int s = left < 16 ? (int)left : 16; s > 0; s--, w += TILE, x += 4, x3 += 4) {
             vec v[VECS];
-            UNROLL(4) for (int i = 0; i < VECS; i++) v[i] = vec_load(w + i * LANES);
-            UNROLL(6) for (int t = 0; t < cols; t++)
-            {
+            EACH (i, VECS, 1) v[i] = vec_load(w + i * LANES);
+            EACH (t, cols, 1) {
                 vec b = vec_broadcast((t < 3 ? x : x3) + (size_t)(t % 3) * x_stride);
-                UNROLL(4) for (int i = 0; i < VECS; i++) dot(&acc[i][t], v[i], b);
+                EACH (i, VECS, 1) dot(&acc[i][t], v[i], b);
             }
         }
     }
-    UNROLL(6)
-    for (int t = 0; t < cols; t++) UNROLL(4) for (int i = 0; i < VECS; i++)
-        vec_store(y + (size_t)t * job->y_stride + i * LANES, acc[i][t]);
+    EACH (t, cols, 1)
+        EACH (i, VECS, 1) vec_store(y + (size_t)t * job->y_stride + i * LANES, acc[i][t]);
 }
 
-static __attribute__((noinline)) void tile_steps(int64_t cols, float *y, const char *x, struct tile_job *job)
+static UNCHECKED __attribute__((noinline)) void tile_steps(int64_t cols, float *y, const char *x,
+                                                           struct tile_job *job)
 {
     switch (cols) {
     case 1: tile_run(1, y, x, job); break;
@@ -312,17 +300,17 @@ static inline ALWAYS void panel_unpack(enum weights kind, float *panel, const ch
         for (; p < end; p += BLOCK, out += steps * TILE) {
             block c[LANES];
             if (end - p >= BLOCK)
-                block_load(kind, c, p, w_stride, BLOCK);
+                block_load(kind, c, p, w_stride);
             else
-                block_load(kind, c, p, w_stride, (size_t)(end - p));
-            UNROLL(32) for (int s = 0; s < steps; s++) vec_store(out + s * TILE, block_step(kind, c, s));
+                block_load_part(kind, c, p, w_stride, (size_t)(end - p));
+            EACH (s, steps, 1) vec_store(out + s * TILE, block_step(kind, c, s));
         }
     }
 }
 
 // One tile: `steps` pairs or singles, and an odd last weight that lacks its partner, whose x must not be read
 // as a pair.
-static void tile_columns(int64_t cols, float *y, const char *x, struct tile_job *job, bool odd)
+static UNCHECKED void tile_columns(int64_t cols, float *y, const char *x, struct tile_job *job, bool odd)
 {
     if (job->steps > 0) tile_steps(cols, y, x, job);
     if (!odd) return;
@@ -338,8 +326,8 @@ static void tile_columns(int64_t cols, float *y, const char *x, struct tile_job 
 }
 
 // A tile whose first `cut` rows are not ours: y points at the row `cut`.
-static void tile_edge(int64_t cols, int cut, float *y, size_t y_stride, const char *x, struct tile_job *job,
-                      bool odd)
+static UNCHECKED void tile_edge(int64_t cols, int cut, float *y, size_t y_stride, const char *x,
+                                struct tile_job *job, bool odd)
 {
     float edge[TILE_COLS * TILE] = {0};
     const size_t own = (size_t)(TILE - cut) * sizeof *y;
@@ -352,8 +340,8 @@ static void tile_edge(int64_t cols, int cut, float *y, size_t y_stride, const ch
 
 // The panel of `rows` rows in scratch times all columns; its rows skip, skip + 1 ... are the outputs y[0],
 // y[1] ...
-static void panel_multiply(const struct matmul_args *a, struct tile_job *job, float *y, int64_t rows,
-                           int64_t skip, const char *x, bool odd)
+static UNCHECKED void panel_multiply(const struct matmul_args *a, struct tile_job *job, float *y,
+                                     int64_t rows, int64_t skip, const char *x, bool odd)
 {
     int64_t t = 0;
     for (int64_t tiles = (a->t_count + TILE_COLS - 1) / TILE_COLS; tiles > 0; tiles--) {

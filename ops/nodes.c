@@ -124,15 +124,35 @@ static int64_t units_matmul(const struct graph *g, const struct node *n)
 
 static size_t scratch_matmul(const struct graph *g, const struct node *n)
 {
-    return matmul_of(g, n)->scratch;
+    const struct matmul_kernel *k = matmul_of(g, n);
+    return k->scratch + (k->dequantize ? (size_t)k->unit * (size_t)n->in[1]->out.ne[0] * sizeof(real) : 0);
+}
+
+// The product with rows that are dequantized first, a unit at a time.
+static void run_dequantized(const struct graph *g, const struct matmul_kernel *k, struct matmul_args a)
+{
+    row_to_real_fn *to_real = kernels_of(g)->to_real[a.w_type];
+    real *rows = (real *)((char *)a.scratch + k->scratch), *y = a.y;
+    const char *w = a.w;
+    size_t w_stride = a.w_stride;
+    int64_t end = a.n_end;
+    a.w = rows;
+    a.w_type = DTYPE_REAL;
+    a.w_stride = (size_t)a.k_count * sizeof(real);
+    for (int64_t begin = a.n_begin; begin < end; begin += a.n_end) {
+        a.n_begin = 0;
+        a.n_end = end - begin < k->unit ? end - begin : k->unit;
+        for (int64_t i = 0; i < a.n_end; i++) to_real(rows + i * a.k_count, w + (size_t)(begin + i) * w_stride, a.k_count);
+        a.y = y + begin;
+        k->fwd(&a);
+    }
 }
 
 static void run_matmul(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
     const struct matmul_kernel *k = matmul_of(g, n);
     const struct tensor *x = &n->in[0]->out, *w = &n->in[1]->out;
-    int64_t n_end = end * k->unit < n->out.ne[0] ? end * k->unit : n->out.ne[0];
-    k->fwd(&(struct matmul_args){
+    struct matmul_args a = {
         .y = n->out.data,
         .y_stride = (size_t)n->out.ne[0],
         .x = x->data,
@@ -141,11 +161,13 @@ static void run_matmul(const struct graph *g, const struct node *n, int64_t begi
         .w_type = w->type,
         .w_stride = w->nb[1],
         .n_begin = begin * k->unit,
-        .n_end = n_end,
+        .n_end = end * k->unit < n->out.ne[0] ? end * k->unit : n->out.ne[0],
         .t_count = graph_rows(g, n),
         .k_count = x->ne[0],
         .scratch = scratch,
-    });
+    };
+    if (k->dequantize) run_dequantized(g, k, a);
+    else k->fwd(&a);
 }
 
 // ---- attention: units are (tile of rows, key-value head) ---------------------------------------------------------

@@ -56,6 +56,7 @@ struct matmul_kernel {
     enum dtype x_type;   // DTYPE_REAL, or the type that the activations must be converted to first
     int64_t unit;        // outputs a call should be a multiple of (all but the last)
     size_t scratch;      // bytes a thread
+    bool dequantize;     // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
 
 // Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), and a little.
@@ -155,6 +156,8 @@ add_fwd_fn REF(add_fwd);
 bias_fwd_fn REF(bias_fwd);
 rope_table_fwd_fn REF(rope_table_fwd);
 rope_fwd_fn REF(rope_fwd);
+// The reference of rows of a quantized type, NULL where quant/ cannot read it.
+row_to_real_fn *REF(row_from_quantized)(enum dtype type);
 row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f64);
 row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f64);
 

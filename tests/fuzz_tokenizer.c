@@ -57,6 +57,32 @@ static size_t replace_marks(char *text, size_t bytes)
     return out;
 }
 
+// Through a byte-level vocabulary with a pre-tokenizer that the text chooses, any bytes come back.
+static void byte_level_round_trip(const char *text, size_t bytes)
+{
+    static const char *const names[] = {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm", "deepseek-v3", "falcon", "bloom", "chameleon",
+                                        "youtu", "jais-2", "afmoe", "tiny_aya", "kimi-k2", "exaone-moe", "superbpe", "tekken"};
+    struct tlm_error err;
+    struct gguf *g;
+    struct tokenizer *t;
+    struct fixture file;
+    fixture_byte_level(&file, names[bytes ? (unsigned char)text[0] % (sizeof names / sizeof *names) : 0]);
+    TLM_ASSERT(!gguf_open_memory(&g, file.data, file.size, "fixture", &err) && !tokenizer_open(&t, g, &err));
+    size_t count, length = 0;
+    int32_t *ids = encode(t, text, bytes, 0, &count);
+    char *decoded = malloc(bytes + 1);
+    TLM_ASSERT(decoded);
+    for (size_t i = 0; i < count; i++) {
+        length += tokenizer_piece(t, ids[i], !i, false, decoded + length, bytes - length);
+        TLM_ASSERT(length <= bytes);
+    }
+    TLM_ASSERT(length == bytes && (!bytes || !memcmp(decoded, text, bytes)));
+    free(decoded);
+    free(ids);
+    tokenizer_close(t);
+    gguf_close(g);
+}
+
 static void round_trip(const char *text, size_t bytes)
 {
     struct tlm_error err;
@@ -86,9 +112,11 @@ static void round_trip(const char *text, size_t bytes)
 
 int fuzz_tokenizer(const uint8_t *data, size_t size)
 {
-    if (size >= 4 && !memcmp(data, "GGUF", 4))
+    if (size >= 4 && !memcmp(data, "GGUF", 4)) {
         use_vocabulary(data, size);
-    else
+    } else {
         round_trip((const char *)data, size);
+        byte_level_round_trip((const char *)data, size);
+    }
     return 0;
 }

@@ -151,8 +151,7 @@ START_TEST(edges)
 {
     static const int64_t ns[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 511, 512, 513};
     static const int64_t some_k[] = {1, 33, 65}, some_t[] = {1, 3, 8, 9, 16};
-    EACH_TIER_AND_TYPE(ks, type)
-    {
+    EACH_TIER_AND_TYPE (ks, type) {
         for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
             for (size_t j = 0; j < sizeof some_t / sizeof *some_t; j++)
                 check_shape(&ks, type, ns[i], some_k[(i + j) % 3], some_t[j], i % 3, j % 2, FILL_UNIFORM);
@@ -169,17 +168,16 @@ START_TEST(long_rows)
 {
     static const int64_t ks_long[] = {511, 512, 513, 1023, 1025, 2047, 2049, 2080, 4113, 8257, 10497};
     static const int64_t columns[] = {1, 6, 8, 9};
-    EACH_TIER_AND_TYPE(ks, type)
-    for (size_t i = 0; i < sizeof ks_long / sizeof *ks_long; i++)
-        for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
-            check_shape(&ks, type, 67, ks_long[i], columns[j], i % 3, 0, FILL_UNIFORM);
+    EACH_TIER_AND_TYPE (ks, type)
+        for (size_t i = 0; i < sizeof ks_long / sizeof *ks_long; i++)
+            for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)
+                check_shape(&ks, type, 67, ks_long[i], columns[j], i % 3, 0, FILL_UNIFORM);
 }
 END_TEST
 
 START_TEST(extreme_values)
 {
-    EACH_TIER_AND_TYPE(ks, type)
-    {
+    EACH_TIER_AND_TYPE (ks, type) {
         check_shape(&ks, type, 80, 100, 1, 0, 0, FILL_EXTREME);
         check_shape(&ks, type, 80, 100, 12, 0, 0, FILL_EXTREME);
     }
@@ -189,8 +187,7 @@ END_TEST
 // Every f16 and every bf16 comes out as itself from a row times one; NaN and infinities too.
 START_TEST(every_half)
 {
-    EACH_TIER_AND_TYPE(ks, type)
-    {
+    EACH_TIER_AND_TYPE (ks, type) {
         if (type != DTYPE_F16 && type != DTYPE_BF16) continue;
         const struct matmul_kernel *kernel = &ks.matmul[type];
         for (int64_t t = 1; t <= 12; t += 11) {
@@ -221,34 +218,34 @@ START_TEST(row_independence)
 {
     static const int64_t columns[] = {1, 2, 7, 16, 33, 512};
     static const int64_t depths[] = {1, 75, 1100, 2311};
-    EACH_TIER_AND_TYPE(ks, type)
-    for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
-        const int64_t n = 150, splits[] = {0, 1, 4, 20, 83, 84, 149, 150};
-        struct product all = product_make(&ks.matmul[type], type, n, depths[d], 512, 0, 0, FILL_UNIFORM);
-        float *y = malloc(all.y.size);
-        ck_assert_ptr_nonnull(y);
-        product_run(&all, 0, n);
-        memcpy(y, all.y.data, all.y.size);
-        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
-            for (int64_t t = 0; t < 66; t += columns[c]) {
-                struct product part = all;
-                part.args.x = (char *)all.x.data +
-                              (size_t)t * all.args.x_stride * dtype_row_bytes(part.kernel->x_type, 1);
-                part.args.y = (float *)all.y.data + (size_t)t * all.args.y_stride;
-                part.args.t_count = columns[c] < 512 - t ? columns[c] : 512 - t;
-                memset(all.y.data, 0xFF, all.y.size);
-                for (size_t s = 0; s + 1 < sizeof splits / sizeof *splits; s++)
-                    product_run(&part, splits[s], splits[s + 1]);
-                size_t bytes = (size_t)(part.args.t_count * n) * sizeof *y;
-                ck_assert_msg(!memcmp(part.args.y, y + t * n, bytes), "%s %s K %d: %d columns from %d differ",
-                              isa_name(ks.isa), dtype_traits[type].name, (int)depths[d], (int)columns[c],
-                              (int)t);
-                if (c > 0 && t > 0) break;
+    EACH_TIER_AND_TYPE (ks, type)
+        for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+            const int64_t n = 150, splits[] = {0, 1, 4, 20, 83, 84, 149, 150};
+            struct product all = product_make(&ks.matmul[type], type, n, depths[d], 512, 0, 0, FILL_UNIFORM);
+            float *y = malloc(all.y.size);
+            ck_assert_ptr_nonnull(y);
+            product_run(&all, 0, n);
+            memcpy(y, all.y.data, all.y.size);
+            for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+                for (int64_t t = 0; t < 66; t += columns[c]) {
+                    struct product part = all;
+                    part.args.x = (char *)all.x.data +
+                                  (size_t)t * all.args.x_stride * dtype_row_bytes(part.kernel->x_type, 1);
+                    part.args.y = (float *)all.y.data + (size_t)t * all.args.y_stride;
+                    part.args.t_count = columns[c] < 512 - t ? columns[c] : 512 - t;
+                    memset(all.y.data, 0xFF, all.y.size);
+                    for (size_t s = 0; s + 1 < sizeof splits / sizeof *splits; s++)
+                        product_run(&part, splits[s], splits[s + 1]);
+                    size_t bytes = (size_t)(part.args.t_count * n) * sizeof *y;
+                    ck_assert_msg(!memcmp(part.args.y, y + t * n, bytes),
+                                  "%s %s K %d: %d columns from %d differ", isa_name(ks.isa),
+                                  dtype_traits[type].name, (int)depths[d], (int)columns[c], (int)t);
+                    if (c > 0 && t > 0) break;
+                }
             }
+            free(y);
+            product_free(&all);
         }
-        free(y);
-        product_free(&all);
-    }
 }
 END_TEST
 

@@ -447,7 +447,7 @@ static const char *break_vocabulary(struct fixture *f, int which)
     static char long_token[16384];
     switch (which) {
     case 0: return broken_kind(f, NULL), "no such key";
-    case 1: return broken_kind(f, "gpt2"), "found \"gpt2\"";
+    case 1: return broken_kind(f, "rwkv"), "found \"rwkv\"";
     case 2: return broken_kind(f, "two\nlines\x1b[0m"), "tokenizer.ggml.model";
     case 3: return broken_key(f, "tokenizer.ggml.bos_token_id", 259), "expected -1 to 258, found 259";
     case 4: return broken_key(f, "tokenizer.ggml.eos_token_id", -1), "eos_token_id";

@@ -10,6 +10,11 @@ Suite *suite_core(void);
 Suite *suite_file(void);
 Suite *suite_gguf(void);
 Suite *suite_tokenizer(void);
+Suite *suite_bpe(void);
+Suite *suite_tokenizer_json(void);
+Suite *suite_template(void);
+Suite *suite_quant(void);
+Suite *suite_quant_file(void);
 Suite *suite_rows(void);
 Suite *suite_matmul(void);
 Suite *suite_attention(void);
@@ -23,5 +28,7 @@ Suite *suite_hostile(void);
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);
 int fuzz_tokenizer(const uint8_t *data, size_t size);
+int fuzz_tokenizer_json(const uint8_t *data, size_t size);
+int fuzz_template(const uint8_t *data, size_t size);
 
 #endif

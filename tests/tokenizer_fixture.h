@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "text/byte_alphabet.h"
 #include "text/tokenizer.h"
 
 struct fixture_token {
@@ -123,6 +124,31 @@ static inline void fixture_round_trip(struct fixture *f, bool adds_space, bool u
     fixture_u32(f, "tokenizer.ggml.eos_token_id", 258);
     fixture_u32(f, "tokenizer.ggml.unknown_token_id", 256);
     fixture_bool(f, "tokenizer.ggml.add_space_prefix", adds_space);
+    fixture_end(f);
+}
+
+// A byte-level vocabulary: a token a byte, a few joins, some of them across characters.
+static inline void fixture_byte_level(struct fixture *f, const char *pre)
+{
+    static const char *const merges[][2] = {{"a", "b"}, {"\u0120", "a"}, {"ab", "a"}, {"\u010a", "\u010a"}, {"\u0120", "\u0120"}, {"\u0120\u0120", "\u0120\u0120"},
+                                            {"\u00e4", "\u00bd"}, {"\u00a0", "\u00e4"}, {"'", "s"}, {"1", "2"}, {"12", "3"}};
+    enum { MERGES = sizeof merges / sizeof *merges };
+    char text[16];
+    fixture_begin(f);
+    fixture_string(f, "general.architecture", "llama");
+    fixture_string(f, "tokenizer.ggml.model", "gpt2");
+    fixture_string(f, "tokenizer.ggml.pre", pre);
+    fixture_array(f, "tokenizer.ggml.tokens", GGUF_STRING, 256 + MERGES);
+    for (unsigned b = 0; b < 256; b++) fixture_put_string(f, text, byte_alphabet_put(b, text));
+    for (size_t i = 0; i < MERGES; i++) {
+        snprintf(text, sizeof text, "%s%s", merges[i][0], merges[i][1]);
+        fixture_put_string(f, text, strlen(text));
+    }
+    fixture_array(f, "tokenizer.ggml.merges", GGUF_STRING, MERGES);
+    for (size_t i = 0; i < MERGES; i++) {
+        snprintf(text, sizeof text, "%s %s", merges[i][0], merges[i][1]);
+        fixture_put_string(f, text, strlen(text));
+    }
     fixture_end(f);
 }
 

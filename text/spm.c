@@ -211,7 +211,7 @@ static enum tlm_status spm_encode(const struct tokenizer *t, const char *text, s
     return done ? TLM_OK : error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory to encode %zu bytes", bytes);
 }
 
-static void spm_decode(const struct token *token, struct byte_sink *bytes)
+void marked_decode(const struct token *token, struct byte_sink *bytes)
 {
     for (uint32_t i = 0; i < token->length;) {
         bool mark = token->length - i >= MARK_BYTES && is_mark(token->text + i, MARK_BYTES);
@@ -225,7 +225,7 @@ const struct tokenizer_kind tokenizer_spm = {
     .open = spm_open,
     .close = spm_close,
     .encode = spm_encode,
-    .decode = spm_decode,
+    .decode = marked_decode,
     .bos = 1,
     .eos = 2,
     .unknown = 0,

@@ -1,8 +1,9 @@
 // text/tokenizer.c -- opens a vocabulary, and does what does not depend on the kind of tokenizer.
 #include "core/dtype.h"
 #include "text/tokenizer_internal.h"
+#include "text/vocabulary.h"
 
-static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm};
+static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_bpe, &tokenizer_bpe_raw, &tokenizer_unigram};
 
 // Positions in a text and ids are 32-bit numbers, and have room to spare.
 enum { MAX_TOKENS = 1 << 24, MAX_TEXT = 1 << 30 };
@@ -52,7 +53,7 @@ static uint64_t load_4(const char *p)
 }
 
 // Eight bytes a step; the last step overlaps the one before it, so that nothing behind the text is read.
-static uint32_t hash_text(const char *p, size_t n)
+uint32_t token_hash(const char *p, size_t n)
 {
     const uint64_t multiplier = 0x9E3779B97F4A7C15; // 2^64 / golden ratio, odd
     uint64_t h = n * multiplier, word = 0;
@@ -81,7 +82,7 @@ static struct token_slot *find_slot(const struct tokenizer *t, const char *text,
 
 int32_t token_find(const struct tokenizer *t, const char *text, size_t length)
 {
-    return find_slot(t, text, length, hash_text(text, length))->id;
+    return find_slot(t, text, length, token_hash(text, length))->id;
 }
 
 // A token without text is never found: nothing would stand for it.
@@ -97,7 +98,7 @@ static enum tlm_status build_table(struct tokenizer *t, struct tlm_error *err)
     for (int32_t id = 0; id < t->size; id++) {
         const struct token *token = &t->tokens[id];
         if (!token->length) continue;
-        uint32_t hash = hash_text(token->text, token->length);
+        uint32_t hash = token_hash(token->text, token->length);
         struct token_slot *slot = find_slot(t, token->text, token->length, hash);
         if (slot->id >= 0)
             return error_set(err, TLM_ERR_FORMAT,
@@ -123,7 +124,7 @@ static enum tlm_status find_kind(struct tokenizer *t, const struct gguf *g, stru
     char shown[40];
     return error_set(
         err, TLM_ERR_UNSUPPORTED,
-        "tokenizer.ggml.model: expected a kind of tokenizer that is supported (llama), found \"%s\"",
+        "tokenizer.ggml.model: expected a kind of tokenizer that is supported (llama, gpt2, gemma4, t5), found \"%s\"",
         gguf_printable(name, shown, sizeof shown));
 }
 
@@ -280,6 +281,16 @@ static enum tlm_status read_roles(struct tokenizer *t, const struct gguf *g, str
     return TLM_OK;
 }
 
+// Which special tokens take white space along (see VOCABULARY_KEY_STRIP).
+static enum tlm_status read_strips(struct tokenizer *t, const struct gguf *g, struct tlm_error *err)
+{
+    const struct gguf_value *strips;
+    enum tlm_status status = find_array(t, g, VOCABULARY_KEY_STRIP, &strips, err);
+    for (int32_t id = 0; !status && strips && id < t->size; id++)
+        t->tokens[id].strip = gguf_value_i64(strips, (uint64_t)id) & 3;
+    return status;
+}
+
 // A byte's token has its name; a vocabulary without such names may have the byte itself as a token.
 static void find_byte_ids(struct tokenizer *t)
 {
@@ -298,6 +309,7 @@ static enum tlm_status open_parts(struct tokenizer *t, const struct gguf *g, str
     if ((status = read_tokens(t, g, err))) return status;
     if ((status = read_scores(t, g, err))) return status;
     if ((status = read_types(t, g, err))) return status;
+    if ((status = read_strips(t, g, err))) return status;
     if ((status = build_table(t, err))) return status;
     if ((status = read_roles(t, g, err))) return status;
     find_byte_ids(t);
@@ -310,6 +322,7 @@ enum tlm_status tokenizer_open(struct tokenizer **out, const struct gguf *g, str
     *out = NULL;
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %zu bytes", sizeof *t);
+    t->gguf = g;
     enum tlm_status status = open_parts(t, g, err);
     if (status)
         tokenizer_close(t);
@@ -325,6 +338,8 @@ void tokenizer_close(struct tokenizer *t)
     special_index_free(&t->special);
     free(t->table.slots);
     free(t->tokens);
+    gguf_close(t->own);
+    free(t->own_data);
     free(t);
 }
 
@@ -374,6 +389,11 @@ bool tokenizer_is_end(const struct tokenizer *t, int32_t id)
 
 // ---- encoding and decoding -------------------------------------------------------------------------------
 
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags,
                                  int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err)
 {
@@ -391,12 +411,17 @@ enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, si
     if (flags & TLM_ADD_BOS && t->adds_bos) id_sink_put(&sink, t->bos);
     size_t at = 0;
     for (size_t i = 0; i <= match_count && !status; i++) {
-        size_t end = i < match_count ? matches[i].start : bytes;
+        size_t end = i < match_count ? matches[i].start : bytes, next = end;
+        uint8_t strip = i < match_count ? t->tokens[t->special.items[matches[i].item].id].strip : 0;
+        while (strip & 1 && end > at && is_space(text[end - 1])) end--;
+        sink.first = at == 0;
         if (at < end) status = t->kind->encode(t, text + at, end - at, &sink, err);
         if (i == match_count) break;
         const struct special *item = &t->special.items[matches[i].item];
         id_sink_put(&sink, item->id);
-        at = end + item->length;
+        at = next + item->length;
+        size_t limit = i + 1 < match_count ? matches[i + 1].start : bytes;
+        while (strip & 2 && at < limit && is_space(text[at])) at++;
     }
     free(matches);
     *count = sink.count;

@@ -1,8 +1,8 @@
 // text/tokenizer.h -- text to token ids and back, as the vocabulary in a GGUF file says.
 //
 // One file a kind of tokenizer; text/tokenizer.c opens the vocabulary and shares what all kinds need: the token
-// table, special tokens, byte tokens, and decoding. Today: SentencePiece BPE as GGUF stores it
-// (tokenizer.ggml.model = "llama"): tokens, scores, types; an added space; unknown characters as byte tokens.
+// table, special tokens, byte tokens, and decoding. The kinds, by tokenizer.ggml.model: "llama" (SentencePiece BPE,
+// text/spm.c), "gpt2" and "gemma4" (BPE by merges over bytes and over characters, text/bpe.c), "t5" (unigram).
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
@@ -17,7 +17,15 @@ enum token_type { // tokenizer.ggml.token_type
 // Reads the tokenizer.ggml.* keys. The tokenizer keeps pointers into `g`, which must outlive it.
 // Errors: FORMAT (missing or inconsistent keys), UNSUPPORTED (a kind we do not have), MEMORY.
 enum tlm_status tokenizer_open(struct tokenizer **out, const struct gguf *g, struct tlm_error *err);
+// The same for the files of a Hugging Face folder: tokenizer.json, or else SentencePiece's tokenizer.model; with
+// tokenizer_config.json where it is there. Errors: also IO.
+enum tlm_status tokenizer_open_folder(struct tokenizer **out, const char *folder, struct tlm_error *err);
 void tokenizer_close(struct tokenizer *t); // NULL is allowed
+
+// Writes all keys that the tokenizer was opened from (tokenizer.*, tinylm.tokenizer.*), the chat template among them.
+void tokenizer_write_gguf(const struct tokenizer *t, struct gguf_writer *w);
+// Those keys as they stand; they live as long as the tokenizer.
+const struct gguf *tokenizer_keys(const struct tokenizer *t);
 
 int32_t tokenizer_size(const struct tokenizer *t);
 enum token_type tokenizer_type(const struct tokenizer *t, int32_t id);

@@ -19,6 +19,7 @@ struct token {
     uint16_t length;
     uint8_t type;      // enum token_type
     bool is_end;       // ends an answer
+    uint8_t strip;     // of a special token: 1 takes the white space in front of it along, 2 that behind it
     uint32_t priority; // the score as a whole number: a larger one is merged first
 };
 
@@ -55,11 +56,15 @@ struct tokenizer {
     bool adds_bos, adds_space; // adds_space: in front of each span of plain text
     int32_t byte_ids[256];     // the token of a byte that no other token covers; -1: none
     void *state;               // of the kind
+    const struct gguf *gguf;   // the keys it was opened from
+    struct gguf *own;          // the same where a folder's files were made into keys, NULL otherwise
+    uint8_t *own_data;
 };
 
 struct id_sink { // counts all ids, keeps those that fit
     int32_t *ids;
     size_t capacity, count;
+    bool first; // the span begins the input
 };
 
 struct byte_sink { // counts all bytes, keeps those that fit
@@ -82,7 +87,12 @@ struct tokenizer_kind {
     bool adds_bos, adds_space;
 };
 
-extern const struct tokenizer_kind tokenizer_spm;
+extern const struct tokenizer_kind tokenizer_spm, tokenizer_bpe, tokenizer_bpe_raw, tokenizer_unigram;
+
+// The decoding of kinds that write a space as U+2581.
+void marked_decode(const struct token *token, struct byte_sink *bytes);
+
+uint32_t token_hash(const char *text, size_t length);
 
 // The token whose text is exactly those bytes, or -1.
 int32_t token_find(const struct tokenizer *t, const char *text, size_t length);

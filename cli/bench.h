@@ -1,0 +1,51 @@
+// cli/bench.h -- one test of `tinylm bench`: what was run, what was measured; and how it is written down.
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include "cli/common.h"
+#include "cli/limits.h"
+
+struct series { // numbers in the order in which they were measured
+    double *items;
+    size_t count, capacity;
+};
+
+// Errors: MEMORY.
+enum tlm_status series_add(struct series *s, double x, struct tlm_error *err);
+double series_mean(const struct series *s);
+double series_deviation(const struct series *s); // of a sample (n - 1); 0 for fewer than two
+double series_quantile(const struct series *s,
+                       double share); // 0.5: the median, linear between neighbours; 0 if empty
+
+struct bench_result {
+    const char *model_filename, *model_type, *isa, *type_k, *type_v;
+    uint64_t model_size, model_n_params;
+    int32_t n_batch, n_threads, n_prompt, n_gen, n_depth; // of n_prompt and n_gen one is 0
+    char test_time[24];                                   // when it began, "2026-01-31T12:00:00Z"
+
+    // A sample is a run of the test, or as many of them as fill a slice of time.
+    struct series samples_ns; // time of a run
+    struct series samples_ts; // tokens a second
+
+    // A pair is a slice of the test and a slice of the limit behind it.
+    enum limit limit;
+    double work, seconds; // bytes (LIMIT_READ) or operations of all pairs' slices of the test, and their time
+    struct series rate, bound; // of a pair: of the test, of the limit
+    struct series share;       // of a pair: rate / bound
+
+    // The most that the process held behind any slice; the buffer that the read limit streams is not in it.
+    uint64_t anonymous_bytes, file_bytes;
+    uint64_t kv_bytes; // of the cache for the test's whole context, of which the test touches what it needs
+};
+
+void bench_result_free(struct bench_result *r);
+
+enum { BENCH_MD, BENCH_JSON, BENCH_JSONL, BENCH_CSV, BENCH_FORMATS };
+extern const char *const bench_formats[]; // names in that order, then NULL
+
+// Writes to stdout in the format of that name; `results` is how many were written before.
+void bench_report(const char *format, const struct bench_result *r, size_t results);
+// What stands behind the last result.
+void bench_report_end(const char *format, size_t results);
+
+#endif

@@ -1,0 +1,24 @@
+// quant/quant.c -- the table of formats.
+#include "quant/quant.h"
+
+#include "quant/formats.h"
+
+#define READ_WRITE(stem) .dequantize = stem##_dequantize, .quantize = stem##_quantize
+#define READ_ONLY(stem)  .dequantize = stem##_dequantize
+
+const struct quant_type quant_types[DTYPE_COUNT] = {
+    [DTYPE_F32] = {READ_WRITE(f32)},        [DTYPE_F16] = {READ_WRITE(f16)},
+    [DTYPE_BF16] = {READ_WRITE(bf16)},      [DTYPE_F64] = {READ_WRITE(f64)},
+    [DTYPE_Q4_0] = {READ_WRITE(q4_0)},      [DTYPE_Q4_1] = {READ_WRITE(q4_1)},
+    [DTYPE_Q5_0] = {READ_WRITE(q5_0)},      [DTYPE_Q5_1] = {READ_WRITE(q5_1)},
+    [DTYPE_Q8_0] = {READ_WRITE(q8_0)},      [DTYPE_Q2_K] = {READ_WRITE(q2_k)},
+    [DTYPE_Q3_K] = {READ_WRITE(q3_k)},      [DTYPE_Q4_K] = {READ_WRITE(q4_k)},
+    [DTYPE_Q5_K] = {READ_WRITE(q5_k)},      [DTYPE_Q6_K] = {READ_WRITE(q6_k)},
+    [DTYPE_IQ4_NL] = {READ_WRITE(iq4_nl)},  [DTYPE_IQ4_XS] = {READ_WRITE(iq4_xs)},
+    [DTYPE_TQ1_0] = {READ_WRITE(tq1_0)},    [DTYPE_TQ2_0] = {READ_WRITE(tq2_0)},
+    [DTYPE_MXFP4] = {READ_WRITE(mxfp4)},    [DTYPE_NVFP4] = {READ_ONLY(nvfp4)},
+    [DTYPE_Q1_0] = {READ_ONLY(q1_0)},       [DTYPE_IQ1_S] = {READ_ONLY(iq1_s)},
+    [DTYPE_IQ1_M] = {READ_ONLY(iq1_m)},     [DTYPE_IQ2_XXS] = {READ_ONLY(iq2_xxs)},
+    [DTYPE_IQ2_XS] = {READ_ONLY(iq2_xs)},   [DTYPE_IQ2_S] = {READ_ONLY(iq2_s)},
+    [DTYPE_IQ3_XXS] = {READ_ONLY(iq3_xxs)}, [DTYPE_IQ3_S] = {READ_ONLY(iq3_s)},
+};

@@ -1,0 +1,237 @@
+// quant/requantize.c -- see quant/requantize.h.
+//
+// The data of all tensors, one after the other, is cut into pieces of some rows; as many pieces as fit into a
+// buffer are a window. While the threads fill one window, one of them writes the window before it. Small
+// tensors share a window and large ones take many, so all threads have work in both cases.
+#include "quant/requantize.h"
+
+#include <math.h>
+#include <stdatomic.h>
+
+#include "quant/quant.h"
+
+enum {
+    PIECE_NUMBERS = 1 << 15,
+    PIECES_MAX = 4096,
+    THREAD_BYTES = 1 << 21, // of a window, for each thread
+};
+
+// Scales are f16, and so are the numbers of F16: larger ones would become infinite.
+#define LARGEST 65504.0f
+
+struct piece {
+    uint64_t tensor;
+    int64_t row, rows;
+    size_t at, bytes; // in the window
+};
+
+struct window {
+    uint8_t *data;
+    size_t used;
+    int count;
+    struct piece pieces[PIECES_MAX];
+};
+
+struct run {
+    const struct requantize *r;
+    struct gguf_writer *out;
+    float *numbers; // (threads, most numbers of a piece)
+    size_t piece_numbers, window_bytes;
+    struct window windows[2], *fill, *write; // write: NULL while there is none
+    uint64_t tensor;                         // where the next piece begins
+    int64_t row;
+    atomic_int next;          // the next job: 0 writes, n is piece n - 1
+    _Atomic uint64_t refused; // the first tensor with a number that its type cannot hold
+    enum tlm_status status;   // of writing
+    struct tlm_error error;
+};
+
+static int64_t rows_of(const struct tensor *t)
+{
+    return t->ne[1] * t->ne[2] * t->ne[3];
+}
+
+static int64_t piece_rows(const struct tensor *t)
+{
+    return t->ne[0] < PIECE_NUMBERS ? PIECE_NUMBERS / t->ne[0] : 1;
+}
+
+// ---- the work of a thread -----------------------------------------------------------------------
+
+static bool all_within(const float *x, int64_t count, float limit)
+{
+    bool within = true; // a NaN is not
+    for (int64_t i = 0; i < count; i++) within &= fabsf(x[i]) <= limit;
+    return within;
+}
+
+static void refuse(struct run *run, uint64_t tensor)
+{
+    uint64_t first = atomic_load(&run->refused);
+    while (tensor < first && !atomic_compare_exchange_weak(&run->refused, &first, tensor)) {
+    }
+}
+
+static void convert(struct run *run, const struct piece *p, float *numbers)
+{
+    const struct tensor *t = &run->r->in->tensors[p->tensor].tensor;
+    enum dtype type = run->r->types[p->tensor];
+    const uint8_t *from = tensor_row(t, p->row);
+    uint8_t *to = run->fill->data + p->at;
+    int64_t count = p->rows * t->ne[0];
+    if (type == t->type) {
+        memcpy(to, from, p->bytes);
+        return;
+    }
+    quant_types[t->type].dequantize(numbers, from, count);
+    bool wide = type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F64; // these hold whatever there is
+    if (wide || all_within(numbers, count, LARGEST))
+        quant_types[type].quantize(to, numbers, count, NULL);
+    else
+        refuse(run, p->tensor);
+}
+
+static void work(void *user, int thread)
+{
+    struct run *run = user;
+    for (int job; (job = atomic_fetch_add(&run->next, 1)) <= run->fill->count;) {
+        if (job)
+            convert(run, &run->fill->pieces[job - 1], run->numbers + (size_t)thread * run->piece_numbers);
+        else if (run->write)
+            run->status = gguf_write_data(run->out, run->write->data, run->write->used, &run->error);
+    }
+}
+
+// ---- windows ------------------------------------------------------------------------------------
+
+// Cuts the next pieces for the window that is filled.
+static void cut_pieces(struct run *run)
+{
+    struct window *w = run->fill;
+    const struct gguf *in = run->r->in;
+    w->used = 0;
+    w->count = 0;
+    while (run->tensor < in->tensor_count && w->count < PIECES_MAX) {
+        const struct tensor *t = &in->tensors[run->tensor].tensor;
+        int64_t left = rows_of(t) - run->row, rows = piece_rows(t);
+        if (rows > left) rows = left;
+        size_t bytes = (size_t)rows * dtype_row_bytes(run->r->types[run->tensor], t->ne[0]);
+        if (bytes > run->window_bytes - w->used) return;
+        w->pieces[w->count++] = (struct piece){run->tensor, run->row, rows, w->used, bytes};
+        w->used += bytes;
+        run->row += rows;
+        if (rows == left) run->tensor++, run->row = 0;
+    }
+}
+
+static uint64_t numbers_of(const struct run *run, const struct window *w)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < w->count; i++)
+        count += (uint64_t)(w->pieces[i].rows * run->r->in->tensors[w->pieces[i].tensor].tensor.ne[0]);
+    return count;
+}
+
+// The pages of tensors that have been read to the end are not needed again.
+static void drop_read(const struct run *run, const struct window *w)
+{
+    for (int i = 0; i < w->count; i++) {
+        const struct tensor *t = &run->r->in->tensors[w->pieces[i].tensor].tensor;
+        if (w->pieces[i].row + w->pieces[i].rows == rows_of(t)) gguf_drop_pages(run->r->in, t);
+    }
+}
+
+static enum tlm_status refused(const struct run *run, struct tlm_error *err)
+{
+    uint64_t i = atomic_load(&run->refused);
+    char name[128];
+    if (i == UINT64_MAX) return TLM_OK;
+    return error_set(
+        err, TLM_ERR_FORMAT,
+        "tensor '%s': expected numbers from -65504 to 65504, which %s can hold, found a larger one or a NaN",
+        gguf_printable(run->r->in->tensors[i].name, name, sizeof name), dtype_traits[run->r->types[i]].name);
+}
+
+static enum tlm_status run_windows(struct run *run, uint64_t total, struct tlm_error *err)
+{
+    uint64_t done = 0;
+    for (int turn = 0;; turn ^= 1) {
+        run->fill = &run->windows[turn];
+        cut_pieces(run);
+        if (!run->fill->count && !run->write) return TLM_OK;
+        atomic_store(&run->next, 0);
+        threads_run(run->r->threads, work, run);
+        if (run->status) {
+            if (err) *err = run->error;
+            return run->status;
+        }
+        enum tlm_status status = refused(run, err);
+        if (status) return status;
+        drop_read(run, run->fill);
+        done += numbers_of(run, run->fill);
+        run->write = run->fill->count ? run->fill : NULL;
+        if (run->r->progress && !run->r->progress(run->r->user, done, total))
+            return error_set(err, TLM_ERR_ARGUMENT, "stopped");
+    }
+}
+
+// ---- all of it ----------------------------------------------------------------------------------
+
+static enum tlm_status declare(const struct requantize *r, struct gguf_writer *out, struct tlm_error *err)
+{
+    for (uint64_t i = 0; i < r->in->tensor_count; i++) {
+        const struct gguf_tensor *t = &r->in->tensors[i];
+        enum dtype type = r->types[i];
+        TLM_ASSERT(type == t->tensor.type ||
+                   (quant_types[t->tensor.type].dequantize && quant_types[type].quantize &&
+                    t->tensor.ne[0] % dtype_traits[type].block_size == 0));
+        char *name = strndup(t->name.data, t->name.length), shown[128];
+        if (!name) return error_set(err, TLM_ERR_MEMORY, "no memory for the name of a tensor");
+        bool whole = strlen(name) == t->name.length;
+        struct tensor shape =
+            tensor_shape(type, t->tensor.ne[0], t->tensor.ne[1], t->tensor.ne[2], t->tensor.ne[3]);
+        if (whole) gguf_add_tensor(out, name, &shape);
+        free(name);
+        if (!whole)
+            return error_set(err, TLM_ERR_ARGUMENT, "tensor '%s': expected a name without a zero byte",
+                             gguf_printable(t->name, shown, sizeof shown));
+    }
+    return TLM_OK;
+}
+
+enum tlm_status requantize_run(const struct requantize *r, struct gguf_writer *out, struct tlm_error *err)
+{
+    enum tlm_status status = declare(r, out, err);
+    if (status) return status;
+    size_t threads = (size_t)threads_count(r->threads), most_bytes = threads * THREAD_BYTES, most_numbers = 0;
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < r->in->tensor_count; i++) {
+        const struct tensor *t = &r->in->tensors[i].tensor;
+        size_t numbers = (size_t)(piece_rows(t) * t->ne[0]);
+        size_t bytes = dtype_row_bytes(r->types[i], piece_rows(t) * t->ne[0]);
+        if (numbers > most_numbers) most_numbers = numbers;
+        if (bytes > most_bytes) most_bytes = bytes;
+        total += (uint64_t)tensor_elements(t);
+    }
+    struct run *run = calloc(1, sizeof *run);
+    if (run) {
+        run->windows[0].data = malloc(most_bytes);
+        run->windows[1].data = malloc(most_bytes);
+        run->numbers = calloc(most_numbers ? threads * most_numbers : 1, sizeof *run->numbers);
+    }
+    if (!run || !run->windows[0].data || !run->windows[1].data || !run->numbers) {
+        status = error_set(err, TLM_ERR_MEMORY, "no memory for %zu numbers and twice %zu bytes",
+                           threads * most_numbers, most_bytes);
+    } else {
+        run->r = r;
+        run->out = out;
+        run->piece_numbers = most_numbers;
+        run->window_bytes = most_bytes;
+        atomic_init(&run->next, 0);
+        atomic_init(&run->refused, UINT64_MAX);
+        status = run_windows(run, total, err);
+    }
+    if (run) free(run->windows[0].data), free(run->windows[1].data), free(run->numbers);
+    free(run);
+    return status;
+}

@@ -1,0 +1,107 @@
+#!/bin/sh
+# Tests `tinylm eval` against known perplexities and by row independence, and the shape of what `tinylm bench` writes.
+#
+#     tests/test_measure.sh TINYLM GOLDEN        the program, and the folder with llama-plain.gguf and llama-ppl.*
+#
+# Prints a line a failed check and a summary; exit 1 on failure. With ../shared beside the repository, the perplexity of a
+# model that was really trained must be the known one, too.
+set -u
+[ $# = 2 ] || { echo "usage: tests/test_measure.sh TINYLM GOLDEN" >&2; exit 2; }
+
+case $1 in */*) tinylm=$1 ;; *) tinylm=./$1 ;; esac
+model=$2/llama-plain.gguf text=$2/llama-ppl.text known=$2/llama-ppl.txt
+shared=$(cd "$(dirname "$0")/.." && pwd)/../shared
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+out=$work/out err=$work/err
+
+checks=0
+failures=0
+what=
+bad() { failures=$((failures + 1)); echo "FAIL $what: $*"; sed 's/^/    stderr: /' "$err" | head -n 5; }
+# run STATUS ARGUMENTS...: tinylm must end with STATUS; what it writes is in $out and $err.
+run()
+{
+    want=$1; shift
+    what="tinylm $*"
+    checks=$((checks + 1))
+    found=0
+    "$tinylm" "$@" >"$out" 2>"$err" </dev/null || found=$?
+    [ "$found" = "$want" ] || bad "exit $found instead of $want"
+}
+fails() { pattern=$1; shift; run 1 "$@"; grep -q -e "$pattern" "$err" && [ "$(wc -l <"$err")" -eq 1 ] || bad "not one line with '$pattern'"; }
+wrong() { pattern=$1; shift; run 2 "$@"; grep -q -e "$pattern" "$err" || bad "stderr lacks '$pattern'"; }
+prints() { grep -q -e "$1" "$out" || bad "stdout lacks '$1'"; }
+# near A B SHARE: |A - B| <= SHARE * B
+near() { awk "BEGIN { d = $1 - $2; exit !((d < 0 ? -d : d) <= $3 * $2) }" || bad "found $1, expected $2"; }
+json() { sed "s/.*\"$1\": \([^,}]*\).*/\1/" "$out"; }
+
+# ---- perplexity: what PyTorch computes in double precision, here in double, in float, and with short keys
+
+# like KIND SHARE OPTION...
+like()
+{
+    set -- $(awk -v kind="$1" '$1 == kind { print $2, $4, $5, $6 }' "$known") "$@"
+    context=$1 count=$2 nll=$3 ppl=$4 share=$6; shift 6
+    run 0 eval ppl -m "$model" -f "$text" -c "$context" -o json "$@"
+    near "$(json perplexity)" "$ppl" "$share"; near "$(json nll)" "$nll" "$share"
+    [ "$(json tokens)" = "$count" ] || bad "counted $(json tokens) tokens instead of $count"
+}
+like half 1e-8 --isa f64
+like stride-all 1e-8 --isa f64 --stride 8
+for isa in ref auto; do
+    like half 1e-5 --isa $isa -ctk f32 -ctv f32
+    like stride-all 5e-4 --isa $isa --stride 8 -t 1
+done
+run 0 eval ppl -m "$model" -f "$text" -c 32 --chunks 3 -o json
+[ "$(json windows)" = 3 ] || bad "not 3 windows"
+run 0 eval ppl -m "$model" -f "$text" -c 32
+prints '^perplexity [0-9.]* +- [0-9.]*  (tokens 180, windows 12)$'
+fails 'expected 8192 tokens' eval ppl -m "$model" -f "$text" -c 8192
+fails 'nowhere' eval ppl -m "$model" -f "$work/nowhere"
+wrong 'no text' eval ppl -m "$model"
+wrong 'expected ppl' eval kld
+
+# ---- logits: the file's layout, and the same bits for all chunks and threads
+
+run 0 eval logits -m "$model" --ids '5 6 7 8 9 10 11' -o "$work/all.npy" -t 1
+vocab=$(head -n 1 "$work/all.npy" | LC_ALL=C sed -n "s/.*'shape': (7, \([0-9]*\)), .*/\1/p")
+[ "$(head -c 6 "$work/all.npy" | tail -c 5)" = NUMPY ] || bad "not an NPY file"
+[ "$(wc -c <"$work/all.npy")" -eq $((128 + 7 * ${vocab:-0} * 4)) ] || bad "shape and size differ"
+echo '5, 6 7 8 9 10 11' >"$work/ids"
+run 0 eval logits -m "$model" --ids-file "$work/ids" -o "$work/two.npy" -t 3 -b 2
+cmp -s "$work/all.npy" "$work/two.npy" || bad "other bits than in one chunk on one thread"
+fails 'expected an id from 0' eval logits -m "$model" --ids '5 99999999' -o "$work/none.npy"
+fails "found 'x" eval logits -m "$model" --ids '5 x' -o "$work/none.npy"
+fails '' eval logits -m "$model" --ids '5' -o "$work/nowhere/none.npy"
+[ "$(ls "$work")" = "$(printf 'all.npy\nerr\nids\nout\ntwo.npy')" ] || bad "left files behind: $(ls "$work")"
+
+# ---- bench: names and numbers of fields; never what they measure
+
+bench="bench -m $model -t 1 --isa ref"
+run 0 $bench -r 1 -p 3,5 -n 0,2 -d 4 -o md
+[ "$(wc -l <"$out")" -eq 5 ] || bad "expected 3 rows and the heading"
+prints '| *pp5 @ d4 |'; prints '| *tg2 @ d4 |'
+run 0 $bench -r 1 -p 3 -n 2 -o csv
+awk -F, 'NR == 1 { n = NF } NF != n { exit 1 } END { exit NR != 3 }' "$out" || bad "rows of CSV differ in length"
+run 0 $bench -r 2 -p 3 -n 0 -o json
+for name in model_filename model_type model_size model_n_params n_batch n_threads type_k type_v n_prompt n_gen n_depth \
+    test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts rate limit share share_q1 share_q3; do
+    prints "\"$name\": "
+done
+prints '"samples_ts": \[[0-9.e+]*, [0-9.e+]*\]'; prints '^\]$'
+wrong 'no test' bench -m "$model" -p 0 -n 0
+wrong 'no model' bench
+fails 'nowhere' bench -m "$work/nowhere"
+
+# ---- a model that was really trained: the known perplexity of the last tenth of its text
+
+if [ -f "$shared/models/char-5m.gguf" ] && [ -f "$shared/data/tinyshakespeare.txt" ]; then
+    tail -c +1003855 "$shared/data/tinyshakespeare.txt" >"$work/text"
+    run 0 eval ppl -m "$shared/models/char-5m.gguf" -f "$work/text" -o json
+    near "$(json perplexity)" 5.4324 2e-5; near "$(json error)" 0.036 0.02
+fi
+
+[ "$failures" = 0 ] || { echo "test_measure: $failures of $checks checks failed"; exit 1; }
+echo "test_measure: $checks runs, all as expected"
