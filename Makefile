@@ -50,7 +50,7 @@ PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 DEMO     := build/demo.gguf
-FUZZERS  := gguf tokenizer template
+FUZZERS  := gguf tokenizer template tokenizer_json
 FUZZ_SECONDS ?= 60
 
 .PHONY: all demo test bench check fuzz format clean help deps
@@ -102,6 +102,7 @@ test: deps ## build and run all tests
 	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server
 	@$(TESTS)
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
+	@sh tests/test_measure.sh $(PROGRAM) tests/golden
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
 bench: all ## speed of the demo model, or of MODEL=file.gguf

@@ -45,7 +45,7 @@ static double ranked(const struct series *s, size_t k)
     for (size_t i = 0; i < s->count; i++) {
         size_t rank = 0;
         for (size_t j = 0; j < s->count; j++)
-            rank += s->items[j] < s->items[i] || (s->items[j] == s->items[i] && j < i);
+            rank += s->items[j] < s->items[i] || (j < i && s->items[j] == s->items[i]);
         if (rank == k) return s->items[i];
     }
     return NAN;

@@ -82,11 +82,11 @@ static inline ALWAYS struct sweep sweep_rows(const char *first, int rows, size_t
     return (struct sweep){first, first + bytes, bytes, stride, stride * (size_t)(rows / STREAMS)};
 }
 
-static inline ALWAYS void sweep_lines(struct sweep *s, int lines_a_stream)
+// One line of each stream.
+static inline ALWAYS void sweep_line(struct sweep *s)
 {
-    EACH (q, STREAMS, 1)
-        EACH (i, lines_a_stream, 1) __builtin_prefetch(s->line + (size_t)q * s->quarter + i * LINE, 0, 2);
-    s->line += lines_a_stream * LINE;
+    EACH (q, STREAMS, 1) __builtin_prefetch(s->line + (size_t)q * s->quarter, 0, 2);
+    s->line += LINE;
     if (s->line >= s->end) {
         s->end += s->stride;
         s->line = s->end - s->run;
@@ -106,9 +106,8 @@ static inline ALWAYS void stream_piece(enum weights kind, int cols, int vecs, fl
     const size_t sums_stride = first ? 0 : y_stride;
     EACH (g, vecs, 1)
         EACH (t, cols, 1) acc[g][t] = vec_load(sums + (size_t)t * sums_stride + g * LANES);
-    const int steps = block_steps(kind);
+    const int steps = block_steps(kind), pause = steps / (LANES * BLOCK / (STREAMS * LINE));
     for (; lines > 0; lines--, w += LINE, x += LINE / BLOCK * steps * 4) {
-        sweep_lines(ahead, vecs * LANES / STREAMS);
         EACH (g, vecs, 1) {
             EACH (b, LINE / BLOCK, 1) {
                 block c[LANES];
@@ -116,6 +115,7 @@ static inline ALWAYS void stream_piece(enum weights kind, int cols, int vecs, fl
                 const char *column[STREAM_COLS] = {x + b * steps * 4};
                 EACH (t, cols - 1, 1) column[t + 1] = opaque(column[t] + x_stride);
                 EACH (s, steps, 1) {
+                    if (s % pause == 0) sweep_line(ahead); // spread out: all at once they hold up the loads
                     const vec v = block_step(kind, c, s);
                     EACH (t, cols, 1) dot_x(&acc[g][t], v, column[t] + s * 4);
                 }
@@ -262,7 +262,7 @@ static inline ALWAYS void tile_run(int cols, float *y, const char *x, struct til
     EACH (t, cols, 1)
         EACH (i, VECS, 1) acc[i][t] = vec_load(sums + (size_t)t * sums_stride + i * LANES);
     for (int64_t left = job->steps; left > 0; left -= 16) {
-        for (int i = 0; i < job->lines; i++) sweep_lines(&job->ahead, 1);
+        for (int i = 0; i < job->lines; i++) sweep_line(&job->ahead);
         for (int s = left < 16 ? (int)left : 16; s > 0; s--, w += TILE, x += 4, x3 += 4) {
             vec v[VECS];
             EACH (i, VECS, 1) v[i] = vec_load(w + i * LANES);

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "text/tokenizer_folder.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_folder.h"
 
 struct keys { // keys in memory, and the tokenizer over them
     struct vocabulary v;
@@ -25,7 +25,8 @@ static inline enum tlm_status keys_open(struct keys *k, const char *json, size_t
     ck_assert(vocabulary_open(&all) && vocabulary_open(&k->v));
     enum tlm_status status = tokenizer_json_read(&all, json, bytes, NULL, err);
     ck_assert_msg(!status && !vocabulary_finish(&all, &g, err), "%s", err->text);
-    const struct gguf_value *tokens = gguf_find(g, "tokenizer.ggml.tokens"), *merges = gguf_find(g, "tokenizer.ggml.merges");
+    const struct gguf_value *tokens = gguf_find(g, "tokenizer.ggml.tokens"),
+                            *merges = gguf_find(g, "tokenizer.ggml.merges");
     const struct gguf_value *types = gguf_find(g, "tokenizer.ggml.token_type");
     struct gguf_string *texts;
     vocabulary_string(&k->v, "tokenizer.ggml.model", "gpt2", 4);
@@ -60,14 +61,17 @@ static inline size_t parse_hex(const char *hex, char *out)
 }
 
 // The ids of a text as a line, "1,2,3" or "-".
-static inline void ids_line(const struct tokenizer *t, const char *text, size_t bytes, int flags, char *line, size_t room)
+static inline void ids_line(const struct tokenizer *t, const char *text, size_t bytes, int flags, char *line,
+                            size_t room)
 {
     static int32_t ids[1024];
     size_t count, at = 0;
     struct tlm_error err = {0};
-    ck_assert_msg(!tokenizer_encode(t, text, bytes, flags, ids, 1024, &count, &err) && count <= 1024, "%s", err.text);
+    ck_assert_msg(!tokenizer_encode(t, text, bytes, flags, ids, 1024, &count, &err) && count <= 1024, "%s",
+                  err.text);
     snprintf(line, room, "-");
-    for (size_t i = 0; i < count; i++) at += (size_t)snprintf(line + at, room - at, i ? ",%d" : "%d", (int)ids[i]);
+    for (size_t i = 0; i < count; i++)
+        at += (size_t)snprintf(line + at, room - at, i ? ",%d" : "%d", (int)ids[i]);
 }
 
 static inline char *read_golden(const char *name, size_t *size)

@@ -60,8 +60,9 @@ static size_t replace_marks(char *text, size_t bytes)
 // Through a byte-level vocabulary with a pre-tokenizer that the text chooses, any bytes come back.
 static void byte_level_round_trip(const char *text, size_t bytes)
 {
-    static const char *const names[] = {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm", "deepseek-v3", "falcon", "bloom", "chameleon",
-                                        "youtu", "jais-2", "afmoe", "tiny_aya", "kimi-k2", "exaone-moe", "superbpe", "tekken"};
+    static const char *const names[] = {
+        "gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm", "deepseek-v3", "falcon",     "bloom",    "chameleon",
+        "youtu", "jais-2",    "afmoe",  "tiny_aya",     "kimi-k2",     "exaone-moe", "superbpe", "tekken"};
     struct tlm_error err;
     struct gguf *g;
     struct tokenizer *t;

@@ -1,8 +1,8 @@
 // tests/fuzz_tokenizer_json.c -- bytes are a tokenizer.json where they begin like JSON, and a tokenizer.model otherwise:
 // they open, or are refused with one line; what opens encodes texts into ids that it has.
 #include "tests/tests.h"
-#include "text/tokenizer_folder.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_folder.h"
 
 #include <string.h>
 
@@ -14,8 +14,9 @@ int fuzz_tokenizer_json(const uint8_t *data, size_t size)
     struct gguf *g = NULL;
     struct tokenizer *t = NULL;
     TLM_ASSERT(vocabulary_open(&v));
-    enum tlm_status status = size && (*data == '{' || *data == '[') ? tokenizer_json_read(&v, (const char *)data, size, NULL, &err)
-                                                                    : sentencepiece_read(&v, data, size, NULL, &err);
+    enum tlm_status status = size && (*data == '{' || *data == '[')
+                                 ? tokenizer_json_read(&v, (const char *)data, size, NULL, &err)
+                                 : sentencepiece_read(&v, data, size, NULL, &err);
     if (!status) status = vocabulary_finish(&v, &g, &err);
     if (!status) status = tokenizer_open(&t, g, &err);
     TLM_ASSERT(!status == !err.code && !strchr(err.text, '\n'));

@@ -1,6 +1,7 @@
 // tests/test_bpe.c -- byte-level BPE: the ids of Hugging Face's tokenizers for every pre-tokenizer, texts that come back
 // from their tokens, hostile texts, and vocabularies that are refused.
 #include "core/rng.h"
+#include "tests/alloc.h"
 #include "tests/bpe_fixture.h"
 #include "tests/tests.h"
 #include "text/pretokenizer.h"
@@ -50,12 +51,14 @@ START_TEST(test_golden)
 }
 END_TEST
 
-// Every name opens, and any bytes come back from their tokens (but for normalization, which only texts with it need).
+// Any bytes come back from their tokens (but for normalization, which only texts with it need).
 START_TEST(test_round_trip)
 {
-    static const char *const names[] = {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm", "deepseek-v3", "falcon", "starcoder",
-                                        "bloom", "viking", "chameleon", "youtu", "jais-2", "afmoe", "tiny_aya", "kimi-k2", "default",
-                                        "tekken", "superbpe", "exaone-moe", "bailingmoe2", "chatglm-bpe", "hunyuan"};
+    static const char *const names[] = {"gpt-2",       "llama-bpe", "gpt-4o",   "deepseek-llm", "deepseek-v3",
+                                        "falcon",      "starcoder", "bloom",    "viking",       "chameleon",
+                                        "youtu",       "jais-2",    "afmoe",    "tiny_aya",     "kimi-k2",
+                                        "default",     "tekken",    "superbpe", "exaone-moe",   "bailingmoe2",
+                                        "chatglm-bpe", "hunyuan"};
     static const char alphabet[] = " \n\t'aZ9\xC3\xA9\xE4\xBD\xA0\xF0\x9F\x98\x80.\xCC\x81";
     struct tlm_error err = {0};
     struct keys k;
@@ -66,10 +69,11 @@ START_TEST(test_round_trip)
         size_t bytes = (size_t)(rng_uniform(1, n, 0) * 200), count, at = 0;
         for (size_t i = 0; i < bytes; i++) {
             double u = rng_uniform(2, n, i);
-            text[i] = n % 3 ? alphabet[(size_t)(u * (sizeof alphabet - 1))] : (char)(u * 256);
+            text[i] = n % 3 ? alphabet[(size_t)(u * (sizeof alphabet - 1))] : (char)(uint8_t)(u * 256);
         }
         ck_assert(!tokenizer_encode(k.t, text, bytes, 0, ids, 512, &count, &err) && count <= bytes);
-        for (size_t i = 0; i < count; i++) at += tokenizer_piece(k.t, ids[i], !i, false, back + at, sizeof back - at);
+        for (size_t i = 0; i < count; i++)
+            at += tokenizer_piece(k.t, ids[i], !i, false, back + at, sizeof back - at);
         ck_assert_msg(at == bytes && !memcmp(text, back, bytes), "%s: text %d", names[_i], (int)n);
     }
     keys_close(&k);
@@ -79,9 +83,11 @@ END_TEST
 // Long runs take time in proportion: with the square of their length this test would take hours.
 START_TEST(test_long_runs)
 {
-    static const char *const names[] = {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-llm", "deepseek-v3", "falcon", "afmoe", "tiny_aya",
-                                        "kimi-k2", "exaone-moe", "superbpe", "qwen2", "default", "bailingmoe"};
-    static const char *const runs[] = {" ", "a", "1", "\n", "a ", "!", "\xCC\x81", "\xE4\xBD\xA0", "\xFF", " \xE4\xB8\x80", "A", "1a"};
+    static const char *const names[] = {"gpt-2",    "llama-bpe", "gpt-4o",   "deepseek-llm", "deepseek-v3",
+                                        "falcon",   "afmoe",     "tiny_aya", "kimi-k2",      "exaone-moe",
+                                        "superbpe", "qwen2",     "default",  "bailingmoe"};
+    static const char *const runs[] = {
+        " ", "a", "1", "\n", "a ", "!", "\xCC\x81", "\xE4\xBD\xA0", "\xFF", " \xE4\xB8\x80", "A", "1a"};
     enum { BYTES = 300000 };
     struct tlm_error err = {0};
     struct keys k;
@@ -92,7 +98,8 @@ START_TEST(test_long_runs)
         size_t n = strlen(runs[r]), bytes = BYTES / n * n;
         for (size_t i = 0; i < bytes; i += n) memcpy(text + i, runs[r], n);
         text[bytes++] = 'x';
-        ck_assert_msg(!tokenizer_encode(k.t, text, bytes, 0, NULL, 0, &count, &err), "%s: %s", names[_i], err.text);
+        ck_assert_msg(!tokenizer_encode(k.t, text, bytes, 0, NULL, 0, &count, &err), "%s: %s", names[_i],
+                      err.text);
     }
     free(text);
     keys_close(&k);
@@ -151,9 +158,11 @@ START_TEST(test_dialect)
         size_t start = 0, end = 0, bytes = strlen(cases[i].text);
         char *seen = strdup(cases[i].text);
         regex_replace_new(seen, bytes);
-        ck_assert_msg(!regex_open(&r, cases[i].pattern, strlen(cases[i].pattern), false, &err), "%s", err.text);
+        ck_assert_msg(!regex_open(&r, cases[i].pattern, strlen(cases[i].pattern), false, &err), "%s",
+                      err.text);
         ck_assert_msg(regex_find(r, scratch, seen, bytes, 0, &start, &end) == 1, "%s", cases[i].pattern);
-        ck_assert_msg(end - start == strlen(cases[i].match) && !memcmp(cases[i].text + start, cases[i].match, end - start),
+        ck_assert_msg(end - start == strlen(cases[i].match) &&
+                          !memcmp(cases[i].text + start, cases[i].match, end - start),
                       "%s: found %zu to %zu", cases[i].pattern, start, end);
         regex_close(r);
         free(seen);
@@ -168,9 +177,42 @@ START_TEST(test_dialect)
     struct regex *r;
     size_t start, end;
     ck_assert(!regex_open(&r, "(a|aa)+$", 8, false, &err));
-    ck_assert_int_eq(regex_find(r, scratch, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 60, 0, &start, &end), -1);
+    ck_assert_int_eq(regex_find(r, scratch, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+                                60, 0, &start, &end),
+                     -1);
     regex_close(r);
     regex_scratch_close(scratch);
+}
+END_TEST
+
+// Without memory there is an error, and nothing is lost.
+START_TEST(test_no_memory)
+{
+    static const char text[] = "Hello  world \U00031350 e\u0301 \xFF 12345 a very long word: "
+                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    struct tlm_error err = {0};
+    struct tokenizer *t;
+    struct keys k;
+    ck_assert_msg(!keys_open(&k, json, json_bytes, "qwen2", &err), "%s", err.text);
+    enum tlm_status status = TLM_ERR_MEMORY;
+    long n = 0;
+    for (; status == TLM_ERR_MEMORY; n++) {
+        alloc_fail_after(n);
+        status = tokenizer_open(&t, k.g, &err);
+        alloc_fail_after(-1);
+        ck_assert(!status == (t != NULL) && (!status || err.code == status));
+    }
+    ck_assert_msg(!status && n > 8, "%s", err.text);
+    status = TLM_ERR_MEMORY;
+    for (n = 0; status == TLM_ERR_MEMORY; n++) {
+        size_t count;
+        alloc_fail_after(n);
+        status = tokenizer_encode(t, text, sizeof text - 1, 0, NULL, 0, &count, &err);
+        alloc_fail_after(-1);
+    }
+    ck_assert_msg(!status && n > 2, "%s", err.text);
+    tokenizer_close(t);
+    keys_close(&k);
 }
 END_TEST
 
@@ -200,7 +242,8 @@ START_TEST(test_public)
         ids_line(t, text, (size_t)(end - text), 0, found, sizeof found);
         for (char *c = line; *c; c++)
             if (c > line && *c == ' ') *c = ',';
-        ck_assert_msg(!strcmp(*line ? line + (*line == ' ') : "-", found), "line %d: expected %s, found %s", lines, line, found);
+        ck_assert_msg(!strcmp(*line ? line + (*line == ' ') : "-", found), "line %d: expected %s, found %s",
+                      lines, line, found);
         text = end + sizeof separator - 1;
     }
     ck_assert_int_ge(lines, 40);
@@ -223,6 +266,7 @@ Suite *suite_bpe(void)
     tcase_add_test(c, test_unknown_pre);
     tcase_add_test(c, test_names);
     tcase_add_test(c, test_dialect);
+    tcase_add_test(c, test_no_memory);
     tcase_add_loop_test(c, test_public, 0, 4);
     suite_add_tcase(s, c);
     return s;

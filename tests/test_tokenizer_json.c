@@ -70,7 +70,8 @@ START_TEST(test_golden)
     gguf_get_string(tokenizer_keys(t), "tokenizer.ggml.model", &kind, &err);
     gguf_get_string(tokenizer_keys(t), "tokenizer.ggml.pre", &pre, &err);
     ck_assert_msg(gguf_string_is(kind, golden_files[_i].kind), "%s: %.*s", name, (int)kind.length, kind.data);
-    if (golden_files[_i].pre) ck_assert_msg(gguf_string_is(pre, golden_files[_i].pre), "%s: %.*s", name, (int)pre.length, pre.data);
+    if (golden_files[_i].pre)
+        ck_assert_msg(gguf_string_is(pre, golden_files[_i].pre), "%s: %.*s", name, (int)pre.length, pre.data);
     if (strcmp(name, "bpe.json") != 0) check_lines(t, name);
 
     // The same again from a GGUF file.
@@ -95,13 +96,18 @@ END_TEST
 START_TEST(test_config)
 {
     static const char json[] =
-        "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true},{\"id\":1,\"content\":\"<m>\",\"special\":true,\"lstrip\":true},"
+        "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true},{\"id\":1,\"content\":\"<m>\","
+        "\"special\":true,\"lstrip\":true},"
         "{\"id\":9,\"content\":\"<u>\",\"special\":false,\"rstrip\":true}],\"normalizer\":null,"
-        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"post_processor\":{\"type\":\"Sequence\",\"processors\":["
-        "{\"type\":\"ByteLevel\"},{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+        "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"post_processor\":{\"type\":"
+        "\"Sequence\",\"processors\":["
+        "{\"type\":\"ByteLevel\"},{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<"
+        "s>\",\"type_id\":0}},"
         "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}]}]},\"decoder\":{\"type\":\"ByteLevel\"},"
-        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2,\"b\":3,\"\u0120\":4,\"ab\":5,\"\u0120a\":6},\"merges\":[\"a b\",[\"\u0120\",\"a\"]]}}";
-    static const char config[] = "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"<m>\",\"chat_template\":\"{{ x }}\"}";
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2,\"b\":3,\"\u0120\":4,\"ab\":5,\"\u0120a\":6},"
+        "\"merges\":[\"a b\",[\"\u0120\",\"a\"]]}}";
+    static const char config[] =
+        "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"<m>\",\"chat_template\":\"{{ x }}\"}";
     struct temp_folder f = temp_folder_open();
     struct tokenizer *t;
     struct tlm_error err = {0};
@@ -110,18 +116,21 @@ START_TEST(test_config)
     put_file(&f, "tokenizer_config.json", config, sizeof config - 1);
     ck_assert_msg(!tokenizer_open_folder(&t, f.path, &err), "%s", err.text);
     ck_assert_int_eq(tokenizer_size(t), 10);
-    ck_assert(tokenizer_bos(t) == 0 && tokenizer_eos(t) == 1 && tokenizer_adds_bos(t) && tokenizer_is_end(t, 1));
+    ck_assert(tokenizer_bos(t) == 0 && tokenizer_eos(t) == 1 && tokenizer_adds_bos(t) &&
+              tokenizer_is_end(t, 1));
     ck_assert_int_eq(tokenizer_type(t, 8), TOKEN_UNUSED);
     ids_line(t, "ab <m> a<u>  b", 14, TLM_ADD_BOS | TLM_PARSE_SPECIAL, found, sizeof found);
     ck_assert_str_eq(found, "0,5,1,6,9,3");
     ids_line(t, "<m>a", 4, 0, found, sizeof found); // a user's text never becomes a special token
     ck_assert_str_eq(found, "2");
     struct gguf_string chat = {0};
-    ck_assert(!gguf_get_string(tokenizer_keys(t), "tokenizer.chat_template", &chat, &err) && gguf_string_is(chat, "{{ x }}"));
+    ck_assert(!gguf_get_string(tokenizer_keys(t), "tokenizer.chat_template", &chat, &err) &&
+              gguf_string_is(chat, "{{ x }}"));
     tokenizer_close(t);
     put_file(&f, "chat_template.jinja", "{{ y }}\n", 8);
     ck_assert(!tokenizer_open_folder(&t, f.path, &err));
-    ck_assert(!gguf_get_string(tokenizer_keys(t), "tokenizer.chat_template", &chat, &err) && gguf_string_is(chat, "{{ y }}\n"));
+    ck_assert(!gguf_get_string(tokenizer_keys(t), "tokenizer.chat_template", &chat, &err) &&
+              gguf_string_is(chat, "{{ y }}\n"));
     tokenizer_close(t);
     temp_folder_close(&f);
 }
@@ -147,17 +156,24 @@ START_TEST(test_refused)
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"New\\nthing\"}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\n\"},"
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":"
+        "\"New\\nthing\"}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":"
+        "\"Split\",\"pattern\":{\"Regex\":\"[\\n\"},"
         "\"behavior\":\"Isolated\"}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},"
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":"
+        "\"Split\",\"pattern\":{\"Regex\":\"a\"},"
         "\"behavior\":\"Odd\"}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Sequence\"}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Replace\"}}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Precompiled\","
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":"
+        "\"Sequence\"}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":"
+        "\"Replace\"}}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":"
+        "\"Precompiled\","
         "\"precompiled_charsmap\":\"/////w==\"}}",
         "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
-        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1,\"content\":\"a\"}]}",
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1,"
+        "\"content\":\"a\"}]}",
         "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}",
         "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]}}",
     };
@@ -169,8 +185,10 @@ START_TEST(test_refused)
         err = (struct tlm_error){0};
         put_file(&f, "tokenizer.json", files[i], strlen(files[i]));
         enum tlm_status status = tokenizer_open_folder(&t, f.path, &err);
-        ck_assert_msg((status == TLM_ERR_FORMAT || status == TLM_ERR_UNSUPPORTED) && !t, "case %zu: %d %s", i, status, err.text);
-        ck_assert_msg(err.code == status && *err.text && !strchr(err.text, '\n'), "case %zu: %s", i, err.text);
+        ck_assert_msg((status == TLM_ERR_FORMAT || status == TLM_ERR_UNSUPPORTED) && !t, "case %zu: %d %s", i,
+                      status, err.text);
+        ck_assert_msg(err.code == status && *err.text && !strchr(err.text, '\n'), "case %zu: %s", i,
+                      err.text);
     }
     temp_folder_close(&f);
 }

@@ -130,8 +130,11 @@ static inline void fixture_round_trip(struct fixture *f, bool adds_space, bool u
 // A byte-level vocabulary: a token a byte, a few joins, some of them across characters.
 static inline void fixture_byte_level(struct fixture *f, const char *pre)
 {
-    static const char *const merges[][2] = {{"a", "b"}, {"\u0120", "a"}, {"ab", "a"}, {"\u010a", "\u010a"}, {"\u0120", "\u0120"}, {"\u0120\u0120", "\u0120\u0120"},
-                                            {"\u00e4", "\u00bd"}, {"\u00a0", "\u00e4"}, {"'", "s"}, {"1", "2"}, {"12", "3"}};
+    static const char *const merges[][2] = {
+        {"a", "b"},           {"\u0120", "a"},      {"ab", "a"},
+        {"\u010a", "\u010a"}, {"\u0120", "\u0120"}, {"\u0120\u0120", "\u0120\u0120"},
+        {"\u00e4", "\u00bd"}, {"\u00a0", "\u00e4"}, {"'", "s"},
+        {"1", "2"},           {"12", "3"}};
     enum { MERGES = sizeof merges / sizeof *merges };
     char text[16];
     fixture_begin(f);

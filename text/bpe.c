@@ -37,7 +37,8 @@ struct bpe {
     struct word_cache cache;
     struct merge *merges; // open addressing, at most half full
     uint32_t mask;
-    struct pair *byte_pairs; // (256, 256) the merges of two bytes, with which each word begins; NULL where `raw`
+    struct pair
+        *byte_pairs;    // (256, 256) the merges of two bytes, with which each word begins; NULL where `raw`
     bool raw;           // characters, not bytes
     bool ignore_merges; // a word that is a token is that token
     bool fuse_unknown;  // one unknown token for a run of unknown characters
@@ -73,7 +74,8 @@ static enum tlm_status add_merge(struct tokenizer *t, struct bpe *bpe, struct gg
 {
     const char *space = text.length > 2 ? memchr(text.data + 1, ' ', text.length - 2) : NULL;
     if (!space || text.length > 2 * TOKEN_MAX_BYTES)
-        return error_set(err, TLM_ERR_FORMAT, "tokenizer.ggml.merges: merge %u: expected two tokens and a space", rank);
+        return error_set(err, TLM_ERR_FORMAT,
+                         "tokenizer.ggml.merges: merge %u: expected two tokens and a space", rank);
     size_t left = (size_t)(space - text.data), right = text.length - left - 1;
     memcpy(joined, text.data, left);
     memcpy(joined + left, space + 1, right);
@@ -85,7 +87,8 @@ static enum tlm_status add_merge(struct tokenizer *t, struct bpe *bpe, struct gg
     return TLM_OK;
 }
 
-static enum tlm_status read_merges(struct tokenizer *t, struct bpe *bpe, const struct gguf *g, struct tlm_error *err)
+static enum tlm_status read_merges(struct tokenizer *t, struct bpe *bpe, const struct gguf *g,
+                                   struct tlm_error *err)
 {
     const char *key = "tokenizer.ggml.merges";
     const struct gguf_value *v = gguf_find(g, key);
@@ -102,7 +105,8 @@ static enum tlm_status read_merges(struct tokenizer *t, struct bpe *bpe, const s
     char *joined = malloc(2 * TOKEN_MAX_BYTES);
     enum tlm_status status = TLM_OK;
     if (!bpe->merges || !joined)
-        status = error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %llu merges", (unsigned long long)v->count);
+        status = error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %llu merges",
+                           (unsigned long long)v->count);
     if (!status) status = gguf_value_strings(v, &texts, err);
     for (uint32_t i = 0; !status && i < slots; i++) bpe->merges[i].left = FREE;
     for (uint64_t i = 0; !status && i < v->count; i++)
@@ -113,7 +117,8 @@ static enum tlm_status read_merges(struct tokenizer *t, struct bpe *bpe, const s
 }
 
 // The lists that the file names, or writes out in the form of tokenizer.json.
-static enum tlm_status read_steps(struct tokenizer *t, struct bpe *bpe, const struct gguf *g, struct tlm_error *err)
+static enum tlm_status read_steps(struct tokenizer *t, struct bpe *bpe, const struct gguf *g,
+                                  struct tlm_error *err)
 {
     struct gguf_string pre = {"default", 7}, steps = {0}, normalizer = {0};
     enum tlm_status status;
@@ -124,16 +129,18 @@ static enum tlm_status read_steps(struct tokenizer *t, struct bpe *bpe, const st
     if ((status = gguf_get_string(g, VOCABULARY_KEY_NORMALIZER, &normalizer, err))) return status;
     if ((status = gguf_get_bool(g, VOCABULARY_KEY_IGNORE_MERGES, &bpe->ignore_merges, err))) return status;
     if ((status = gguf_get_bool(g, VOCABULARY_KEY_FUSE_UNKNOWN, &bpe->fuse_unknown, err))) return status;
-    if (normalizer.data && (status = normalizer_open(&bpe->normalizer, normalizer.data, normalizer.length, err)))
+    if (normalizer.data &&
+        (status = normalizer_open(&bpe->normalizer, normalizer.data, normalizer.length, err)))
         return status;
     if (steps.data) return pretokenizer_open_json(&bpe->pretokenizer, steps.data, steps.length, err);
 
     const struct pretokenizer_info *info = pretokenizer_find(pre.data, pre.length);
     char shown[64];
     if (!info)
-        return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "tokenizer.ggml.pre: expected the name of a pre-tokenizer that is known, found \"%s\"",
-                         gguf_printable(pre, shown, sizeof shown));
+        return error_set(
+            err, TLM_ERR_UNSUPPORTED,
+            "tokenizer.ggml.pre: expected the name of a pre-tokenizer that is known, found \"%s\"",
+            gguf_printable(pre, shown, sizeof shown));
     if (info->raw) t->kind = &tokenizer_bpe_raw; // a file may say so in either key
     bpe->raw |= info->raw;
     bpe->ignore_merges |= info->ignore_merges;
@@ -164,7 +171,8 @@ static enum tlm_status bpe_open(struct tokenizer *t, const struct gguf *g, struc
         int32_t left = bpe->byte_ids[i >> 8], right = bpe->byte_ids[i & 255];
         bpe->byte_pairs[i] = left < 0 || right < 0 ? (struct pair){NO_RANK, -1} : find_pair(bpe, left, right);
     }
-    bpe->cache.entries = calloc(WORD_CACHE_ENTRIES, sizeof *bpe->cache.entries); // pages come as they are used
+    bpe->cache.entries =
+        calloc(WORD_CACHE_ENTRIES, sizeof *bpe->cache.entries); // pages come as they are used
     if (!bpe->cache.entries) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for its cache");
     return TLM_OK;
 }
@@ -203,8 +211,9 @@ static size_t join_short(const struct bpe *bpe, const char *word, int32_t *ids, 
     uint32_t ranks[SHORT_WORD]; // of the pair of ids i and i + 1, and what they make
     int32_t results[SHORT_WORD];
     for (size_t i = 0; i + 1 < count; i++) {
-        struct pair p = word ? bpe->byte_pairs[(unsigned)(unsigned char)word[i] << 8 | (unsigned char)word[i + 1]]
-                             : find_pair(bpe, ids[i], ids[i + 1]);
+        struct pair p =
+            word ? bpe->byte_pairs[(unsigned)(unsigned char)word[i] << 8 | (unsigned char)word[i + 1]]
+                 : find_pair(bpe, ids[i], ids[i + 1]);
         ranks[i] = p.rank;
         results[i] = p.result;
     }
@@ -291,7 +300,8 @@ static size_t begin_word(const struct encoder *e, const char *word, size_t bytes
         if (id >= 0) {
             ids[count++ * stride] = id;
         } else if (known) {
-            for (size_t j = i; j < i + length; j++) ids[count++ * stride] = bpe->byte_ids[(unsigned char)word[j]];
+            for (size_t j = i; j < i + length; j++)
+                ids[count++ * stride] = bpe->byte_ids[(unsigned char)word[j]];
         } else if (e->t->unknown >= 0 && !(after_unknown && bpe->fuse_unknown)) {
             ids[count++ * stride] = e->t->unknown;
         }
@@ -355,13 +365,15 @@ static enum tlm_status encode_word(void *user, const char *word, size_t bytes, s
 
 // ---- texts -----------------------------------------------------------------------------------------------
 
-static enum tlm_status encode_text(struct encoder *e, const char *text, size_t bytes, bool has_new, bool first,
-                                   bool begins, struct tlm_error *err)
+static enum tlm_status encode_text(struct encoder *e, const char *text, size_t bytes, bool has_new,
+                                   bool first, bool begins, struct tlm_error *err)
 {
-    if (!e->bpe->normalizer) return pretokenizer_run(e->bpe->pretokenizer, text, bytes, has_new, first, encode_word, e, err);
+    if (!e->bpe->normalizer)
+        return pretokenizer_run(e->bpe->pretokenizer, text, bytes, has_new, first, encode_word, e, err);
     char *normal;
     size_t normal_bytes;
-    enum tlm_status status = normalizer_run(e->bpe->normalizer, text, bytes, begins, &normal, &normal_bytes, err);
+    enum tlm_status status =
+        normalizer_run(e->bpe->normalizer, text, bytes, begins, &normal, &normal_bytes, err);
     if (status) return status;
     if (normal) {
         regex_text(normal, normal_bytes, &has_new);
@@ -374,8 +386,8 @@ static enum tlm_status encode_text(struct encoder *e, const char *text, size_t b
 }
 
 // Well-formed stretches are texts of their own; the bytes between them, which no expression can see, are words.
-static enum tlm_status bpe_encode(const struct tokenizer *t, const char *text, size_t bytes, struct id_sink *ids,
-                                  struct tlm_error *err)
+static enum tlm_status bpe_encode(const struct tokenizer *t, const char *text, size_t bytes,
+                                  struct id_sink *ids, struct tlm_error *err)
 {
     struct encoder e = {.t = t, .bpe = t->state, .ids = ids};
     enum tlm_status status = TLM_OK;
@@ -384,7 +396,9 @@ static enum tlm_status bpe_encode(const struct tokenizer *t, const char *text, s
         size_t good = regex_text(text + at, bytes - at, &has_new), bad = 0;
         if (good) status = encode_text(&e, text + at, good, has_new, at == 0 && ids->first, at == 0, err);
         at += good;
-        while (at + bad < bytes && !regex_text(text + at + bad, bytes - at - bad < 4 ? bytes - at - bad : 4, &has_new)) bad++;
+        while (at + bad < bytes &&
+               !regex_text(text + at + bad, bytes - at - bad < 4 ? bytes - at - bad : 4, &has_new))
+            bad++;
         if (bad && !status) status = encode_word(&e, text + at, bad, err);
         at += bad;
     }
@@ -401,7 +415,8 @@ static void bpe_decode(const struct token *token, struct byte_sink *bytes)
         in_alphabet = byte_alphabet_get(token->text + i, token->length - i, &length) >= 0;
     for (uint32_t i = 0; i < token->length; i += (uint32_t)length) {
         length = 1;
-        int byte = in_alphabet ? byte_alphabet_get(token->text + i, token->length - i, &length) : (unsigned char)token->text[i];
+        int byte = in_alphabet ? byte_alphabet_get(token->text + i, token->length - i, &length)
+                               : (unsigned char)token->text[i];
         byte_sink_put(bytes, (char)byte);
     }
 }

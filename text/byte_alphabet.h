@@ -38,7 +38,11 @@ static inline int byte_alphabet_get(const char *s, size_t left, size_t *length)
         point = (point & 0x1F) << 6 | ((unsigned char)s[1] & 0x3F);
         *length = 2;
     }
-    if (point >= 256) return point <= 288 ? (int)point - 256 : point <= 322 ? (int)point - 289 + 127 : point == 323 ? 173 : -1;
+    if (point >= 256)
+        return point <= 288   ? (int)point - 256
+               : point <= 322 ? (int)point - 289 + 127
+               : point == 323 ? 173
+                              : -1;
     return byte_alphabet_point(point) == point ? (int)point : -1;
 }
 

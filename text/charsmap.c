@@ -16,7 +16,8 @@ enum tlm_status charsmap_open(struct charsmap **out, const void *data, size_t by
     uint32_t trie = 0;
     if (bytes >= 4) memcpy(&trie, data, 4);
     if (bytes < 4 || trie % 4 || trie > bytes - 4)
-        return error_set(err, TLM_ERR_FORMAT, "character map: expected a trie of at most %zu bytes, found %u", bytes, trie);
+        return error_set(err, TLM_ERR_FORMAT, "character map: expected a trie of at most %zu bytes, found %u",
+                         bytes, trie);
     struct charsmap *c = calloc(1, sizeof *c);
     if (c) {
         c->unit_count = trie / 4;
@@ -45,7 +46,8 @@ static int base64_digit(char c)
                                   : -1;
 }
 
-enum tlm_status charsmap_open_base64(struct charsmap **out, const char *text, size_t length, struct tlm_error *err)
+enum tlm_status charsmap_open_base64(struct charsmap **out, const char *text, size_t length,
+                                     struct tlm_error *err)
 {
     *out = NULL;
     uint8_t *data = malloc(length / 4 * 3 + 4);
@@ -79,7 +81,8 @@ static uint32_t offset(uint32_t unit)
     return unit >> 10 << ((unit & 1u << 9) >> 6);
 }
 
-size_t charsmap_find(const struct charsmap *c, const char *text, size_t bytes, const char **mapped, size_t *length)
+size_t charsmap_find(const struct charsmap *c, const char *text, size_t bytes, const char **mapped,
+                     size_t *length)
 {
     size_t best = 0;
     if (!c->unit_count) return 0;

@@ -13,10 +13,12 @@ struct charsmap;
 
 // Copies the table. Errors: FORMAT, MEMORY.
 enum tlm_status charsmap_open(struct charsmap **out, const void *data, size_t bytes, struct tlm_error *err);
-enum tlm_status charsmap_open_base64(struct charsmap **out, const char *text, size_t length, struct tlm_error *err);
+enum tlm_status charsmap_open_base64(struct charsmap **out, const char *text, size_t length,
+                                     struct tlm_error *err);
 void charsmap_close(struct charsmap *c); // NULL is allowed
 
 // The longest beginning of the text that the map has: returns its bytes and sets what it becomes; 0 where there is none.
-size_t charsmap_find(const struct charsmap *c, const char *text, size_t bytes, const char **mapped, size_t *length);
+size_t charsmap_find(const struct charsmap *c, const char *text, size_t bytes, const char **mapped,
+                     size_t *length);
 
 #endif

@@ -15,7 +15,7 @@ struct json_shown {
 // A text of a file as it may stand in a message; NULL is empty.
 static inline struct json_shown json_shown(const char *text)
 {
-    struct json_shown s;
+    struct json_shown s = {""};
     gguf_printable((struct gguf_string){text ? text : "", text ? strlen(text) : 0}, s.text, sizeof s.text);
     return s;
 }
@@ -31,7 +31,8 @@ static inline enum tlm_status json_text_read(json_t **out, const char *text, siz
         return error_set(err, TLM_ERR_MEMORY, "%.200s: no memory for %zu bytes of JSON", what, length);
     char shown[200];
     gguf_printable((struct gguf_string){error.text, strlen(error.text)}, shown, sizeof shown);
-    return error_set(err, TLM_ERR_FORMAT, "%.200s: JSON: line %d, column %d: %s", what, error.line, error.column, shown);
+    return error_set(err, TLM_ERR_FORMAT, "%.200s: JSON: line %d, column %d: %s", what, error.line,
+                     error.column, shown);
 }
 
 #endif

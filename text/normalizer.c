@@ -54,7 +54,8 @@ static void put(struct text *t, const char *s, size_t n)
 
 static enum tlm_status read_step(struct normalizer *n, const json_t *json, int depth, struct tlm_error *err);
 
-static enum tlm_status read_sequence(struct normalizer *n, const json_t *json, int depth, struct tlm_error *err)
+static enum tlm_status read_sequence(struct normalizer *n, const json_t *json, int depth,
+                                     struct tlm_error *err)
 {
     const json_t *list = json_object_get(json, "normalizers"), *item;
     if (!json_is_array(list))
@@ -68,10 +69,10 @@ static enum tlm_status read_sequence(struct normalizer *n, const json_t *json, i
     return TLM_OK;
 }
 
-static enum tlm_status read_content(struct step *s, const json_t *text, const char *what, struct tlm_error *err)
+static enum tlm_status read_content(struct step *s, const json_t *text, const char *what,
+                                    struct tlm_error *err)
 {
-    if (!json_is_string(text))
-        return error_set(err, TLM_ERR_FORMAT, "normalizer: %s: expected a text", what);
+    if (!json_is_string(text)) return error_set(err, TLM_ERR_FORMAT, "normalizer: %s: expected a text", what);
     s->length = json_string_length(text);
     s->content = malloc(s->length + 1);
     if (!s->content) return error_set(err, TLM_ERR_MEMORY, "normalizer: no memory for %zu bytes", s->length);
@@ -104,7 +105,8 @@ static enum tlm_status read_step(struct normalizer *n, const json_t *json, int d
     const char *type = json_string_value(json_object_get(json, "type"));
     if (!type) return error_set(err, TLM_ERR_FORMAT, "normalizer: expected an object with a \"type\"");
     if (depth > DEPTH_MAX || n->count == STEPS_MAX)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "normalizer: expected at most %d steps, %d deep", STEPS_MAX, DEPTH_MAX);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "normalizer: expected at most %d steps, %d deep",
+                         STEPS_MAX, DEPTH_MAX);
     if (!strcmp(type, "Sequence")) return read_sequence(n, json, depth, err);
     struct step *s = &n->steps[n->count++];
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
@@ -130,12 +132,14 @@ static enum tlm_status read_step(struct normalizer *n, const json_t *json, int d
         s->kind = CHARSMAP;
         return charsmap_open_base64(&s->charsmap, json_string_value(table), json_string_length(table), err);
     } else {
-        return error_set(err, TLM_ERR_UNSUPPORTED, "normalizer: expected a kind that is known, found \"%s\"", json_shown(type).text);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "normalizer: expected a kind that is known, found \"%s\"",
+                         json_shown(type).text);
     }
     return TLM_OK;
 }
 
-enum tlm_status normalizer_open(struct normalizer **out, const char *json, size_t length, struct tlm_error *err)
+enum tlm_status normalizer_open(struct normalizer **out, const char *json, size_t length,
+                                struct tlm_error *err)
 {
     *out = NULL;
     json_t *root;
@@ -181,7 +185,7 @@ static int32_t point_at(const char *s, size_t left, size_t *length)
 
 static void put_point(struct text *out, int32_t point)
 {
-    utf8proc_uint8_t bytes[4];
+    utf8proc_uint8_t bytes[4] = {0};
     put(out, (const char *)bytes, (size_t)utf8proc_encode_char(point, bytes));
 }
 
@@ -211,8 +215,8 @@ static void run_form(utf8proc_option_t form, const char *text, size_t bytes, str
         while (end < bytes && (unsigned char)text[end] >= 0x80) end++;
         put(out, text + done, start - done);
         utf8proc_uint8_t *mapped = NULL;
-        utf8proc_ssize_t n =
-            utf8proc_map((const utf8proc_uint8_t *)text + start, (utf8proc_ssize_t)(end - start), &mapped, form);
+        utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text + start,
+                                          (utf8proc_ssize_t)(end - start), &mapped, form);
         if (n < 0)
             out->failed = true;
         else
@@ -239,15 +243,17 @@ static void run_strip_accents(const char *text, size_t bytes, struct text *out)
     size_t length;
     for (size_t i = 0; i < bytes; i += length) {
         int category = utf8proc_category(point_at(text + i, bytes - i, &length));
-        bool is_mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+        bool is_mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+                       category == UTF8PROC_CATEGORY_ME;
         if (!is_mark) put(out, text + i, length);
     }
 }
 
 static bool is_space(int32_t point)
 {
-    return (point >= 9 && point <= 13) || point == 0x85 || (utf8proc_category(point) >= UTF8PROC_CATEGORY_ZS &&
-                                                             utf8proc_category(point) <= UTF8PROC_CATEGORY_ZP);
+    return (point >= 9 && point <= 13) || point == 0x85 ||
+           (utf8proc_category(point) >= UTF8PROC_CATEGORY_ZS &&
+            utf8proc_category(point) <= UTF8PROC_CATEGORY_ZP);
 }
 
 static void run_strip(const struct step *s, const char *text, size_t bytes, struct text *out)
@@ -270,21 +276,24 @@ static enum tlm_status run_replace(const struct step *s, const char *text, size_
     if (!scratch) out->failed = true;
     size_t at = 0, from = 0, a, b;
     int found = 0;
-    while (scratch && from <= bytes && (found = regex_find(s->regex, scratch, text, bytes, from, &a, &b)) > 0) {
+    while (scratch && from <= bytes &&
+           (found = regex_find(s->regex, scratch, text, bytes, from, &a, &b)) > 0) {
         put(out, text + at, a - at);
         put(out, s->content, s->length);
         at = from = b;
         if (a == b) // an empty match: go on behind the next character
-            for (from++; from < bytes && (text[from] & 0xC0) == 0x80; from++) {}
+            for (from++; from < bytes && (text[from] & 0xC0) == 0x80; from++) {
+            }
     }
     put(out, text + at, bytes - at);
     regex_scratch_close(scratch);
-    return found < 0 ? error_set(err, TLM_ERR_UNSUPPORTED, "normalizer: an expression ran over its limits in %zu bytes", bytes)
+    return found < 0 ? error_set(err, TLM_ERR_UNSUPPORTED,
+                                 "normalizer: an expression ran over its limits in %zu bytes", bytes)
                      : TLM_OK;
 }
 
-static enum tlm_status run_step(const struct step *s, const char *text, size_t bytes, bool first, struct text *out,
-                                struct tlm_error *err)
+static enum tlm_status run_step(const struct step *s, const char *text, size_t bytes, bool first,
+                                struct text *out, struct tlm_error *err)
 {
     switch (s->kind) {
     case FORM: run_form(s->form, text, bytes, out); break;
@@ -315,8 +324,8 @@ static bool keeps_ascii(const struct step *s)
     return s->kind == FORM || s->kind == STRIP_ACCENTS;
 }
 
-enum tlm_status normalizer_run(const struct normalizer *n, const char *text, size_t bytes, bool first, char **out,
-                               size_t *out_bytes, struct tlm_error *err)
+enum tlm_status normalizer_run(const struct normalizer *n, const char *text, size_t bytes, bool first,
+                               char **out, size_t *out_bytes, struct tlm_error *err)
 {
     *out = NULL;
     *out_bytes = bytes;
@@ -331,7 +340,8 @@ enum tlm_status normalizer_run(const struct normalizer *n, const char *text, siz
         put(&result, "", 0);
         enum tlm_status status = run_step(s, source, *out_bytes, first, &result, err);
         free(current);
-        if (!status && result.failed) status = error_set(err, TLM_ERR_MEMORY, "normalizer: no memory for %zu bytes", bytes);
+        if (!status && result.failed)
+            status = error_set(err, TLM_ERR_MEMORY, "normalizer: no memory for %zu bytes", bytes);
         if (status) {
             free(result.data);
             return status;

@@ -10,14 +10,15 @@ enum { DEPTH_MAX = 8, PATTERNS_MAX = 64 * 1024 };
 static enum tlm_status add_rule(struct pretokenizer_rules *r, struct split_rule rule, struct tlm_error *err)
 {
     if (r->count == SPLIT_RULES_MAX)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: expected at most %d steps", SPLIT_RULES_MAX);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: expected at most %d steps",
+                         SPLIT_RULES_MAX);
     r->rules[r->count++] = rule;
     return TLM_OK;
 }
 
 // Keeps a pattern, with line breaks as they are written in the table of names, so that the two compare equal.
-static enum tlm_status add_pattern(struct pretokenizer_rules *r, struct split_rule rule, const char *pattern, size_t length,
-                                   struct tlm_error *err)
+static enum tlm_status add_pattern(struct pretokenizer_rules *r, struct split_rule rule, const char *pattern,
+                                   size_t length, struct tlm_error *err)
 {
     static const char line_end[] = "\\s+$", linear[] = "(?<!\\s)\\s+$"; // finds the same, see pretokenizer.c
     if (rule.kind == SPLIT_REGEX && length == sizeof line_end - 1 && !memcmp(pattern, line_end, length)) {
@@ -25,9 +26,11 @@ static enum tlm_status add_pattern(struct pretokenizer_rules *r, struct split_ru
         length = sizeof linear - 1;
     }
     if (!length || length > PATTERNS_MAX)
-        return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: expected a pattern of 1 to %d bytes, found %zu", PATTERNS_MAX, length);
+        return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: expected a pattern of 1 to %d bytes, found %zu",
+                         PATTERNS_MAX, length);
     if (r->text_count == SPLIT_RULES_MAX)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: expected at most %d patterns", SPLIT_RULES_MAX);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: expected at most %d patterns",
+                         SPLIT_RULES_MAX);
     char *copy = r->texts[r->text_count] = malloc(2 * length);
     if (!copy) return error_set(err, TLM_ERR_MEMORY, "pre_tokenizer: no memory for %zu bytes", length);
     r->text_count++;
@@ -42,14 +45,16 @@ static enum tlm_status add_pattern(struct pretokenizer_rules *r, struct split_ru
 
 static enum tlm_status read_behavior(const json_t *json, enum split_behavior *out, struct tlm_error *err)
 {
-    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext",
+                                        "Contiguous"};
     const char *name = json_string_value(json);
     for (size_t i = 0; name && i < sizeof names / sizeof *names; i++)
         if (!strcmp(name, names[i])) {
             *out = (enum split_behavior)i;
             return TLM_OK;
         }
-    return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: expected a behavior such as Isolated, found \"%s\"", json_shown(name).text);
+    return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: expected a behavior such as Isolated, found \"%s\"",
+                     json_shown(name).text);
 }
 
 static enum tlm_status read_split(struct pretokenizer_rules *r, const json_t *json, struct tlm_error *err)
@@ -57,16 +62,19 @@ static enum tlm_status read_split(struct pretokenizer_rules *r, const json_t *js
     const json_t *pattern = json_object_get(json, "pattern");
     const json_t *literal = json_object_get(pattern, "String"), *regex = json_object_get(pattern, "Regex");
     const json_t *text = literal ? literal : regex;
-    struct split_rule rule = {.kind = literal ? SPLIT_LITERAL : SPLIT_REGEX, .invert = json_is_true(json_object_get(json, "invert"))};
+    struct split_rule rule = {.kind = literal ? SPLIT_LITERAL : SPLIT_REGEX,
+                              .invert = json_is_true(json_object_get(json, "invert"))};
     if (!json_is_string(text))
         return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: Split: expected a pattern, String or Regex");
     enum tlm_status status = read_behavior(json_object_get(json, "behavior"), &rule.behavior, err);
     return status ? status : add_pattern(r, rule, json_string_value(text), json_string_length(text), err);
 }
 
-static enum tlm_status read_byte_level(struct pretokenizer_rules *r, const json_t *json, struct tlm_error *err)
+static enum tlm_status read_byte_level(struct pretokenizer_rules *r, const json_t *json,
+                                       struct tlm_error *err)
 {
-    static const char gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+    static const char gpt2[] =
+        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
     r->byte_level = true;
     enum tlm_status status = TLM_OK;
     if (!json_is_false(json_object_get(json, "add_prefix_space")))
@@ -83,7 +91,8 @@ static enum tlm_status read_metaspace(struct pretokenizer_rules *r, const json_t
     struct split_rule rule = {.kind = SPLIT_MARKS, .prefix = SPLIT_PREFIX_ALWAYS};
     if (!mark || strcmp(mark, "\xE2\x96\x81"))
         return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: Metaspace: expected U+2581 for a space");
-    if (scheme ? !strcmp(scheme, "never") : json_is_false(json_object_get(json, "add_prefix_space"))) rule.prefix = SPLIT_PREFIX_NEVER;
+    if (scheme ? !strcmp(scheme, "never") : json_is_false(json_object_get(json, "add_prefix_space")))
+        rule.prefix = SPLIT_PREFIX_NEVER;
     if (scheme && !strcmp(scheme, "first")) rule.prefix = SPLIT_PREFIX_FIRST;
     enum tlm_status status = add_rule(r, rule, err);
     if (status || json_is_false(json_object_get(json, "split"))) return status;
@@ -91,7 +100,8 @@ static enum tlm_status read_metaspace(struct pretokenizer_rules *r, const json_t
     return add_pattern(r, rule, mark, 3, err);
 }
 
-static enum tlm_status read_step(struct pretokenizer_rules *r, const json_t *json, int depth, struct tlm_error *err)
+static enum tlm_status read_step(struct pretokenizer_rules *r, const json_t *json, int depth,
+                                 struct tlm_error *err)
 {
     const char *type = json_string_value(json_object_get(json, "type"));
     if (!type) return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: expected an object with a \"type\"");
@@ -99,7 +109,8 @@ static enum tlm_status read_step(struct pretokenizer_rules *r, const json_t *jso
         const json_t *list = json_object_get(json, "pretokenizers"), *item;
         size_t i;
         if (!json_is_array(list) || depth == DEPTH_MAX)
-            return error_set(err, TLM_ERR_FORMAT, "pre_tokenizer: Sequence: expected an array, at most %d deep", DEPTH_MAX);
+            return error_set(err, TLM_ERR_FORMAT,
+                             "pre_tokenizer: Sequence: expected an array, at most %d deep", DEPTH_MAX);
         json_array_foreach(list, i, item)
         {
             enum tlm_status status = read_step(r, item, depth + 1, err);
@@ -138,15 +149,18 @@ static enum tlm_status read_step(struct pretokenizer_rules *r, const json_t *jso
         pattern = json_string_value(json_object_get(json, "delimiter"));
     }
     if (!pattern)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "pre_tokenizer: expected a kind that is known, found \"%s\"", json_shown(type).text);
+        return error_set(err, TLM_ERR_UNSUPPORTED,
+                         "pre_tokenizer: expected a kind that is known, found \"%s\"", json_shown(type).text);
     return add_pattern(r, rule, pattern, strlen(pattern), err);
 }
 
-enum tlm_status pretokenizer_rules_read(struct pretokenizer_rules *r, const json_t *json, struct tlm_error *err)
+enum tlm_status pretokenizer_rules_read(struct pretokenizer_rules *r, const json_t *json,
+                                        struct tlm_error *err)
 {
     *r = (struct pretokenizer_rules){0};
     enum tlm_status status = json_is_object(json) ? read_step(r, json, 0, err) : TLM_OK;
-    if (!status && r->byte_numbers) status = add_rule(r, (struct split_rule){.kind = SPLIT_BYTE_NUMBERS}, err);
+    if (!status && r->byte_numbers)
+        status = add_rule(r, (struct split_rule){.kind = SPLIT_BYTE_NUMBERS}, err);
     if (status) pretokenizer_rules_free(r);
     return status;
 }
@@ -157,7 +171,8 @@ void pretokenizer_rules_free(struct pretokenizer_rules *r)
     r->text_count = 0;
 }
 
-enum tlm_status pretokenizer_open_json(struct pretokenizer **out, const char *json, size_t length, struct tlm_error *err)
+enum tlm_status pretokenizer_open_json(struct pretokenizer **out, const char *json, size_t length,
+                                       struct tlm_error *err)
 {
     *out = NULL;
     json_t *root;

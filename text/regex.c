@@ -41,12 +41,13 @@ static void find_first(struct regex *r)
     }
 }
 
-enum tlm_status regex_open(struct regex **out, const char *pattern, size_t length, bool literal, struct tlm_error *err)
+enum tlm_status regex_open(struct regex **out, const char *pattern, size_t length, bool literal,
+                           struct tlm_error *err)
 {
     *out = NULL;
     if (length > PATTERN_MAX)
-        return error_set(err, TLM_ERR_FORMAT, "regular expression: expected at most %d bytes, found %zu", PATTERN_MAX,
-                         length);
+        return error_set(err, TLM_ERR_FORMAT, "regular expression: expected at most %d bytes, found %zu",
+                         PATTERN_MAX, length);
     char shown[256];
     gguf_printable((struct gguf_string){pattern, length}, shown, sizeof shown);
     bool bad = false, has_new;
@@ -74,7 +75,8 @@ enum tlm_status regex_open(struct regex **out, const char *pattern, size_t lengt
     pcre2_compile_context_free(context);
     free(translated);
     if (r && r->code) {
-        r->jit = !pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE); // where it is refused, pcre2_match interprets
+        r->jit =
+            !pcre2_jit_compile(r->code, PCRE2_JIT_COMPLETE); // where it is refused, pcre2_match interprets
         find_first(r);
         *out = r;
         return TLM_OK;
@@ -83,7 +85,8 @@ enum tlm_status regex_open(struct regex **out, const char *pattern, size_t lengt
     if (!code) return error_set(err, TLM_ERR_MEMORY, "regular expression: no memory for %zu bytes", length);
     char text[128] = "";
     pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    return error_set(err, TLM_ERR_FORMAT, "regular expression: %s, at byte %zu of %s", text, (size_t)at, shown);
+    return error_set(err, TLM_ERR_FORMAT, "regular expression: %s, at byte %zu of %s", text, (size_t)at,
+                     shown);
 }
 
 void regex_close(struct regex *r)
@@ -119,8 +122,8 @@ void regex_scratch_close(struct regex_scratch *s)
 
 static int match(const struct regex *r, struct regex_scratch *s, const char *text, size_t bytes, size_t from)
 {
-    return (r->jit ? pcre2_jit_match : pcre2_match)(r->code, (PCRE2_SPTR)text, bytes, from, PCRE2_NO_UTF_CHECK, s->match,
-                                                    s->context);
+    return (r->jit ? pcre2_jit_match : pcre2_match)(r->code, (PCRE2_SPTR)text, bytes, from,
+                                                    PCRE2_NO_UTF_CHECK, s->match, s->context);
 }
 
 int regex_find(const struct regex *r, struct regex_scratch *s, const char *text, size_t bytes, size_t from,
@@ -128,7 +131,9 @@ int regex_find(const struct regex *r, struct regex_scratch *s, const char *text,
 {
     if (r->has_first) {
         for (; from < bytes; from++)
-            if (r->first[(unsigned char)text[from] / 8] >> (unsigned char)text[from] % 8 & 1 && (text[from] & 0xC0) != 0x80) break;
+            if (r->first[(unsigned char)text[from] / 8] >> (unsigned char)text[from] % 8 & 1 &&
+                (text[from] & 0xC0) != 0x80)
+                break;
         if (from == bytes) return 0;
     }
     int found = match(r, s, text, bytes, from);
@@ -152,14 +157,18 @@ int regex_find(const struct regex *r, struct regex_scratch *s, const char *text,
 static size_t decode(const unsigned char *s, size_t left, uint32_t *point)
 {
     uint32_t lead = s[0];
-    size_t length = lead >= 0xC2 && lead <= 0xDF ? 2 : lead >= 0xE0 && lead <= 0xEF ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+    size_t length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                    : lead >= 0xE0 && lead <= 0xEF ? 3
+                    : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                   : 0;
     if (!length || length > left) return 0;
     uint32_t p = lead & (0x7Fu >> length);
     for (size_t i = 1; i < length; i++) {
         if ((s[i] & 0xC0) != 0x80) return 0;
         p = p << 6 | (s[i] & 0x3Fu);
     }
-    if ((length == 3 && (p < 0x800 || (p >= 0xD800 && p <= 0xDFFF))) || (length == 4 && (p < 0x10000 || p > 0x10FFFF)))
+    if ((length == 3 && (p < 0x800 || (p >= 0xD800 && p <= 0xDFFF))) ||
+        (length == 4 && (p < 0x10000 || p > 0x10FFFF)))
         return 0;
     *point = p;
     return length;
@@ -171,7 +180,8 @@ static const struct unicode_new *find_new(uint32_t point)
     size_t low = 0, high = sizeof unicode_new / sizeof *unicode_new;
     if (point < unicode_new[0].first || point > unicode_new[high - 1].last) return NULL;
     // Of what most texts are made of: Chinese, Japanese and Korean, punctuation.
-    if ((point > 0x31EF && point < 0xA7CB) || (point > 0x1C8A && point < 0x2427) || (point > 0xA7DC && point < 0x105C0))
+    if ((point > 0x31EF && point < 0xA7CB) || (point > 0x1C8A && point < 0x2427) ||
+        (point > 0xA7DC && point < 0x105C0))
         return NULL;
     while (low < high) {
         size_t middle = low + (high - low) / 2;

@@ -11,7 +11,8 @@ struct regex;         // compiled; any number of threads may use it at once
 struct regex_scratch; // what one thread needs to match
 
 // `literal`: the pattern stands for itself. Errors: FORMAT (with the place in the pattern), MEMORY.
-enum tlm_status regex_open(struct regex **out, const char *pattern, size_t length, bool literal, struct tlm_error *err);
+enum tlm_status regex_open(struct regex **out, const char *pattern, size_t length, bool literal,
+                           struct tlm_error *err);
 void regex_close(struct regex *r); // NULL is allowed
 
 struct regex_scratch *regex_scratch_open(void); // NULL without memory

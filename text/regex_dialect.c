@@ -68,7 +68,8 @@ static bool is_script(const char *name, size_t length)
     PCRE2_SIZE at;
     if (length > 40) return false;
     snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", (int)length, name);
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &at, NULL);
     pcre2_code_free(compiled);
     return compiled != NULL;
 }
@@ -76,10 +77,16 @@ static bool is_script(const char *name, size_t length)
 // \p{Name}, \P{Name} or \p{^Name}; `at` stands on the p.
 static void property(struct reader *r, struct text *out)
 {
-    static const char *const categories[][2] = {{"Letter", "L"},      {"Number", "N"},    {"Mark", "M"},
-                                                {"Punctuation", "P"}, {"Punct", "P"},     {"Symbol", "S"},
-                                                {"Separator", "Z"},   {"Uppercase_Letter", "Lu"},
-                                                {"Lowercase_Letter", "Ll"}, {"Decimal_Number", "Nd"}};
+    static const char *const categories[][2] = {{"Letter", "L"},
+                                                {"Number", "N"},
+                                                {"Mark", "M"},
+                                                {"Punctuation", "P"},
+                                                {"Punct", "P"},
+                                                {"Symbol", "S"},
+                                                {"Separator", "Z"},
+                                                {"Uppercase_Letter", "Lu"},
+                                                {"Lowercase_Letter", "Ll"},
+                                                {"Decimal_Number", "Nd"}};
     const char *name = r->at + 2, *close = r->at + 1 < r->end && r->at[1] == '{' ? name : NULL;
     while (close && close < r->end && *close != '}') close++;
     if (!close || close == r->end) {
@@ -91,7 +98,8 @@ static void property(struct reader *r, struct text *out)
     size_t length = (size_t)(close - name);
     const char *shown = NULL;
     for (size_t i = 0; i < sizeof categories / sizeof *categories; i++)
-        if (strlen(categories[i][0]) == length && !memcmp(name, categories[i][0], length)) shown = categories[i][1];
+        if (strlen(categories[i][0]) == length && !memcmp(name, categories[i][0], length))
+            shown = categories[i][1];
     put_string(out, negated ? "\\P{" : "\\p{");
     if (!shown && length > 2 && is_script(name, length)) put_string(out, "sc:");
     if (shown)

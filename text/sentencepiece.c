@@ -52,7 +52,9 @@ static bool next_field(struct reader *r, struct field *f)
         r->bad = true;
     if (skip > (uint64_t)(r->end - r->at)) r->bad = true;
     if (r->bad) return false;
-    if (f->wire == 5) f->value = (uint32_t)r->at[0] | (uint32_t)r->at[1] << 8 | (uint32_t)r->at[2] << 16 | (uint32_t)r->at[3] << 24;
+    if (f->wire == 5)
+        f->value = (uint32_t)r->at[0] | (uint32_t)r->at[1] << 8 | (uint32_t)r->at[2] << 16 |
+                   (uint32_t)r->at[3] << 24;
     f->bytes = (struct reader){.at = r->at, .end = r->at + skip};
     r->at += skip;
     return true;
@@ -79,8 +81,10 @@ static enum tlm_status read_piece(struct model *m, struct reader r, struct tlm_e
     float score;
     memcpy(&score, &bits, sizeof score);
     if (r.bad || !text.at || type < 1)
-        return error_set(err, TLM_ERR_FORMAT, "piece %lld: expected a text and a type", (long long)m->tokens.count);
-    return folder_tokens_set(&m->tokens, m->tokens.count, (const char *)text.at, (size_t)(text.end - text.at), type, score, err);
+        return error_set(err, TLM_ERR_FORMAT, "piece %lld: expected a text and a type",
+                         (long long)m->tokens.count);
+    return folder_tokens_set(&m->tokens, m->tokens.count, (const char *)text.at, (size_t)(text.end - text.at),
+                             type, score, err);
 }
 
 static bool read_trainer(struct model *m, struct reader r)
@@ -119,11 +123,13 @@ static enum tlm_status read_model(struct model *m, struct reader r, struct tlm_e
             enum tlm_status status = read_piece(m, f.bytes, err);
             if (status) return status;
         }
-        if ((f.number == 2 && !read_trainer(m, f.bytes)) || (f.number == 3 && !read_normalizer(m, f.bytes))) r.bad = true;
+        if ((f.number == 2 && !read_trainer(m, f.bytes)) || (f.number == 3 && !read_normalizer(m, f.bytes)))
+            r.bad = true;
     }
     if (r.bad) return error_set(err, TLM_ERR_FORMAT, "expected a protobuf, found bytes that are none");
     if (m->type != 1 && m->type != 2)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "expected model type 1 (unigram) or 2 (BPE), found %lld", (long long)m->type);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "expected model type 1 (unigram) or 2 (BPE), found %lld",
+                         (long long)m->type);
     int64_t *const roles[] = {&m->tokens.unknown, &m->tokens.bos, &m->tokens.eos, &m->tokens.padding};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         if (*roles[i] < 0 || *roles[i] >= m->tokens.count) *roles[i] = -1;
@@ -148,7 +154,8 @@ enum tlm_status sentencepiece_read(struct vocabulary *v, const void *data, size_
     m.tokens.unknown = 0; // the defaults of the format
     m.tokens.bos = 1;
     m.tokens.eos = 2;
-    enum tlm_status status = read_model(&m, (struct reader){.at = data, .end = (const uint8_t *)data + bytes}, err);
+    enum tlm_status status =
+        read_model(&m, (struct reader){.at = data, .end = (const uint8_t *)data + bytes}, err);
     if (!status) status = folder_config_tokens(&m.tokens, config, err);
     if (!status) {
         bool unigram = m.type == 1;

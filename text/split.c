@@ -24,7 +24,7 @@ struct run {
     const struct pretokenizer *p;
     struct regex_scratch *scratch;
     const char *text, *seen; // what is cut, and what expressions see: the same or a copy
-    bool first; // the text begins the input
+    bool first;              // the text begins the input
     pretokenizer_fn *put;
     void *user;
     struct tlm_error *err;
@@ -35,17 +35,18 @@ enum tlm_status pretokenizer_open(struct pretokenizer **out, const struct split_
 {
     *out = NULL;
     if (count > SPLIT_RULES_MAX)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "pre-tokenizer: expected at most %d steps, found %zu", SPLIT_RULES_MAX,
-                         count);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "pre-tokenizer: expected at most %d steps, found %zu",
+                         SPLIT_RULES_MAX, count);
     struct pretokenizer *p = calloc(1, sizeof *p);
     if (!p) return error_set(err, TLM_ERR_MEMORY, "pre-tokenizer: no memory for %zu bytes", sizeof *p);
     enum tlm_status status = TLM_OK;
     for (; p->count < count && !status; p->count++) {
         const struct split_rule *rule = &rules[p->count];
         struct step *step = &p->steps[p->count];
-        *step = (struct step){.kind = rule->kind, .behavior = rule->behavior, .invert = rule->invert,
-                              .prefix = rule->prefix};
-        if (rule->kind == SPLIT_BYTE_NUMBERS || rule->kind == SPLIT_PREFIX_SPACE || rule->kind == SPLIT_MARKS) continue;
+        *step = (struct step){
+            .kind = rule->kind, .behavior = rule->behavior, .invert = rule->invert, .prefix = rule->prefix};
+        if (rule->kind == SPLIT_BYTE_NUMBERS || rule->kind == SPLIT_PREFIX_SPACE || rule->kind == SPLIT_MARKS)
+            continue;
         size_t length = rule->length ? rule->length : strlen(rule->pattern);
         status = regex_open(&step->regex, rule->pattern, length, rule->kind == SPLIT_LITERAL, err);
     }
@@ -91,7 +92,8 @@ static enum tlm_status pass_threes(const struct run *run, size_t step, size_t st
 
 static bool is_byte_number(unsigned char byte)
 {
-    return (byte >= '0' && byte <= '9') || byte == 0xB2 || byte == 0xB3 || byte == 0xB9 || (byte >= 0xBC && byte <= 0xBE);
+    return (byte >= '0' && byte <= '9') || byte == 0xB2 || byte == 0xB3 || byte == 0xB9 ||
+           (byte >= 0xBC && byte <= 0xBE);
 }
 
 static enum tlm_status split_byte_numbers(const struct run *run, size_t step, size_t start, size_t end)
@@ -99,7 +101,8 @@ static enum tlm_status split_byte_numbers(const struct run *run, size_t step, si
     enum tlm_status status = TLM_OK;
     for (size_t stop; start < end && !status; start = stop) {
         bool number = is_byte_number((unsigned char)run->text[start]);
-        for (stop = start + 1; stop < end && is_byte_number((unsigned char)run->text[stop]) == number;) stop++;
+        for (stop = start + 1; stop < end && is_byte_number((unsigned char)run->text[stop]) == number;)
+            stop++;
         status = pass(run, step, start, stop);
     }
     return status;
@@ -112,13 +115,14 @@ struct pending {
 };
 
 // Takes a match or the gap before one, and passes on what it completes.
-static enum tlm_status take(const struct run *run, size_t step, struct pending *open, size_t start, size_t end,
-                            bool is_match)
+static enum tlm_status take(const struct run *run, size_t step, struct pending *open, size_t start,
+                            size_t end, bool is_match)
 {
     const struct step *s = &run->p->steps[step];
     is_match = is_match != s->invert;
     if (s->behavior == SPLIT_ISOLATED)
-        return s->kind == SPLIT_THREES && is_match ? pass_threes(run, step, start, end) : pass(run, step, start, end);
+        return s->kind == SPLIT_THREES && is_match ? pass_threes(run, step, start, end)
+                                                   : pass(run, step, start, end);
     if (s->behavior == SPLIT_REMOVED) return is_match ? TLM_OK : pass(run, step, start, end);
     bool joins = open->any && (s->behavior == SPLIT_CONTIGUOUS             ? is_match == open->is_match
                                : s->behavior == SPLIT_MERGED_WITH_PREVIOUS ? is_match && !open->is_match
@@ -145,11 +149,15 @@ static enum tlm_status split(const struct run *run, size_t step, size_t start, s
         size_t a, b;
         int found = regex_find(s->regex, run->scratch, seen, bytes, from, &a, &b);
         if (found < 0)
-            return error_set(run->err, TLM_ERR_UNSUPPORTED,
-                             "text: an expression of the pre-tokenizer ran over its limits in a piece of %zu bytes", bytes);
+            return error_set(
+                run->err, TLM_ERR_UNSUPPORTED,
+                "text: an expression of the pre-tokenizer ran over its limits in a piece of %zu bytes",
+                bytes);
         if (!found) break;
-        if (a == b && matched && a == at) { // an empty match at the end of another: go on behind the next character
-            for (from = b + 1; from < bytes && (seen[from] & 0xC0) == 0x80; from++) {}
+        if (a == b && matched &&
+            a == at) { // an empty match at the end of another: go on behind the next character
+            for (from = b + 1; from < bytes && (seen[from] & 0xC0) == 0x80; from++) {
+            }
             continue;
         }
         if (at < a) status = take(run, step, &open, start + at, start + a, false);
@@ -185,7 +193,8 @@ static enum tlm_status change(const struct run *run, size_t step, size_t start, 
     size_t bytes = end - start, spaces = 0;
     bool marks = s->kind == SPLIT_MARKS, prefix = *text != ' ';
     if (marks) {
-        bool wanted = s->prefix == SPLIT_PREFIX_ALWAYS || (s->prefix == SPLIT_PREFIX_FIRST && run->first && !start);
+        bool wanted =
+            s->prefix == SPLIT_PREFIX_ALWAYS || (s->prefix == SPLIT_PREFIX_FIRST && run->first && !start);
         prefix &= wanted && !(bytes >= 3 && !memcmp(text, "\xE2\x96\x81", 3));
         for (size_t i = 0; i < bytes; i++) spaces += text[i] == ' ';
     }
@@ -214,7 +223,8 @@ enum tlm_status pretokenizer_run(const struct pretokenizer *p, const char *text,
 {
     if (!bytes) return TLM_OK;
     if (!p->count) return put(user, text, bytes, err);
-    struct run run = {.p = p, .text = text, .seen = text, .first = first, .put = put, .user = user, .err = err};
+    struct run run = {
+        .p = p, .text = text, .seen = text, .first = first, .put = put, .user = user, .err = err};
     char *copy = NULL;
     run.scratch = regex_scratch_open();
     if (has_new) run.seen = copy = malloc(bytes);

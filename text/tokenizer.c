@@ -3,7 +3,8 @@
 #include "text/tokenizer_internal.h"
 #include "text/vocabulary.h"
 
-static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_bpe, &tokenizer_bpe_raw, &tokenizer_unigram};
+static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_bpe, &tokenizer_bpe_raw,
+                                                     &tokenizer_unigram};
 
 // Positions in a text and ids are 32-bit numbers, and have room to spare.
 enum { MAX_TOKENS = 1 << 24, MAX_TEXT = 1 << 30 };
@@ -122,10 +123,10 @@ static enum tlm_status find_kind(struct tokenizer *t, const struct gguf *g, stru
         if (gguf_string_is(name, kinds[i]->name)) t->kind = kinds[i];
     if (t->kind) return TLM_OK;
     char shown[40];
-    return error_set(
-        err, TLM_ERR_UNSUPPORTED,
-        "tokenizer.ggml.model: expected a kind of tokenizer that is supported (llama, gpt2, gemma4, t5), found \"%s\"",
-        gguf_printable(name, shown, sizeof shown));
+    return error_set(err, TLM_ERR_UNSUPPORTED,
+                     "tokenizer.ggml.model: expected a kind of tokenizer that is supported (llama, gpt2, "
+                     "gemma4, t5), found \"%s\"",
+                     gguf_printable(name, shown, sizeof shown));
 }
 
 // A whole number that has the order of the scores, for which -0 and +0 are equal.

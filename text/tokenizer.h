@@ -11,7 +11,12 @@
 struct tokenizer;
 
 enum token_type { // tokenizer.ggml.token_type
-    TOKEN_NORMAL = 1, TOKEN_UNKNOWN = 2, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5, TOKEN_BYTE = 6
+    TOKEN_NORMAL = 1,
+    TOKEN_UNKNOWN = 2,
+    TOKEN_CONTROL = 3,
+    TOKEN_USER_DEFINED = 4,
+    TOKEN_UNUSED = 5,
+    TOKEN_BYTE = 6
 };
 
 // Reads the tokenizer.ggml.* keys. The tokenizer keeps pointers into `g`, which must outlive it.
@@ -36,12 +41,13 @@ bool tokenizer_adds_bos(const struct tokenizer *t);
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id); // eos, eot, eom and tokens named like them
 
 // Flags and counts as tlm_tokenize(). Errors: ARGUMENT (more than 2^30 bytes at once), MEMORY.
-enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags, int32_t *ids,
-                                 size_t capacity, size_t *count, struct tlm_error *err);
+enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags,
+                                 int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err);
 
 // Appends nothing more than the bytes of token `id` to text[0..capacity) and returns how many it has (at most
 // capacity are written). `first` drops the space that encoding added; `special` writes the names of control tokens.
-size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special, char *text, size_t capacity);
+size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special, char *text,
+                       size_t capacity);
 
 // How many of `bytes` bytes can be shown now: all but a UTF-8 character at the end that is not yet whole.
 // Bytes that can never become a character count as whole.

@@ -11,7 +11,8 @@
 
 void folder_tokens_init(struct folder_tokens *t)
 {
-    *t = (struct folder_tokens){.bos = -1, .eos = -1, .unknown = -1, .padding = -1, .adds_bos = -1, .adds_eos = -1};
+    *t = (struct folder_tokens){
+        .bos = -1, .eos = -1, .unknown = -1, .padding = -1, .adds_bos = -1, .adds_eos = -1};
 }
 
 void folder_tokens_free(struct folder_tokens *t)
@@ -37,17 +38,18 @@ static bool grow(struct folder_tokens *t, int64_t room)
     return true;
 }
 
-enum tlm_status folder_tokens_set(struct folder_tokens *t, int64_t id, const char *text, size_t length, int32_t type, double score,
-                                  struct tlm_error *err)
+enum tlm_status folder_tokens_set(struct folder_tokens *t, int64_t id, const char *text, size_t length,
+                                  int32_t type, double score, struct tlm_error *err)
 {
     enum { MAX_TOKENS = 1 << 24 };
     char shown[48];
     if (id < 0 || id >= MAX_TOKENS)
         return error_set(err, TLM_ERR_FORMAT, "token \"%s\": expected an id of 0 to %d, found %lld",
-                         gguf_printable((struct gguf_string){text, length}, shown, sizeof shown), MAX_TOKENS - 1, (long long)id);
+                         gguf_printable((struct gguf_string){text, length}, shown, sizeof shown),
+                         MAX_TOKENS - 1, (long long)id);
     if (length > TOKEN_MAX_BYTES)
-        return error_set(err, TLM_ERR_FORMAT, "token %lld: expected at most %d bytes, found %zu", (long long)id, TOKEN_MAX_BYTES,
-                         length);
+        return error_set(err, TLM_ERR_FORMAT, "token %lld: expected at most %d bytes, found %zu",
+                         (long long)id, TOKEN_MAX_BYTES, length);
     if (id >= t->room && !grow(t, id + id / 2 + 1024))
         return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %lld tokens", (long long)id);
     for (; t->count <= id; t->count++) {
@@ -66,7 +68,8 @@ enum tlm_status folder_tokens_set(struct folder_tokens *t, int64_t id, const cha
 int64_t folder_tokens_find(const struct folder_tokens *t, const char *text, size_t length)
 {
     for (int64_t i = 0; i < t->count; i++)
-        if (t->texts[i].length == length && t->texts[i].data && !memcmp(t->texts[i].data, text, length)) return i;
+        if (t->texts[i].length == length && t->texts[i].data && !memcmp(t->texts[i].data, text, length))
+            return i;
     return -1;
 }
 
@@ -75,7 +78,8 @@ static int64_t special_token(const struct folder_tokens *t, const json_t *config
 {
     const json_t *item = json_object_get(config, key);
     if (json_is_object(item)) item = json_object_get(item, "content");
-    return json_is_string(item) ? folder_tokens_find(t, json_string_value(item), json_string_length(item)) : -1;
+    return json_is_string(item) ? folder_tokens_find(t, json_string_value(item), json_string_length(item))
+                                : -1;
 }
 
 static int flag(const json_t *config, const char *key)
@@ -113,7 +117,8 @@ enum tlm_status folder_config_tokens(struct folder_tokens *t, const json_t *conf
         char *end;
         long long id = strtoll(json_object_iter_key(i), &end, 10);
         if (*end || !json_is_string(text))
-            return error_set(err, TLM_ERR_FORMAT, "added_tokens_decoder: expected ids and contents, found others");
+            return error_set(err, TLM_ERR_FORMAT,
+                             "added_tokens_decoder: expected ids and contents, found others");
         if (id >= 0 && id < t->count && t->texts[id].data) continue;
         bool special = json_is_true(json_object_get(item, "special"));
         enum tlm_status status = folder_tokens_set(t, id, json_string_value(text), json_string_length(text),
@@ -132,14 +137,17 @@ static void write_roles(const struct folder_tokens *t, struct vocabulary *v)
     if (t->padding >= 0) vocabulary_u32(v, "tokenizer.ggml.padding_token_id", (uint32_t)t->padding);
     vocabulary_bool(v, "tokenizer.ggml.add_bos_token", t->adds_bos > 0 && t->bos >= 0);
     vocabulary_bool(v, "tokenizer.ggml.add_eos_token", t->adds_eos > 0);
-    if (t->chat_template) vocabulary_string(v, "tokenizer.chat_template", t->chat_template, t->chat_template_length);
+    if (t->chat_template)
+        vocabulary_string(v, "tokenizer.chat_template", t->chat_template, t->chat_template_length);
 }
 
 // GGUF has scores in single precision; a file that has them in double, and sums them so, keeps them besides.
-static enum tlm_status write_scores(const struct folder_tokens *t, struct vocabulary *v, struct tlm_error *err)
+static enum tlm_status write_scores(const struct folder_tokens *t, struct vocabulary *v,
+                                    struct tlm_error *err)
 {
     float *single = malloc((size_t)t->count * sizeof *single);
-    if (!single) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %lld scores", (long long)t->count);
+    if (!single)
+        return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %lld scores", (long long)t->count);
     bool exact = true;
     for (int64_t i = 0; i < t->count; i++) {
         single[i] = (float)t->scores[i];
@@ -151,18 +159,22 @@ static enum tlm_status write_scores(const struct folder_tokens *t, struct vocabu
     return TLM_OK;
 }
 
-enum tlm_status folder_tokens_write(struct folder_tokens *t, struct vocabulary *v, bool scores, struct tlm_error *err)
+enum tlm_status folder_tokens_write(struct folder_tokens *t, struct vocabulary *v, bool scores,
+                                    struct tlm_error *err)
 {
     if (!t->count) return error_set(err, TLM_ERR_FORMAT, "vocabulary: expected tokens, found none");
     // A few numbers without a token are common; a file of one token that is number ten million is not.
     if (t->count > 8 * t->given + 65536)
-        return error_set(err, TLM_ERR_FORMAT, "vocabulary: expected ids without gaps, found %lld tokens with ids up to %lld",
+        return error_set(err, TLM_ERR_FORMAT,
+                         "vocabulary: expected ids without gaps, found %lld tokens with ids up to %lld",
                          (long long)t->given, (long long)t->count - 1);
     vocabulary_strings(v, "tokenizer.ggml.tokens", (uint64_t)t->count);
     for (int64_t i = 0; i < t->count; i++) {
         char name[32];
         struct gguf_string text = t->texts[i];
-        if (!text.data) text = (struct gguf_string){name, (uint64_t)snprintf(name, sizeof name, "[PAD%lld]", (long long)i)};
+        if (!text.data)
+            text =
+                (struct gguf_string){name, (uint64_t)snprintf(name, sizeof name, "[PAD%lld]", (long long)i)};
         vocabulary_item(v, text.data, text.length);
     }
     enum tlm_status status = scores ? write_scores(t, v, err) : TLM_OK;
@@ -178,7 +190,8 @@ enum tlm_status folder_tokens_write(struct folder_tokens *t, struct vocabulary *
 // ---- the folder ------------------------------------------------------------------------------------------
 
 // Reads folder/name; *data stays NULL where there is no such file.
-static enum tlm_status read_file(const char *folder, const char *name, char **data, size_t *size, struct tlm_error *err)
+static enum tlm_status read_file(const char *folder, const char *name, char **data, size_t *size,
+                                 struct tlm_error *err)
 {
     *data = NULL;
     size_t room = strlen(folder) + strlen(name) + 2;
@@ -260,7 +273,8 @@ void tokenizer_write_gguf(const struct tokenizer *t, struct gguf_writer *w)
         static const char *const prefixes[] = {"tokenizer.", "tinylm.tokenizer."};
         for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++) {
             size_t n = strlen(prefixes[p]);
-            if (key->name.length > n && !memcmp(key->name.data, prefixes[p], n)) gguf_set_value(w, key->name, &key->value);
+            if (key->name.length > n && !memcmp(key->name.data, prefixes[p], n))
+                gguf_set_value(w, key->name, &key->value);
         }
     }
 }

@@ -26,7 +26,7 @@ struct unigram {
     uint32_t count;
     uint32_t first[257]; // pieces that begin with byte b are first[b] .. first[b + 1]
     double unknown_score;
-    bool byte_fallback;  // unknown characters become byte tokens
+    bool byte_fallback; // unknown characters become byte tokens
     bool merges_spaces;
     struct charsmap *charsmap;         // NULL: none
     struct normalizer *normalizer;     // of tokenizer.json, in place of the map; NULL: none
@@ -41,12 +41,16 @@ static int compare_pieces(const void *a, const void *b)
     return order ? order : (x->length > y->length) - (x->length < y->length);
 }
 
-static enum tlm_status read_pieces(struct tokenizer *t, struct unigram *u, const struct gguf *g, struct tlm_error *err)
+static enum tlm_status read_pieces(struct tokenizer *t, struct unigram *u, const struct gguf *g,
+                                   struct tlm_error *err)
 {
-    const struct gguf_value *scores = gguf_find(g, "tokenizer.ggml.scores"), *exact = gguf_find(g, VOCABULARY_KEY_SCORES);
+    const struct gguf_value *scores = gguf_find(g, "tokenizer.ggml.scores"),
+                            *exact = gguf_find(g, VOCABULARY_KEY_SCORES);
     if (!scores)
-        return error_set(err, TLM_ERR_FORMAT, "tokenizer.ggml.scores: expected a score a token, found no such key");
-    bool is_exact = exact && exact->type == GGUF_ARRAY && exact->item == GGUF_F64 && exact->count == (uint64_t)t->size;
+        return error_set(err, TLM_ERR_FORMAT,
+                         "tokenizer.ggml.scores: expected a score a token, found no such key");
+    bool is_exact =
+        exact && exact->type == GGUF_ARRAY && exact->item == GGUF_F64 && exact->count == (uint64_t)t->size;
     if (is_exact) scores = exact;
     u->pieces = malloc((size_t)t->size * sizeof *u->pieces);
     if (!u->pieces) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %d tokens", (int)t->size);
@@ -55,8 +59,10 @@ static enum tlm_status read_pieces(struct tokenizer *t, struct unigram *u, const
         const struct token *token = &t->tokens[id];
         double score = gguf_value_f64(scores, (uint64_t)id);
         if (!(score > -1e30 && score < 1e30))
-            return error_set(err, TLM_ERR_FORMAT, "tokenizer.ggml.scores: token %d: expected a number", (int)id);
-        bool is_piece = token->type == TOKEN_NORMAL || token->type == TOKEN_USER_DEFINED || token->type == TOKEN_UNUSED;
+            return error_set(err, TLM_ERR_FORMAT, "tokenizer.ggml.scores: token %d: expected a number",
+                             (int)id);
+        bool is_piece =
+            token->type == TOKEN_NORMAL || token->type == TOKEN_USER_DEFINED || token->type == TOKEN_UNUSED;
         if (!is_piece || !token->length) continue;
         if (token->type == TOKEN_NORMAL && score < lowest) lowest = score;
         if (token->type == TOKEN_USER_DEFINED) score = 0;
@@ -75,12 +81,14 @@ static enum tlm_status read_steps(struct unigram *u, const struct gguf *g, struc
     enum tlm_status status;
     if ((status = gguf_get_string(g, VOCABULARY_KEY_PRE_TOKENIZER, &steps, err))) return status;
     if ((status = gguf_get_string(g, VOCABULARY_KEY_NORMALIZER, &normalizer, err))) return status;
-    if (normalizer.data && (status = normalizer_open(&u->normalizer, normalizer.data, normalizer.length, err)))
+    if (normalizer.data &&
+        (status = normalizer_open(&u->normalizer, normalizer.data, normalizer.length, err)))
         return status;
     if (steps.data) return pretokenizer_open_json(&u->pretokenizer, steps.data, steps.length, err);
     if (normalizer.data) return pretokenizer_open(&u->pretokenizer, NULL, 0, err);
 
-    if ((status = gguf_get_bool(g, "tokenizer.ggml.remove_extra_whitespaces", &u->merges_spaces, err))) return status;
+    if ((status = gguf_get_bool(g, "tokenizer.ggml.remove_extra_whitespaces", &u->merges_spaces, err)))
+        return status;
     const char *key = "tokenizer.ggml.precompiled_charsmap";
     const struct gguf_value *map = gguf_find(g, key);
     if (!map) return TLM_OK;
@@ -100,8 +108,9 @@ static enum tlm_status unigram_open(struct tokenizer *t, const struct gguf *g, s
     for (int b = 0; b < 256; b++)
         u->byte_fallback &= t->byte_ids[b] >= 0 && t->tokens[t->byte_ids[b]].type == TOKEN_BYTE;
     if (!u->byte_fallback && t->unknown < 0)
-        return error_set(err, TLM_ERR_FORMAT,
-                         "tokenizer.ggml.tokens: expected an unknown token or a token for each byte, found neither");
+        return error_set(
+            err, TLM_ERR_FORMAT,
+            "tokenizer.ggml.tokens: expected an unknown token or a token for each byte, found neither");
     u->cache.entries = calloc(WORD_CACHE_ENTRIES, sizeof *u->cache.entries);
     return u->cache.entries ? TLM_OK : error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for its cache");
 }
@@ -145,8 +154,8 @@ static void improve(const struct unigram *u, struct node *node, double score, si
 }
 
 // Enters all tokens that begin at the place.
-static void enter_tokens(const struct unigram *u, struct node *nodes, const char *text, size_t at, size_t bytes,
-                         size_t character)
+static void enter_tokens(const struct unigram *u, struct node *nodes, const char *text, size_t at,
+                         size_t bytes, size_t character)
 {
     unsigned byte = (unsigned char)text[at];
     uint32_t low = u->first[byte], high = u->first[byte + 1];
@@ -208,11 +217,13 @@ static bool grow(struct encoder *e, size_t room)
 
 static enum tlm_status viterbi(struct encoder *e, const char *text, size_t bytes, struct tlm_error *err)
 {
-    if (!grow(e, bytes + 1)) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory to encode %zu bytes", bytes);
+    if (!grow(e, bytes + 1))
+        return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory to encode %zu bytes", bytes);
     memset(e->nodes, 0, (bytes + 1) * sizeof *e->nodes);
     e->nodes[0].reached = true;
     for (size_t at = 0; at < bytes; at++)
-        if (e->nodes[at].reached) enter_tokens(e->u, e->nodes, text, at, bytes, character_at(text + at, bytes - at));
+        if (e->nodes[at].reached)
+            enter_tokens(e->u, e->nodes, text, at, bytes, character_at(text + at, bytes - at));
     // From the end back to the beginning, then forward: the path holds where each token ends.
     size_t count = 0;
     for (size_t at = bytes; at; at = e->nodes[at].start) e->path[count++] = (int32_t)at;
@@ -303,13 +314,14 @@ static enum tlm_status encode_keys(struct encoder *e, const char *text, size_t b
     return status;
 }
 
-static enum tlm_status encode_steps(struct encoder *e, const char *text, size_t bytes, bool first, bool begins,
-                                    struct tlm_error *err)
+static enum tlm_status encode_steps(struct encoder *e, const char *text, size_t bytes, bool first,
+                                    bool begins, struct tlm_error *err)
 {
     char *normal = NULL;
     size_t normal_bytes = bytes;
     enum tlm_status status =
-        e->u->normalizer ? normalizer_run(e->u->normalizer, text, bytes, begins, &normal, &normal_bytes, err) : TLM_OK;
+        e->u->normalizer ? normalizer_run(e->u->normalizer, text, bytes, begins, &normal, &normal_bytes, err)
+                         : TLM_OK;
     if (status) return status;
     if (normal) text = normal;
     bool has_new;
@@ -319,8 +331,8 @@ static enum tlm_status encode_steps(struct encoder *e, const char *text, size_t 
     return status;
 }
 
-static enum tlm_status unigram_encode(const struct tokenizer *t, const char *text, size_t bytes, struct id_sink *ids,
-                                      struct tlm_error *err)
+static enum tlm_status unigram_encode(const struct tokenizer *t, const char *text, size_t bytes,
+                                      struct id_sink *ids, struct tlm_error *err)
 {
     struct encoder e = {.t = t, .u = t->state, .ids = ids};
     enum tlm_status status = TLM_OK;
@@ -328,7 +340,8 @@ static enum tlm_status unigram_encode(const struct tokenizer *t, const char *tex
     for (size_t at = 0; e.u->pretokenizer && at < bytes && !status;) { // the steps need well-formed text
         bool has_new;
         size_t good = regex_text(text + at, bytes - at, &has_new);
-        status = good ? encode_steps(&e, text + at, good, ids->first && !at, !at, err) : viterbi(&e, text + at, 1, err);
+        status = good ? encode_steps(&e, text + at, good, ids->first && !at, !at, err)
+                      : viterbi(&e, text + at, 1, err);
         at += good ? good : 1;
     }
     free(e.nodes);

@@ -87,7 +87,8 @@ static void begin_array(struct vocabulary *v, const char *key, enum gguf_type it
     put_u64(v, count);
 }
 
-void vocabulary_array(struct vocabulary *v, const char *key, enum gguf_type item, const void *items, uint64_t count)
+void vocabulary_array(struct vocabulary *v, const char *key, enum gguf_type item, const void *items,
+                      uint64_t count)
 {
     begin_array(v, key, item, count);
     put(v, items, count * gguf_type_traits[item].bytes);

@@ -9,10 +9,10 @@
 
 // The "pre_tokenizer" and "normalizer" of a tokenizer.json, as text; they take the place of what tokenizer.ggml.pre says.
 #define VOCABULARY_KEY_PRE_TOKENIZER "tinylm.tokenizer.pre_tokenizer"
-#define VOCABULARY_KEY_NORMALIZER "tinylm.tokenizer.normalizer"
+#define VOCABULARY_KEY_NORMALIZER    "tinylm.tokenizer.normalizer"
 // Of its BPE model.
 #define VOCABULARY_KEY_IGNORE_MERGES "tinylm.tokenizer.ignore_merges"
-#define VOCABULARY_KEY_FUSE_UNKNOWN "tinylm.tokenizer.fuse_unknown"
+#define VOCABULARY_KEY_FUSE_UNKNOWN  "tinylm.tokenizer.fuse_unknown"
 // Scores in double precision.
 #define VOCABULARY_KEY_SCORES "tinylm.tokenizer.scores"
 // A byte a token: 1 takes the white space in front of a special token along, 2 the white space behind it.
@@ -32,7 +32,8 @@ void vocabulary_string(struct vocabulary *v, const char *key, const char *data, 
 void vocabulary_u32(struct vocabulary *v, const char *key, uint32_t value);
 void vocabulary_bool(struct vocabulary *v, const char *key, bool value);
 // `items` are `count` numbers of that type.
-void vocabulary_array(struct vocabulary *v, const char *key, enum gguf_type item, const void *items, uint64_t count);
+void vocabulary_array(struct vocabulary *v, const char *key, enum gguf_type item, const void *items,
+                      uint64_t count);
 // Begins an array of strings; so many calls of vocabulary_item follow.
 void vocabulary_strings(struct vocabulary *v, const char *key, uint64_t count);
 void vocabulary_item(struct vocabulary *v, const char *data, size_t length);

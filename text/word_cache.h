@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { WORD_CACHE_ENTRIES = 1 << 18, WORD_CACHE_PROBES = 4, WORD_CACHE_BYTES = 27, WORD_CACHE_IDS = 8 };
+enum { WORD_CACHE_ENTRIES = 1 << 17, WORD_CACHE_PROBES = 4, WORD_CACHE_BYTES = 27, WORD_CACHE_IDS = 8 };
 
 struct word_cache_entry {
     _Atomic uint8_t state; // 0 free, 1 being written, 2 whole
@@ -26,8 +26,8 @@ struct word_cache {
 };
 
 // The entry of a word, or NULL.
-static inline const struct word_cache_entry *word_cache_find(const struct word_cache *c, uint32_t hash, const char *text,
-                                                             size_t bytes)
+static inline const struct word_cache_entry *word_cache_find(const struct word_cache *c, uint32_t hash,
+                                                             const char *text, size_t bytes)
 {
     for (uint32_t i = 0; i < WORD_CACHE_PROBES; i++) {
         struct word_cache_entry *e = &c->entries[(hash + i) % WORD_CACHE_ENTRIES];
