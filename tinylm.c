@@ -20,7 +20,8 @@ static const struct {
 
 static void usage(FILE *to)
 {
-    fprintf(to, "tinylm " TLM_VERSION ": language models on hand-written kernels\n\nusage: tinylm COMMAND [OPTION ...]\n\n");
+    fprintf(to, "tinylm " TLM_VERSION
+                ": language models on hand-written kernels\n\nusage: tinylm COMMAND [OPTION ...]\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
     fprintf(to, "\n'tinylm COMMAND --help' lists the options of a command.\n");

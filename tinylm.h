@@ -6,7 +6,7 @@
 //
 // Every function that can fail returns a tlm_status and fills a tlm_error with one line of text: what, where,
 // expected, found. No function prints, exits, or keeps a pointer that the caller passed in, unless it says so.
-// Options structs: zero means the default, so `= {0}` is always valid.
+// Options structs: zero means the default, so `= {0}` is valid (for samplers start from tlm_sampler_defaults()).
 //
 //     struct tlm_error err;
 //     struct tlm_model *model;
@@ -42,7 +42,7 @@ struct tlm_error {
     char text[512]; // one line, no newline at its end
 };
 
-// ---- models ---------------------------------------------------------------------------------------------------
+// ---- models -------------------------------------------------------------------------------------------
 
 struct tlm_model;
 
@@ -53,8 +53,8 @@ struct tlm_model_options {
 
 // Maps the GGUF file `path` (the first of a split set stands for all), checks it, and makes it ready to run.
 // Errors: IO, FORMAT, UNSUPPORTED (architecture, tensor type, ISA that this machine lacks), MEMORY.
-enum tlm_status tlm_model_open(struct tlm_model **model, const char *path, const struct tlm_model_options *options,
-                               struct tlm_error *err);
+enum tlm_status tlm_model_open(struct tlm_model **model, const char *path,
+                               const struct tlm_model_options *options, struct tlm_error *err);
 // Sessions on the model must be closed first. NULL is allowed.
 void tlm_model_close(struct tlm_model *model);
 
@@ -62,10 +62,11 @@ int32_t tlm_model_vocab_size(const struct tlm_model *model);     // V, tokens
 int32_t tlm_model_context_length(const struct tlm_model *model); // tokens the model was trained for
 uint64_t tlm_model_bytes(const struct tlm_model *model);         // bytes of all weights
 uint64_t tlm_model_parameters(const struct tlm_model *model);    // numbers in all weights
-const char *tlm_model_description(const struct tlm_model *model); // "llama 1.2B BF16"; lives as long as the model
-const char *tlm_model_isa(const struct tlm_model *model);         // the tier that was chosen, "avx512-bf16"
+const char *
+tlm_model_description(const struct tlm_model *model);     // "llama 1.2B BF16"; lives as long as the model
+const char *tlm_model_isa(const struct tlm_model *model); // the tier that was chosen, "avx512-bf16"
 
-// ---- tokens ---------------------------------------------------------------------------------------------------
+// ---- tokens -------------------------------------------------------------------------------------------
 
 enum tlm_tokenize_flags {
     TLM_ADD_BOS = 1,       // put the begin-of-sequence token first, if the model asks for one
@@ -74,8 +75,8 @@ enum tlm_tokenize_flags {
 
 // Encodes `bytes` bytes of UTF-8 (any bytes are allowed) into at most `capacity` ids. *count receives the number of
 // ids of the whole text, which may be more than capacity: call again with room.
-enum tlm_status tlm_tokenize(const struct tlm_model *model, const char *text, size_t bytes, int flags, int32_t *ids,
-                             size_t capacity, size_t *count, struct tlm_error *err);
+enum tlm_status tlm_tokenize(const struct tlm_model *model, const char *text, size_t bytes, int flags,
+                             int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err);
 enum tlm_detokenize_flags {
     TLM_SHOW_SPECIAL = 1, // also write the names of control tokens
     TLM_CONTINUE = 2,     // ids go on from earlier ones: keep the space that encoding puts in front of a text
@@ -83,21 +84,21 @@ enum tlm_detokenize_flags {
 
 // Decodes ids to bytes. *length receives the bytes of the whole text, which may be more than capacity; nothing is
 // terminated by zero. Errors: ARGUMENT (an id outside 0..V-1).
-enum tlm_status tlm_detokenize(const struct tlm_model *model, const int32_t *ids, size_t count, int flags, char *text,
-                               size_t capacity, size_t *length, struct tlm_error *err);
-int32_t tlm_token_bos(const struct tlm_model *model);               // -1 where the model has none
-int32_t tlm_token_eos(const struct tlm_model *model);               // -1 where the model has none
+enum tlm_status tlm_detokenize(const struct tlm_model *model, const int32_t *ids, size_t count, int flags,
+                               char *text, size_t capacity, size_t *length, struct tlm_error *err);
+int32_t tlm_token_bos(const struct tlm_model *model);                // -1 where the model has none
+int32_t tlm_token_eos(const struct tlm_model *model);                // -1 where the model has none
 bool tlm_token_is_end(const struct tlm_model *model, int32_t token); // ends an answer (eos, eot, eom)
-bool tlm_adds_bos(const struct tlm_model *model);                   // what TLM_ADD_BOS will do
+bool tlm_adds_bos(const struct tlm_model *model);                    // what TLM_ADD_BOS will do
 
-// ---- sessions -------------------------------------------------------------------------------------------------
+// ---- sessions -----------------------------------------------------------------------------------------
 
 struct tlm_session;
 
 struct tlm_session_options {
-    int32_t context;      // tokens the cache holds; default: the model's context length, at most 4096
-    int32_t threads;      // default: the processors this process may run on
-    int32_t batch;        // rows a pass over the weights takes; default 512
+    int32_t context;       // tokens the cache holds; default: the model's context length, at most 4096
+    int32_t threads;       // default: the processors this process may run on
+    int32_t batch;         // rows a pass over the weights takes; default 512
     const char *kv_type_k; // type of the cached keys: "f16" (default), "f32", "bf16"
     const char *kv_type_v; // type of the cached values, likewise
 };
@@ -118,20 +119,21 @@ const float *tlm_session_logits(const struct tlm_session *session);
 // Called once a token, in order: index in the prefix, and (V) logits that follow it. Nonzero stops with CANCELLED.
 typedef int tlm_logits_fn(void *user, size_t index, const float *logits);
 // Like sync, but reports the logits after each of tokens[first..count).
-enum tlm_status tlm_session_logits_each(struct tlm_session *session, const int32_t *tokens, size_t count, size_t first,
-                                        tlm_logits_fn *report, void *user, struct tlm_error *err);
+enum tlm_status tlm_session_logits_each(struct tlm_session *session, const int32_t *tokens, size_t count,
+                                        size_t first, tlm_logits_fn *report, void *user,
+                                        struct tlm_error *err);
 
 struct tlm_session_info {
-    int32_t context, threads, batch; // as resolved
-    int32_t length;                  // tokens on the timeline
-    uint64_t kv_bytes;               // key-value cache for the whole context
-    uint64_t scratch_bytes;          // activations, logits, step data
+    int32_t context, threads, batch;         // as resolved
+    int32_t length;                          // tokens on the timeline
+    uint64_t kv_bytes;                       // key-value cache for the whole context
+    uint64_t scratch_bytes;                  // activations, logits, step data
     uint64_t tokens_computed, tokens_reused; // since the session was opened
 };
 struct tlm_session_info tlm_session_info(const struct tlm_session *session);
 const struct tlm_model *tlm_session_model(const struct tlm_session *session);
 
-// ---- sampling -------------------------------------------------------------------------------------------------
+// ---- sampling -----------------------------------------------------------------------------------------
 
 struct tlm_sampler;
 
@@ -142,14 +144,14 @@ struct tlm_logit_bias {
 
 // Start from tlm_sampler_defaults(): zero is not the default here, and `= {0}` is out of range (top_p, penalties).
 struct tlm_sampler_options {
-    const char *samplers; // order, names joined by ';'
-                          // default "penalties;dry;top_k;typ_p;top_p;min_p;xtc;temperature"
-    uint64_t seed;        // of the counter-based random numbers
-    float temperature;    // 0 is greedy
-    int32_t top_k;        // 0 off
-    float top_p;          // 1 off
-    float min_p;          // 0 off
-    float typical_p;      // 1 off
+    const char *samplers;                 // order, names joined by ';'
+                                          // default "penalties;dry;top_k;typ_p;top_p;min_p;xtc;temperature"
+    uint64_t seed;                        // of the counter-based random numbers
+    float temperature;                    // 0 is greedy
+    int32_t top_k;                        // 0 off
+    float top_p;                          // 1 off
+    float min_p;                          // 0 off
+    float typical_p;                      // 1 off
     float xtc_probability, xtc_threshold; // probability 0 off; threshold above 0.5 off
     float repeat_penalty;                 // 1 off
     float frequency_penalty, presence_penalty; // 0 off
@@ -158,8 +160,8 @@ struct tlm_sampler_options {
     int32_t dry_allowed_length, dry_last_n;    // last_n -1 all
     const char *const *dry_breakers;           // strings that a repetition never crosses
     size_t dry_breaker_count;
-    int32_t mirostat;                  // 0 off, 1, 2: then it alone follows the temperature
-    float mirostat_tau, mirostat_eta;  // target surprise in bits, learning rate
+    int32_t mirostat;                 // 0 off, 1, 2: then it alone follows the temperature
+    float mirostat_tau, mirostat_eta; // target surprise in bits, learning rate
     const struct tlm_logit_bias *logit_bias;
     size_t logit_bias_count;
     bool ignore_end; // never draw a token that ends the answer
@@ -179,9 +181,15 @@ void tlm_sampler_set_history(struct tlm_sampler *sampler, const int32_t *tokens,
 // Forgets the history and starts the random numbers again.
 void tlm_sampler_reset(struct tlm_sampler *sampler);
 
-// ---- generation -----------------------------------------------------------------------------------------------
+// ---- generation ---------------------------------------------------------------------------------------
 
-enum tlm_finish { TLM_FINISH_LENGTH, TLM_FINISH_END, TLM_FINISH_STOP, TLM_FINISH_CONTEXT, TLM_FINISH_CANCELLED };
+enum tlm_finish {
+    TLM_FINISH_LENGTH,
+    TLM_FINISH_END,
+    TLM_FINISH_STOP,
+    TLM_FINISH_CONTEXT,
+    TLM_FINISH_CANCELLED
+};
 
 // Called for each new token with the text that became certain: whole UTF-8 characters, maybe none (bytes 0), and
 // nothing that may still turn out to be a stop string. At the end it is called once more with token -1 and what is
@@ -189,11 +197,11 @@ enum tlm_finish { TLM_FINISH_LENGTH, TLM_FINISH_END, TLM_FINISH_STOP, TLM_FINISH
 typedef int tlm_token_fn(void *user, int32_t token, const char *text, size_t bytes);
 
 struct tlm_generate_options {
-    int32_t max_tokens;           // new tokens; 0 until the answer ends or the context is full
-    const char *const *stop;      // strings that end the answer and are not part of it
+    int32_t max_tokens;      // new tokens; 0 until the answer ends or the context is full
+    const char *const *stop; // strings that end the answer and are not part of it
     size_t stop_count;
-    bool special;                 // write the names of control tokens
-    tlm_token_fn *on_token;       // may be NULL
+    bool special;           // write the names of control tokens
+    tlm_token_fn *on_token; // may be NULL
     void *user;
 };
 

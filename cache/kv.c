@@ -22,17 +22,20 @@ static size_t layer_bytes(const struct kv_config *c, enum dtype type, int32_t di
 
 size_t kv_storage_bytes(const struct kv_config *c)
 {
-    return (size_t)c->layers * (layer_bytes(c, c->type_k, c->head_dim) + layer_bytes(c, c->type_v, c->value_dim));
+    return (size_t)c->layers *
+           (layer_bytes(c, c->type_k, c->head_dim) + layer_bytes(c, c->type_v, c->value_dim));
 }
 
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err)
 {
     *c = (struct kv_cache){.config = *config, .blocks_per_sequence = kv_blocks(config->context)};
-    size_t layers = (size_t)config->layers, blocks = (size_t)config->blocks, sequences = (size_t)config->sequences;
+    size_t layers = (size_t)config->layers, blocks = (size_t)config->blocks,
+           sequences = (size_t)config->sequences;
     size_t table = sequences * (size_t)c->blocks_per_sequence;
     enum tlm_status s = arena_init(&c->memory, kv_storage_bytes(config), "key-value cache", err);
     if (s) return s;
-    size_t books = 2 * layers * sizeof *c->keys + 2 * blocks * 4 + sequences * sizeof *c->sequences + table * 4;
+    size_t books =
+        2 * layers * sizeof *c->keys + 2 * blocks * 4 + sequences * sizeof *c->sequences + table * 4;
     if ((s = arena_init(&c->books, books + 8 * ARENA_ALIGN, "key-value cache", err))) {
         kv_close(c);
         return s;
@@ -75,7 +78,8 @@ static void poison(struct kv_cache *c, int32_t block)
 {
     for (int32_t l = 0; l < c->config.layers; l++) {
         memset(c->keys[l].data + (size_t)block * c->keys[l].block_stride, 0xff, c->keys[l].block_stride);
-        memset(c->values[l].data + (size_t)block * c->values[l].block_stride, 0xff, c->values[l].block_stride);
+        memset(c->values[l].data + (size_t)block * c->values[l].block_stride, 0xff,
+               c->values[l].block_stride);
     }
 }
 
@@ -85,7 +89,8 @@ enum tlm_status kv_resize(struct kv_cache *c, int32_t sequence, int32_t length, 
     struct kv_sequence *s = &c->sequences[sequence];
     int32_t *table = table_of(c, sequence), want = kv_blocks(length);
     if (length > c->config.context)
-        return error_set(err, TLM_ERR_CONTEXT, "context: %d tokens do not fit into the %d that were asked for (-c)", length,
+        return error_set(err, TLM_ERR_CONTEXT,
+                         "context: %d tokens do not fit into the %d that were asked for (-c)", length,
                          c->config.context);
     if (want - s->block_count > c->free_count)
         return error_set(err, TLM_ERR_CONTEXT, "key-value cache: %d blocks are needed, %d of %d are free",

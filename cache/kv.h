@@ -27,8 +27,8 @@ struct kv_sequence {
 
 struct kv_cache {
     struct kv_config config;
-    struct arena memory;  // storage of all layers; pages are touched as blocks are used
-    struct arena books;   // what follows
+    struct arena memory;            // storage of all layers; pages are touched as blocks are used
+    struct arena books;             // what follows
     struct paged_kv *keys, *values; // [layers]
     int32_t *references;            // [blocks]
     int32_t *free_blocks;           // stack

@@ -20,7 +20,7 @@ const struct option answer_options[ANSWER_OPTION_COUNT] = {
      .help = "write the names of control tokens, too. Default: off."},
 };
 
-// ---- the prompt and the answer ----------------------------------------------------------------------------
+// ---- the prompt and the answer ------------------------------------------------------------------------
 
 static void show_progress(size_t done, size_t count)
 {
@@ -106,7 +106,7 @@ int answer_write(const char *text, size_t bytes)
     return errno ? errno : EIO;
 }
 
-// ---- statistics -------------------------------------------------------------------------------------------
+// ---- statistics ---------------------------------------------------------------------------------------
 
 static const char *finish_name(enum tlm_finish finish)
 {

@@ -62,7 +62,7 @@ static const char notes[] = "pp is the prompt in one go, tg generates token by t
                             "most, measured in turn.\n"
                             "share: the median of rate / limit over all pairs, with the quartiles.\n";
 
-// ---- the work of a test -----------------------------------------------------------------------------------
+// ---- the work of a test -------------------------------------------------------------------------------
 
 static double elements(const struct tensor *t)
 {
@@ -104,7 +104,7 @@ static enum limit prompt_limit(const struct tlm_model *m)
     return m->kernels.matmul[m->weights.layer->up->type].x_type == DTYPE_BF16 ? LIMIT_BF16 : LIMIT_FMA;
 }
 
-// ---- measuring --------------------------------------------------------------------------------------------
+// ---- measuring ----------------------------------------------------------------------------------------
 
 struct bench {
     const struct tlm_model *model;
@@ -207,7 +207,7 @@ static enum tlm_status run_test(struct bench *b, const struct bench_args *args, 
     return status;
 }
 
-// ---- the command ------------------------------------------------------------------------------------------
+// ---- the command --------------------------------------------------------------------------------------
 
 struct plan {
     const struct bench_args *args;

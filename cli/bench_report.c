@@ -9,7 +9,7 @@
 const char *const bench_formats[] = {"md", "json", "jsonl", "csv", NULL};
 _Static_assert(sizeof bench_formats / sizeof *bench_formats == BENCH_FORMATS + 1, "a name a format");
 
-// ---- series -----------------------------------------------------------------------------------------------
+// ---- series -------------------------------------------------------------------------------------------
 
 enum tlm_status series_add(struct series *s, double x, struct tlm_error *err)
 {
@@ -66,7 +66,7 @@ void bench_result_free(struct bench_result *r)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->items);
 }
 
-// ---- fields: JSON and CSV ---------------------------------------------------------------------------------
+// ---- fields: JSON and CSV -----------------------------------------------------------------------------
 
 struct fields { // of one result, on their way out
     enum { FIELDS_JSON, FIELDS_JSONL, FIELDS_CSV_NAMES, FIELDS_CSV } style;
@@ -203,7 +203,7 @@ static void report_fields(const char *format, const struct bench_result *r, size
     }
 }
 
-// ---- Markdown ---------------------------------------------------------------------------------------------
+// ---- Markdown -----------------------------------------------------------------------------------------
 
 // "1.24 B"
 static const char *human_count(uint64_t n, char *text, size_t size)

@@ -51,7 +51,7 @@ struct chat {
     int output_error;                // errno of a write that failed: the conversation is over
 };
 
-// ---- an answer --------------------------------------------------------------------------------------------
+// ---- an answer ----------------------------------------------------------------------------------------
 
 // The text of an answer. White space at its start is not shown, nor any at its end.
 struct answer_text {
@@ -194,7 +194,7 @@ static enum tlm_status say(struct chat *c, const char *message, struct tlm_error
     return TLM_OK;
 }
 
-// ---- commands ---------------------------------------------------------------------------------------------
+// ---- commands -----------------------------------------------------------------------------------------
 
 static void print_stats(const struct chat *c)
 {
@@ -235,7 +235,7 @@ static bool command(struct chat *c, const char *name)
     return true;
 }
 
-// ---- the conversation -------------------------------------------------------------------------------------
+// ---- the conversation ---------------------------------------------------------------------------------
 
 // Reads a message, over several lines if they end in a backslash; *message is for free().
 static enum terminal_event read_message(struct chat *c, char **message, struct tlm_error *err)

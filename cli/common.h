@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 
-// ---- a model and a session --------------------------------------------------------------------------------
+// ---- a model and a session ----------------------------------------------------------------------------
 
 struct model_args {
     const char *path, *isa;
@@ -38,7 +38,7 @@ int common_open_session(const struct command_line *line, const struct tlm_model 
 enum tlm_status common_encode(const struct tlm_model *model, const char *text, size_t bytes, int flags,
                               int32_t **ids, size_t *count, struct tlm_error *err);
 
-// ---- output -----------------------------------------------------------------------------------------------
+// ---- output -------------------------------------------------------------------------------------------
 
 // Flushes stdout and turns `code` into EXIT_FAILED, with a line on stderr, where writing has failed. A reader
 // that closed the pipe early (as `| head` does) is not a failure.
@@ -56,7 +56,7 @@ void common_keep_standard_files(void);
 // Seconds of a clock that only goes forward.
 double common_seconds(void);
 
-// ---- Ctrl-C -----------------------------------------------------------------------------------------------
+// ---- Ctrl-C -------------------------------------------------------------------------------------------
 
 // From now on SIGINT sets a flag instead of ending the process; the third before the flag was cleared ends
 // it, should the program be slow to look. SIGPIPE is ignored: a closed pipe is an error of writing.

@@ -32,8 +32,7 @@ static void close_all(struct eval *e)
     free(e->tokens);
 }
 
-// ---- perplexity
-// -------------------------------------------------------------------------------------------------------
+// ---- perplexity ---------------------------------------------------------------------------------------
 
 enum { DEFAULT_WINDOW = 512 };
 
@@ -205,8 +204,7 @@ static int eval_ppl(int argc, char **argv)
     return common_finish_output(&line, status ? common_failed(&line, &err) : EXIT_DONE);
 }
 
-// ---- logits
-// -----------------------------------------------------------------------------------------------------------
+// ---- logits -------------------------------------------------------------------------------------------
 
 static const struct option logits_options[] = {
     {"--ids", "LIST", OPTION_STRING, offsetof(struct eval_args, ids),
@@ -319,8 +317,7 @@ static int eval_logits(int argc, char **argv)
     return code;
 }
 
-// ---- the command
-// ------------------------------------------------------------------------------------------------------
+// ---- the command --------------------------------------------------------------------------------------
 
 int command_eval(int argc, char **argv)
 {

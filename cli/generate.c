@@ -43,7 +43,7 @@ static const char notes[] =
     "Ctrl-C stops the answer; what was written counts as done.\n"
     "Exit: 0 done, 1 failed, 2 wrong usage.\n";
 
-// ---- the prompt -------------------------------------------------------------------------------------------
+// ---- the prompt ---------------------------------------------------------------------------------------
 
 struct text {
     char *data; // for free()
@@ -107,7 +107,7 @@ static int read_prompt(const struct command_line *line, const struct generate_ar
     return OPTIONS_GO;
 }
 
-// ---- the answer -------------------------------------------------------------------------------------------
+// ---- the answer ---------------------------------------------------------------------------------------
 
 struct printer {
     char last; // byte written

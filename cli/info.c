@@ -9,7 +9,7 @@
 
 enum { STRING_WIDTH = 72, ARRAY_ITEMS = 4, ITEM_WIDTH = 16 };
 
-// ---- metadata ---------------------------------------------------------------------------------------------
+// ---- metadata -----------------------------------------------------------------------------------------
 
 static void print_number(const struct gguf_value *v, uint64_t i)
 {
@@ -80,7 +80,7 @@ static void print_metadata(const struct gguf *g)
     }
 }
 
-// ---- tensors ----------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------------
 
 // "2048 x 32000": columns first, as GGUF writes shapes; axes of 1 at the end are left out.
 static void shape_text(const struct tensor *t, char *text, size_t size)
@@ -151,7 +151,7 @@ static int info_model(const struct command_line *line, const char *path)
     return EXIT_DONE;
 }
 
-// ---- the machine ------------------------------------------------------------------------------------------
+// ---- the machine --------------------------------------------------------------------------------------
 
 // The rest of the first line of `path` that starts with `key`, without the colon and blanks; false where
 // there is none.

@@ -30,7 +30,7 @@ struct limits {
     double until;
 };
 
-// ---- without vector extensions ----------------------------------------------------------------------------
+// ---- without vector extensions ------------------------------------------------------------------------
 
 static __m128i load(const char *data)
 {
@@ -64,7 +64,7 @@ double limit_fma_ref(void)
     return 4.0 * LIMIT_CHAINS * LIMIT_ROUNDS;
 }
 
-// ---- slices -----------------------------------------------------------------------------------------------
+// ---- slices -------------------------------------------------------------------------------------------
 
 static void choose_kernels(struct limits *l, enum isa isa)
 {

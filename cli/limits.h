@@ -26,7 +26,7 @@ void limits_close(struct limits *l); // NULL is allowed
 enum tlm_status limits_measure(struct limits *l, enum limit limit, double seconds, double *rate,
                                struct tlm_error *err);
 
-// ---- kernels, a file a tier -------------------------------------------------------------------------------
+// ---- kernels, a file a tier ---------------------------------------------------------------------------
 
 // Reads every byte of data[0..bytes), its four quarters at once: processors fetch ahead within a page only,
 // and with one stream a thread waits at each page's start (2 cores of a Zen 4, pairs: one stream reads 0.73

@@ -12,7 +12,7 @@
 
 enum { HELP_COLUMN = 28, HELP_WIDTH = 100, NAME_MAX_LENGTH = 64 };
 
-// ---- names ------------------------------------------------------------------------------------------------
+// ---- names --------------------------------------------------------------------------------------------
 
 // Steps through "-n, --predict": the next name and its length, or NULL behind the last.
 static const char *next_name(const char **names, size_t *length)
@@ -95,7 +95,7 @@ static int unknown_option(const struct command_line *line, const struct given *t
                          (int)best_length, nearest);
 }
 
-// ---- values -----------------------------------------------------------------------------------------------
+// ---- values -------------------------------------------------------------------------------------------
 
 static bool whole_number(const char *text, long long *value)
 {
@@ -218,7 +218,7 @@ static int store(const struct command_line *line, const struct given *g, const c
     return OPTIONS_GO;
 }
 
-// ---- help -------------------------------------------------------------------------------------------------
+// ---- help ---------------------------------------------------------------------------------------------
 
 // Prints words from column `column` on, broken before HELP_WIDTH, further lines starting at `indent`.
 static void print_wrapped(const char *text, size_t column, size_t indent)
@@ -266,7 +266,7 @@ static void print_help(const struct command_line *line)
     if (line->notes) printf("\n%s", line->notes);
 }
 
-// ---- the line ---------------------------------------------------------------------------------------------
+// ---- the line -----------------------------------------------------------------------------------------
 
 int options_wrong(const struct command_line *line, const char *format, ...)
 {

@@ -28,7 +28,7 @@ static const struct option options[] = {
      .help = "threads; 0 for the default. Default: the processors this process may run on."},
 };
 
-// ---- what each tensor becomes -------------------------------------------------------------------
+// ---- what each tensor becomes -------------------------------------------------------------------------
 
 struct override {
     regex_t regex;
@@ -117,7 +117,7 @@ static enum tlm_status choose_types(struct plan *p, struct tlm_error *err)
     return status;
 }
 
-// ---- what the user sees -------------------------------------------------------------------------
+// ---- what the user sees -------------------------------------------------------------------------------
 
 static void print_plan(const struct plan *p)
 {
@@ -188,7 +188,7 @@ static bool show_progress(void *user, uint64_t done, uint64_t total)
     return !common_interrupted();
 }
 
-// ---- the file -----------------------------------------------------------------------------------
+// ---- the file -----------------------------------------------------------------------------------------
 
 // One of the files that are read would be replaced by the one that is written.
 static bool reads_from(const struct gguf *in, const char *path)

@@ -8,7 +8,8 @@ enum tlm_status arena_init(struct arena *a, size_t size, const char *what, struc
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     *a = (struct arena){0};
     if (p == MAP_FAILED)
-        return error_set(err, TLM_ERR_MEMORY, "%s: cannot reserve %.1f MiB of memory", what, (double)size / 0x1p20);
+        return error_set(err, TLM_ERR_MEMORY, "%s: cannot reserve %.1f MiB of memory", what,
+                         (double)size / 0x1p20);
     *a = (struct arena){.base = p, .size = size};
     return TLM_OK;
 }

@@ -34,10 +34,11 @@ enum tlm_status isa_parse(enum isa *isa, const char *name, struct tlm_error *err
         if (strcmp(name, names[i])) continue;
         *isa = (enum isa)i;
         if (*isa <= best || *isa == ISA_F64) return TLM_OK;
-        return error_set(err, TLM_ERR_UNSUPPORTED, "isa '%s': this processor has '%s' at most", name, names[best]);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "isa '%s': this processor has '%s' at most", name,
+                         names[best]);
     }
-    return error_set(err, TLM_ERR_ARGUMENT, "isa '%s': expected auto, ref, avx2, avx512, avx512-vnni, avx512-bf16 or f64",
-                     name);
+    return error_set(err, TLM_ERR_ARGUMENT,
+                     "isa '%s': expected auto, ref, avx2, avx512, avx512-vnni, avx512-bf16 or f64", name);
 }
 
 int cpu_count(void)

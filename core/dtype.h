@@ -103,7 +103,8 @@ static inline uint16_t bf16_from_f32(float x)
 static inline float f32_from_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;
-    if (rest >= 0x7c00) return f32_of_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13 | (rest > 0x7c00 ? 0x400000 : 0));
+    if (rest >= 0x7c00)
+        return f32_of_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13 | (rest > 0x7c00 ? 0x400000 : 0));
     // rest << 13 is the number times 2^-112; the product is exact, also for subnormals.
     float magnitude = f32_of_bits(rest << 13) * 0x1p112f;
     return f32_of_bits(sign | bits_of_f32(magnitude));

@@ -16,14 +16,15 @@ enum tlm_status error_set(struct tlm_error *err, enum tlm_status code, const cha
     __attribute__((format(printf, 3, 4)));
 
 // Puts "prefix: " in front of the text that is already there and returns err->code, for context on the way up.
-enum tlm_status error_prefix(struct tlm_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+enum tlm_status error_prefix(struct tlm_error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-#define TLM_ASSERT(condition)                                                                                \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "tinylm: %s:%d: internal error: %s\n", __FILE__, __LINE__, #condition);          \
-            abort();                                                                                         \
-        }                                                                                                    \
+#define TLM_ASSERT(condition)                                                                       \
+    do {                                                                                            \
+        if (!(condition)) {                                                                         \
+            fprintf(stderr, "tinylm: %s:%d: internal error: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                                                \
+        }                                                                                           \
     } while (0)
 
 #endif

@@ -102,7 +102,7 @@ enum tlm_status file_read(const char *path, char **data, size_t *size, struct tl
     return status;
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------------
 
 struct file_writer {
     int fd;

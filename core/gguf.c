@@ -65,7 +65,7 @@ void gguf_close(struct gguf *g)
     free(g);
 }
 
-// ---- split sets ------------------------------------------------------------------------------------------
+// ---- split sets ---------------------------------------------------------------------------------------
 
 struct split_name {
     int stem; // characters before "-00001-of-00003.gguf"
@@ -189,7 +189,7 @@ enum tlm_status gguf_open(struct gguf **out, const char *path, struct tlm_error 
     return status;
 }
 
-// ---- hints about memory ----------------------------------------------------------------------------------
+// ---- hints about memory -------------------------------------------------------------------------------
 
 void gguf_prefetch(const struct gguf *g)
 {

@@ -15,8 +15,20 @@
 #include "core/tensor.h"
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL,
-    GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64, GGUF_TYPE_COUNT
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPE_COUNT
 };
 
 struct gguf_string {
@@ -26,18 +38,20 @@ struct gguf_string {
 
 struct gguf_type_traits {
     const char *name; // "u8", "string", ...
-    uint8_t bytes;    // of one value in a file; the fewest that a string (its length) or an array (its header) takes
+    uint8_t
+        bytes; // of one value in a file; the fewest that a string (its length) or an array (its header) takes
 };
 
 extern const struct gguf_type_traits gguf_type_traits[GGUF_TYPE_COUNT];
 
 struct gguf_value {
     enum gguf_type type;
-    enum gguf_type item;  // of an array's items; the same as type otherwise
-    uint64_t count;       // items of an array, 1 otherwise
-    const uint8_t *data;  // into the map: the value or an array's first item as it stands in the file (a string
-                          // with its length in front); not aligned
-    const uint8_t *end;   // behind the last byte
+    enum gguf_type item; // of an array's items; the same as type otherwise
+    uint64_t count;      // items of an array, 1 otherwise
+    const uint8_t
+        *data;          // into the map: the value or an array's first item as it stands in the file (a string
+                        // with its length in front); not aligned
+    const uint8_t *end; // behind the last byte
 };
 
 struct gguf_key {
@@ -63,7 +77,8 @@ struct gguf {
     uint64_t alignment;
     uint64_t key_count;
     struct gguf_key *keys; // of the first file
-    const struct gguf_string **keys_by_name; // the names above in sorted order, each the first field of its key
+    const struct gguf_string *
+        *keys_by_name; // the names above in sorted order, each the first field of its key
     uint64_t tensor_count;
     struct gguf_tensor *tensors; // of all files
     const struct gguf_string **tensors_by_name;
@@ -93,7 +108,8 @@ const char *gguf_printable(struct gguf_string s, char *buffer, size_t size);
 enum tlm_status gguf_get_i64(const struct gguf *g, const char *key, int64_t *out, struct tlm_error *err);
 enum tlm_status gguf_get_f64(const struct gguf *g, const char *key, double *out, struct tlm_error *err);
 enum tlm_status gguf_get_bool(const struct gguf *g, const char *key, bool *out, struct tlm_error *err);
-enum tlm_status gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out, struct tlm_error *err);
+enum tlm_status gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out,
+                                struct tlm_error *err);
 
 // Item i of a value of any number type (i = 0 for a single number); TLM_ASSERTs the type and i < count. As an int64_t,
 // what lies outside becomes the nearest end of the range, and NaN becomes 0.
@@ -103,13 +119,14 @@ bool gguf_value_is_integer(const struct gguf_value *v); // a whole-number type o
 bool gguf_value_is_number(const struct gguf_value *v);
 // All strings of an array of strings (or the one of a string) as a new table of v->count entries; free() it.
 // Errors: MEMORY. TLM_ASSERTs the type.
-enum tlm_status gguf_value_strings(const struct gguf_value *v, struct gguf_string **out, struct tlm_error *err);
+enum tlm_status gguf_value_strings(const struct gguf_value *v, struct gguf_string **out,
+                                   struct tlm_error *err);
 
 // Asks the kernel to read all tensor data ahead (a hint), or to drop the pages of one tensor from this process.
 void gguf_prefetch(const struct gguf *g);
 void gguf_drop_pages(const struct gguf *g, const struct tensor *t);
 
-// ---- writing ------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------------
 //
 // A writer collects metadata and the shapes of tensors, then streams the data in that order, so that memory stays
 // bounded by one tensor. The file gets a temporary name beside `path`, is synced and renamed at finish; gguf_writer_close
@@ -129,8 +146,10 @@ void gguf_set_f32(struct gguf_writer *w, const char *key, float value);
 void gguf_set_bool(struct gguf_writer *w, const char *key, bool value);
 void gguf_set_string(struct gguf_writer *w, const char *key, const char *data, size_t length);
 // `items` are `count` numbers of that type, native layout; not for strings.
-void gguf_set_array(struct gguf_writer *w, const char *key, enum gguf_type item, const void *items, uint64_t count);
-void gguf_set_string_array(struct gguf_writer *w, const char *key, const struct gguf_string *items, uint64_t count);
+void gguf_set_array(struct gguf_writer *w, const char *key, enum gguf_type item, const void *items,
+                    uint64_t count);
+void gguf_set_string_array(struct gguf_writer *w, const char *key, const struct gguf_string *items,
+                           uint64_t count);
 // Copies a value of any type from a file that is open.
 void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct gguf_value *value);
 

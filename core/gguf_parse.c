@@ -98,7 +98,7 @@ static void *new_table(uint64_t count, size_t item_bytes, struct tlm_error *err)
     return table;
 }
 
-// ---- metadata --------------------------------------------------------------------------------------------
+// ---- metadata -----------------------------------------------------------------------------------------
 
 static enum tlm_status read_type(struct reader *r, enum gguf_type *type, const char *what)
 {
@@ -246,7 +246,7 @@ static enum tlm_status find_alignment(struct gguf *g, struct tlm_error *err)
     return TLM_OK;
 }
 
-// ---- tensors ---------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------------
 
 // Where the data of a tensor lies, counted from the start of the data.
 struct extent {
@@ -359,7 +359,7 @@ static enum tlm_status place_tensors(struct reader *r, struct gguf *g, struct ex
     return TLM_OK;
 }
 
-// ---- the whole file --------------------------------------------------------------------------------------
+// ---- the whole file -----------------------------------------------------------------------------------
 
 static enum tlm_status read_header(struct reader *r, struct gguf *g, uint64_t *n_tensors, uint64_t *n_keys)
 {

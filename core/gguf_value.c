@@ -30,7 +30,7 @@ const char *gguf_printable(struct gguf_string s, char *buffer, size_t size)
     return buffer;
 }
 
-// ---- numbers ---------------------------------------------------------------------------------------------
+// ---- numbers ------------------------------------------------------------------------------------------
 
 static bool is_float(enum gguf_type type)
 {
@@ -93,7 +93,7 @@ int64_t gguf_value_i64(const struct gguf_value *v, uint64_t i)
     }
 }
 
-// ---- strings ---------------------------------------------------------------------------------------------
+// ---- strings ------------------------------------------------------------------------------------------
 
 static struct gguf_string string_at(const uint8_t *p)
 {
@@ -118,7 +118,7 @@ enum tlm_status gguf_value_strings(const struct gguf_value *v, struct gguf_strin
     return TLM_OK;
 }
 
-// ---- by the name of the key ------------------------------------------------------------------------------
+// ---- by the name of the key ---------------------------------------------------------------------------
 
 static enum tlm_status wrong_type(const struct gguf *g, const char *key, const struct gguf_value *v,
                                   const char *expected, struct tlm_error *err)

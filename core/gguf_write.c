@@ -117,7 +117,7 @@ static bool copy_name(struct name *name, const char *data, size_t length)
     return true;
 }
 
-// ---- metadata --------------------------------------------------------------------------------------------
+// ---- metadata -----------------------------------------------------------------------------------------
 
 // The key of that name, a new one if there is none; NULL (and the failure kept) without memory.
 static struct key *find_or_add_key(struct gguf_writer *w, const char *name, size_t length)
@@ -228,7 +228,7 @@ void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct 
     if (p) memcpy(p, value->data, bytes);
 }
 
-// ---- tensors ---------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------------
 
 // Bytes of the packed rows of `t`; false for a shape that no file may hold.
 static bool packed_bytes(const struct tensor *t, size_t *bytes)
@@ -272,7 +272,7 @@ void gguf_add_tensor(struct gguf_writer *w, const char *name, const struct tenso
                   w->path, name, dtype_traits[t->type].block_size, t->ne[0], t->ne[1], t->ne[2], t->ne[3]);
 }
 
-// ---- the file --------------------------------------------------------------------------------------------
+// ---- the file -----------------------------------------------------------------------------------------
 
 static void write_u32(struct gguf_writer *w, uint32_t x)
 {

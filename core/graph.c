@@ -42,7 +42,7 @@ struct node *graph_leaf(struct graph *g, const struct tensor *t, enum extent ext
     return graph_node(g, GRAPH_LEAF, *t, extent, NULL, 0, NULL, 0);
 }
 
-// ---- planning ---------------------------------------------------------------------------------------------------
+// ---- planning -----------------------------------------------------------------------------------------
 
 // The phase of a node is one more than the largest of its inputs. Nodes are added behind their inputs or by passes at
 // the end, so the walk goes by inputs, not by index; depth is bounded by an explicit stack.
@@ -97,11 +97,13 @@ static void place(struct graph *g, struct node **by_offset)
 
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err)
 {
-    struct node *nodes = (struct node *)g->nodes.base, **stack = malloc(2 * (size_t)g->node_count * sizeof *stack);
+    struct node *nodes = (struct node *)g->nodes.base,
+                **stack = malloc(2 * (size_t)g->node_count * sizeof *stack);
     g->order = malloc((size_t)g->node_count * sizeof *g->order);
     if (!stack || !g->order) {
         free(stack);
-        return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes", (long long)g->node_count);
+        return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes",
+                         (long long)g->node_count);
     }
     int phases = 0;
     for (int i = 0; i < root_count; i++) {
@@ -133,7 +135,7 @@ void graph_bind(struct graph *g, void *memory)
     }
 }
 
-// ---- running ----------------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------------
 
 // Threads take chunks of a node's units from a counter of their phase. The counters of two phases are used in turn:
 // while one phase runs, thread 0 has already cleared the next phase's.
@@ -178,7 +180,8 @@ static void run_thread(void *user, int thread)
         if (thread == 0 && threads > 1)
             for (int64_t j = 0; j < PHASE_NODES_MAX && atomic_load(&r->counter[!parity][j].next); j++)
                 atomic_store_explicit(&r->counter[!parity][j].next, 0, memory_order_relaxed);
-        for (int64_t j = i; j < end; j++) run_node(r, g->order[j], &r->counter[parity][j - i].next, threads, scratch);
+        for (int64_t j = i; j < end; j++)
+            run_node(r, g->order[j], &r->counter[parity][j - i].next, threads, scratch);
         if (threads > 1) threads_barrier(r->threads);
         i = end;
     }
@@ -187,6 +190,8 @@ static void run_thread(void *user, int thread)
 void graph_run(const struct graph *g, struct threads *t, void *scratch)
 {
     struct run r = {.g = g, .threads = t, .scratch = scratch};
-    if (t) threads_run(t, run_thread, &r);
-    else run_thread(&r, 0);
+    if (t)
+        threads_run(t, run_thread, &r);
+    else
+        run_thread(&r, 0);
 }

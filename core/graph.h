@@ -50,11 +50,11 @@ struct op {
 };
 
 struct graph {
-    const struct op *ops;    // the backend's table
-    const void *kernels;     // the backend's own data
-    enum dtype real;         // of activations: F32, or F64 for the double backend
-    const int32_t *counts;   // [EXTENT_COUNT] of the step
-    struct arena nodes;      // the flat array, then params
+    const struct op *ops;  // the backend's table
+    const void *kernels;   // the backend's own data
+    enum dtype real;       // of activations: F32, or F64 for the double backend
+    const int32_t *counts; // [EXTENT_COUNT] of the step
+    struct arena nodes;    // the flat array, then params
     int64_t node_count;
     struct arena params;
     int layer; // given to nodes as they are added

@@ -21,9 +21,9 @@ struct signal {
 };
 
 struct threads {
-    struct signal start;                 // one more for each run
-    struct signal done;                  // one more for each barrier passed
-    _Alignas(128) atomic_uint arrived;   // threads at the barrier
+    struct signal start;               // one more for each run
+    struct signal done;                // one more for each barrier passed
+    _Alignas(128) atomic_uint arrived; // threads at the barrier
     int count;
     int started; // workers that exist
     int64_t spin_ns;
@@ -128,7 +128,8 @@ enum tlm_status threads_open(struct threads **out, int count, struct tlm_error *
     if (failed) {
         int started = t->started;
         threads_close(t);
-        return error_set(err, TLM_ERR_MEMORY, "threads: the system refused thread %d of %d", started + 2, count);
+        return error_set(err, TLM_ERR_MEMORY, "threads: the system refused thread %d of %d", started + 2,
+                         count);
     }
     *out = t;
     return TLM_OK;

@@ -30,7 +30,8 @@ static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
     const struct forward_config *c = &f->config;
     size_t activations = align_up(f->graph.arena_bytes, 4096);
     size_t scratch = f->graph.scratch_bytes * (size_t)c->threads;
-    size_t copies = f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
+    size_t copies =
+        f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
     enum tlm_status s = arena_init(&f->arena, activations + scratch + copies + 4096, "activations", err);
     if (s) return s;
     graph_bind(&f->graph, arena_alloc(&f->arena, activations));
@@ -39,8 +40,8 @@ static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
     return TLM_OK;
 }
 
-enum tlm_status forward_open(struct forward *f, const struct tlm_model *m, const struct forward_config *config,
-                             struct tlm_error *err)
+enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
+                             const struct forward_config *config, struct tlm_error *err)
 {
     const struct hparams *h = &m->hparams;
     *f = (struct forward){.model = m, .config = *config};
@@ -59,7 +60,8 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m, const
     double magnitude;
     f->rope_freq = tensor_shape(DTYPE_F64, h->rope.pairs, 1, 1, 1);
     f->rope_freq.data = malloc(tensor_bytes(&f->rope_freq) + 1);
-    if (!f->rope_freq.data) return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->rope.pairs);
+    if (!f->rope_freq.data)
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->rope.pairs);
     rope_frequencies(m, config->context, f->rope_freq.data, &magnitude);
     if ((s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
         (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
@@ -91,7 +93,8 @@ static void add_to_tiles(struct step *s, int32_t row, int32_t sequence)
         s->tiles[(*count)++] = (struct attention_tile){row, 1, sequence};
 }
 
-enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count, struct tlm_error *err)
+enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
+                            struct tlm_error *err)
 {
     struct step *s = &f->step;
     TLM_ASSERT(count > 0 && count <= f->config.max_rows);

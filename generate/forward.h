@@ -29,7 +29,7 @@ struct forward {
     struct step step;
     struct graph graph;
     struct node *logits;
-    struct arena arena;   // activations, scratch of the threads, logits
+    struct arena arena; // activations, scratch of the threads, logits
     struct threads *threads;
     struct tensor rope_freq;
     void *scratch;
@@ -37,13 +37,14 @@ struct forward {
 };
 
 // Errors: ARGUMENT, MEMORY. On failure nothing is left open.
-enum tlm_status forward_open(struct forward *f, const struct tlm_model *model, const struct forward_config *config,
-                             struct tlm_error *err);
+enum tlm_status forward_open(struct forward *f, const struct tlm_model *model,
+                             const struct forward_config *config, struct tlm_error *err);
 void forward_close(struct forward *f);
 
 // Runs rows[0..count), count <= max_rows, and writes their keys and values; the sequences grow to hold them.
 // Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_resize() them back.
-enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count, struct tlm_error *err);
+enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
+                            struct tlm_error *err);
 // (V) logits of the i-th row of the last pass that had `output`.
 const float *forward_logits(const struct forward *f, int32_t i);
 

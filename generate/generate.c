@@ -40,7 +40,8 @@ static size_t sendable(const struct stream *s, bool *stopped)
         *stopped = false;
         for (size_t i = 0; i < s->options->stop_count; i++) {
             size_t n = strlen(s->options->stop[i]);
-            if (n && n <= s->bytes - limit && !memcmp(s->text + limit, s->options->stop[i], n)) *stopped = true;
+            if (n && n <= s->bytes - limit && !memcmp(s->text + limit, s->options->stop[i], n))
+                *stopped = true;
         }
     }
     return *stopped ? limit : utf8_complete(s->text, limit);
@@ -61,12 +62,13 @@ static enum tlm_status append(struct stream *s, int32_t token, struct tlm_error 
     enum tlm_status status;
     for (;;) {
         int flags = TLM_CONTINUE | (s->options->special ? TLM_SHOW_SPECIAL : 0);
-        if ((status = tlm_detokenize(s->model, &token, 1, flags, s->text + s->bytes, s->capacity - s->bytes, &length,
-                                     err)))
+        if ((status = tlm_detokenize(s->model, &token, 1, flags, s->text + s->bytes, s->capacity - s->bytes,
+                                     &length, err)))
             return status;
         if (length <= s->capacity - s->bytes) break;
         char *grown = realloc(s->text, 2 * (s->capacity + length));
-        if (!grown) return error_set(err, TLM_ERR_MEMORY, "answer: no memory for %zu bytes of text", s->capacity);
+        if (!grown)
+            return error_set(err, TLM_ERR_MEMORY, "answer: no memory for %zu bytes of text", s->capacity);
         s->text = grown;
         s->capacity = 2 * (s->capacity + length);
     }
@@ -96,12 +98,18 @@ static enum tlm_status draw(struct loop *l, const struct tlm_model *model, bool 
     if (status) return status;
     size_t bytes = sendable(&l->stream, &stopped);
     *more = false;
-    if (hand_out(&l->stream, token, bytes)) r->finish = TLM_FINISH_CANCELLED;
-    else if (end) r->finish = TLM_FINISH_END;
-    else if (stopped) r->finish = TLM_FINISH_STOP, l->stream.bytes = 0;
-    else if (l->options->max_tokens && r->new_tokens >= l->options->max_tokens) r->finish = TLM_FINISH_LENGTH;
-    else if (l->count >= l->capacity) r->finish = TLM_FINISH_CONTEXT;
-    else *more = true;
+    if (hand_out(&l->stream, token, bytes))
+        r->finish = TLM_FINISH_CANCELLED;
+    else if (end)
+        r->finish = TLM_FINISH_END;
+    else if (stopped)
+        r->finish = TLM_FINISH_STOP, l->stream.bytes = 0;
+    else if (l->options->max_tokens && r->new_tokens >= l->options->max_tokens)
+        r->finish = TLM_FINISH_LENGTH;
+    else if (l->count >= l->capacity)
+        r->finish = TLM_FINISH_CONTEXT;
+    else
+        *more = true;
     return TLM_OK;
 }
 
@@ -113,13 +121,15 @@ enum tlm_status tlm_generate(struct tlm_session *session, struct tlm_sampler *sa
     *result = (struct tlm_generate_result){0};
     size_t context = (size_t)tlm_session_info(session).context;
     if (count > context)
-        return error_set(err, TLM_ERR_CONTEXT, "prompt: %zu tokens do not fit into a context of %zu", count, context);
+        return error_set(err, TLM_ERR_CONTEXT, "prompt: %zu tokens do not fit into a context of %zu", count,
+                         context);
     // The last drawn token needs no place in the cache.
     size_t capacity = context + 1;
     if (options->max_tokens > 0 && count + (size_t)options->max_tokens < capacity)
         capacity = count + (size_t)options->max_tokens;
-    struct loop l = {session, sampler, options, result, {.options = options, .model = model, .capacity = 256}, capacity,
-                     count};
+    struct loop l = {
+        session,  sampler, options, result, {.options = options, .model = model, .capacity = 256},
+        capacity, count};
     result->tokens = malloc(capacity * sizeof *result->tokens);
     l.stream.text = malloc(l.stream.capacity);
     enum tlm_status status = TLM_OK;

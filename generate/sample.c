@@ -40,7 +40,7 @@ struct tlm_sampler_options tlm_sampler_defaults(void)
     };
 }
 
-// ---- checking the options ---------------------------------------------------------------------------------
+// ---- checking the options -----------------------------------------------------------------------------
 
 static enum tlm_status check_ranges(const struct tlm_sampler_options *o, struct tlm_error *err)
 {
@@ -174,7 +174,7 @@ static void compile_chain(struct tlm_sampler *s)
     s->chain_length = length;
 }
 
-// ---- buffers ----------------------------------------------------------------------------------------------
+// ---- buffers ------------------------------------------------------------------------------------------
 
 // Takes `count` elements of `size` bytes from the arena; before there is one, only adds them to *total.
 static void *take(struct arena *arena, size_t *total, size_t count, size_t size)
@@ -207,7 +207,7 @@ static size_t place_arrays(struct tlm_sampler *s)
     return total;
 }
 
-// ---- the interface ----------------------------------------------------------------------------------------
+// ---- the interface ------------------------------------------------------------------------------------
 
 static enum tlm_status open_checked(struct tlm_sampler *s, const struct sampler_vocab *vocab,
                                     const struct tlm_sampler_options *o, struct tlm_error *err)
@@ -295,7 +295,7 @@ int32_t tlm_sampler_next(struct tlm_sampler *s, const float *logits)
     return sampler_draw(s);
 }
 
-// ---- the history ------------------------------------------------------------------------------------------
+// ---- the history --------------------------------------------------------------------------------------
 
 static void count_token(struct tlm_sampler *s, int32_t token)
 {

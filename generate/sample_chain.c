@@ -15,7 +15,7 @@
 enum { STREAM_TOKEN, STREAM_XTC };  // of the random numbers
 enum { MIROSTAT_CANDIDATES = 100 }; // from which mirostat 1 estimates the shape, as in the paper
 
-// ---- the order of candidates ------------------------------------------------------------------------------
+// ---- the order of candidates --------------------------------------------------------------------------
 
 // By p, which a sampler has set to what it sorts by.
 static bool is_better(const struct sampler_candidate *a, const struct sampler_candidate *b)
@@ -63,7 +63,7 @@ static void keep_popped(struct tlm_sampler *s, int32_t keep)
     s->candidate_count = keep;
 }
 
-// ---- from logits to candidates ----------------------------------------------------------------------------
+// ---- from logits to candidates ------------------------------------------------------------------------
 
 // The logits, to be changed.
 static float *changeable(struct tlm_sampler *s)
@@ -141,7 +141,7 @@ static double weigh(struct tlm_sampler *s, double max)
     return sum;
 }
 
-// ---- samplers ---------------------------------------------------------------------------------------------
+// ---- samplers -----------------------------------------------------------------------------------------
 
 // A token n times in the window: l / repeat if l > 0, else l * repeat; then minus n * frequency + presence.
 static double penalized(const struct tlm_sampler *s, int32_t token, double logit)
@@ -316,7 +316,7 @@ static void apply_mirostat(struct tlm_sampler *s)
     }
 }
 
-// ---- the chain --------------------------------------------------------------------------------------------
+// ---- the chain ----------------------------------------------------------------------------------------
 
 // The highest logit, the lowest id among equals; 0 where there is none. Only the few runs of 64 that raise
 // the maximum are looked at again; the lanes let the compiler use vectors for the others.

@@ -26,13 +26,16 @@ static enum tlm_status kv_type(const char *name, const char *option, enum dtype 
 static enum tlm_status in_range(const char *what, int64_t value, int64_t max, struct tlm_error *err)
 {
     if (value >= 1 && value <= max) return TLM_OK;
-    return error_set(err, TLM_ERR_ARGUMENT, "%s: expected 1 to %lld, found %lld", what, (long long)max, (long long)value);
+    return error_set(err, TLM_ERR_ARGUMENT, "%s: expected 1 to %lld, found %lld", what, (long long)max,
+                     (long long)value);
 }
 
 static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_session_options *o,
                                struct forward_config *c, struct tlm_error *err)
 {
-    int32_t context = o->context ? o->context : m->hparams.context < DEFAULT_CONTEXT ? (int32_t)m->hparams.context : DEFAULT_CONTEXT;
+    int32_t context = o->context                             ? o->context
+                      : m->hparams.context < DEFAULT_CONTEXT ? (int32_t)m->hparams.context
+                                                             : DEFAULT_CONTEXT;
     *c = (struct forward_config){
         .context = context,
         .sequences = 1,
@@ -40,8 +43,10 @@ static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_sessi
         .threads = o->threads ? o->threads : cpu_count(),
     };
     enum tlm_status s;
-    if (!m->arch) return error_set(err, TLM_ERR_ARGUMENT, "session: the model was opened for its vocabulary alone");
-    if ((s = in_range("context", c->context, INT32_MAX / 2, err)) || (s = in_range("batch", c->max_rows, MAX_BATCH, err)) ||
+    if (!m->arch)
+        return error_set(err, TLM_ERR_ARGUMENT, "session: the model was opened for its vocabulary alone");
+    if ((s = in_range("context", c->context, INT32_MAX / 2, err)) ||
+        (s = in_range("batch", c->max_rows, MAX_BATCH, err)) ||
         (s = in_range("threads", c->threads, THREADS_MAX, err)) ||
         (s = kv_type(o->kv_type_k, "type of cached keys", &c->type_k, err)) ||
         (s = kv_type(o->kv_type_v, "type of cached values", &c->type_v, err)))
@@ -65,7 +70,8 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
     if (s) s->tokens = calloc((size_t)config.context, sizeof *s->tokens);
     if (!s || !s->rows || !s->tokens) {
         tlm_session_close(s);
-        return error_set(err, TLM_ERR_MEMORY, "session: no memory for a context of %d tokens", config.context);
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for a context of %d tokens",
+                         config.context);
     }
     s->logits_row = -1;
     if ((status = forward_open(&s->forward, m, &config, err))) {
@@ -141,7 +147,8 @@ static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, siz
     return TLM_OK;
 }
 
-enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, size_t count, struct tlm_error *err)
+enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, size_t count,
+                                 struct tlm_error *err)
 {
     enum tlm_status status = check_tokens(s, tokens, count, err);
     if (status) return status;
@@ -155,8 +162,9 @@ enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, s
     return advance(s, tokens, count, (size_t)keep, count - 1, NULL, NULL, err);
 }
 
-enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count, size_t first,
-                                        tlm_logits_fn *report, void *user, struct tlm_error *err)
+enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count,
+                                        size_t first, tlm_logits_fn *report, void *user,
+                                        struct tlm_error *err)
 {
     enum tlm_status status = check_tokens(s, tokens, count, err);
     if (status) return status;

@@ -8,8 +8,8 @@ struct node *block_linear(struct graph *g, const struct tensor *w, const struct 
     return b ? g_bias(g, x, g_weight(g, b)) : x;
 }
 
-struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in, int64_t l,
-                             struct node *x, struct node *rope_table)
+struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in,
+                             int64_t l, struct node *x, struct node *rope_table)
 {
     const struct hparams *h = &m->hparams;
     const struct layer *w = &m->weights.layer[l];
@@ -31,6 +31,7 @@ struct node *block_attention(struct graph *g, const struct tlm_model *m, const s
 
 struct node *block_swiglu(struct graph *g, const struct layer *w, struct node *x)
 {
-    struct node *gate = block_linear(g, w->gate, w->gate_bias, x), *up = block_linear(g, w->up, w->up_bias, x);
+    struct node *gate = block_linear(g, w->gate, w->gate_bias, x),
+                *up = block_linear(g, w->up, w->up_bias, x);
     return block_linear(g, w->down, w->down_bias, g_swiglu(g, gate, up));
 }

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-// ---- hyperparameters ---------------------------------------------------------------------------------------------
+// ---- hyperparameters ----------------------------------------------------------------------------------
 
 // Some files give a number a layer where all are the same; the architectures here want one number.
 static enum tlm_status same_number(const struct gguf *g, const char *key, struct tlm_error *err)
@@ -11,11 +11,13 @@ static enum tlm_status same_number(const struct gguf *g, const char *key, struct
     const struct gguf_value *v = gguf_find(g, key);
     if (!v || v->type != GGUF_ARRAY) return TLM_OK;
     if (!v->count || !gguf_value_is_integer(v))
-        return error_set(err, TLM_ERR_FORMAT, "%s: expected a whole number, found an array of something else", key);
+        return error_set(err, TLM_ERR_FORMAT, "%s: expected a whole number, found an array of something else",
+                         key);
     for (uint64_t i = 1; i < v->count; i++)
         if (gguf_value_i64(v, i) != gguf_value_i64(v, 0))
-            return error_set(err, TLM_ERR_UNSUPPORTED, "%s: expected one number for all layers, found %lld and %lld",
-                             key, (long long)gguf_value_i64(v, 0), (long long)gguf_value_i64(v, i));
+            return error_set(err, TLM_ERR_UNSUPPORTED,
+                             "%s: expected one number for all layers, found %lld and %lld", key,
+                             (long long)gguf_value_i64(v, 0), (long long)gguf_value_i64(v, i));
     return TLM_OK;
 }
 
@@ -28,8 +30,10 @@ enum tlm_status hparam_i64(const struct gguf *g, const char *arch, const char *k
     enum tlm_status s = same_number(g, name, err);
     if (s) return s;
     if (!v && *out < min) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this key", name);
-    if (v && v->type == GGUF_ARRAY) *out = gguf_value_i64(v, 0);
-    else if ((s = gguf_get_i64(g, name, out, err))) return s;
+    if (v && v->type == GGUF_ARRAY)
+        *out = gguf_value_i64(v, 0);
+    else if ((s = gguf_get_i64(g, name, out, err)))
+        return s;
     if (v && (*out < min || *out > max))
         return error_set(err, TLM_ERR_FORMAT, "%s: expected %lld to %lld, found %lld", name, (long long)min,
                          (long long)max, (long long)*out);
@@ -42,11 +46,12 @@ enum tlm_status hparam_f64(const struct gguf *g, const char *arch, const char *k
     char name[128];
     snprintf(name, sizeof name, "%s.%s", arch, key);
     enum tlm_status s = gguf_get_f64(g, name, out, err);
-    if (!s && !isfinite(*out)) return error_set(err, TLM_ERR_FORMAT, "%s: expected a finite number, found %g", name, *out);
+    if (!s && !isfinite(*out))
+        return error_set(err, TLM_ERR_FORMAT, "%s: expected a finite number, found %g", name, *out);
     return s;
 }
 
-// ---- weights -------------------------------------------------------------------------------------------------------
+// ---- weights ------------------------------------------------------------------------------------------
 
 static int64_t dim_size(const struct hparams *h, enum dim d)
 {
@@ -69,12 +74,13 @@ static bool is_matrix(const struct weight_spec *spec)
     return spec->role == ROLE_MATRIX || spec->role == ROLE_EMBEDDING;
 }
 
-static enum tlm_status check_weight(const struct tlm_model *m, const struct weight_spec *spec, const char *name,
-                                    const struct tensor *t, struct tlm_error *err)
+static enum tlm_status check_weight(const struct tlm_model *m, const struct weight_spec *spec,
+                                    const char *name, const struct tensor *t, struct tlm_error *err)
 {
     int64_t cols = dim_size(&m->hparams, spec->cols), rows = dim_size(&m->hparams, spec->rows);
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
-        return error_set(err, TLM_ERR_FORMAT, "%s: expected shape %lld x %lld, found %lld x %lld x %lld x %lld", name,
+        return error_set(err, TLM_ERR_FORMAT,
+                         "%s: expected shape %lld x %lld, found %lld x %lld x %lld x %lld", name,
                          (long long)cols, (long long)rows, (long long)t->ne[0], (long long)t->ne[1],
                          (long long)t->ne[2], (long long)t->ne[3]);
     bool runs = is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
@@ -86,7 +92,8 @@ static enum tlm_status check_weight(const struct tlm_model *m, const struct weig
 }
 
 // Matrices stay in the mapped file; vectors become rows of `real` in the arena, where kernels take them as they are.
-static const struct tensor *place_weight(struct tlm_model *m, const struct weight_spec *spec, const struct tensor *t)
+static const struct tensor *place_weight(struct tlm_model *m, const struct weight_spec *spec,
+                                         const struct tensor *t)
 {
     struct tensor *placed = arena_alloc(&m->vectors, sizeof *placed);
     *placed = *t;
@@ -98,13 +105,15 @@ static const struct tensor *place_weight(struct tlm_model *m, const struct weigh
     return placed;
 }
 
-static enum tlm_status load_weight(struct tlm_model *m, const struct weight_spec *spec, int64_t l, int64_t *found,
-                                   struct tlm_error *err)
+static enum tlm_status load_weight(struct tlm_model *m, const struct weight_spec *spec, int64_t l,
+                                   int64_t *found, struct tlm_error *err)
 {
     bool in_layer = strstr(spec->gguf, "%d") != NULL;
     char name[96];
-    if (in_layer) snprintf(name, sizeof name, "blk.%lld%s", (long long)l, strstr(spec->gguf, "%d") + 2);
-    else snprintf(name, sizeof name, "%s", spec->gguf);
+    if (in_layer)
+        snprintf(name, sizeof name, "blk.%lld%s", (long long)l, strstr(spec->gguf, "%d") + 2);
+    else
+        snprintf(name, sizeof name, "%s", spec->gguf);
     const struct gguf_tensor *t = gguf_find_tensor(m->gguf, name);
     if (!t && spec->optional) return TLM_OK;
     if (!t) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this tensor", name);
@@ -142,8 +151,9 @@ static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error
             known = spec_names(&m->arch->weights[j], name, m->hparams.layers);
         char shown[96];
         if (!known)
-            return error_set(err, TLM_ERR_UNSUPPORTED, "tensor '%s': not one that architecture %s with %lld layers has",
-                             gguf_printable(name, shown, sizeof shown), m->arch->name, (long long)m->hparams.layers);
+            return error_set(
+                err, TLM_ERR_UNSUPPORTED, "tensor '%s': not one that architecture %s with %lld layers has",
+                gguf_printable(name, shown, sizeof shown), m->arch->name, (long long)m->hparams.layers);
     }
     return TLM_OK;
 }
@@ -168,7 +178,8 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
                          (long long)embed->tensor.ne[1]);
     m->hparams.vocab = embed->tensor.ne[1];
     if (m->tokenizer && tokenizer_size(m->tokenizer) > m->hparams.vocab)
-        return error_set(err, TLM_ERR_FORMAT, "token_embd.weight: expected a row for each of %d tokens, found %lld",
+        return error_set(err, TLM_ERR_FORMAT,
+                         "token_embd.weight: expected a row for each of %d tokens, found %lld",
                          tokenizer_size(m->tokenizer), (long long)m->hparams.vocab);
     enum tlm_status s = arena_init(&m->vectors, vectors_size(m), "model", err);
     if (s) return s;
@@ -194,7 +205,7 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     return TLM_OK;
 }
 
-// ---- opening -------------------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------------
 
 static void describe(struct tlm_model *m)
 {
@@ -208,8 +219,12 @@ static void describe(struct tlm_model *m)
         type = dtype_traits[t->type].name;
     }
     const char *unit = n >= 1e9 ? "B" : n >= 1e6 ? "M" : "K";
-    snprintf(m->description, sizeof m->description, "%s %.*f%s %s", m->arch->name, n >= 1e10 || n < 1e6 ? 0 : 1,
-             n / (n >= 1e9 ? 1e9 : n >= 1e6 ? 1e6 : 1e3), unit, type);
+    snprintf(m->description, sizeof m->description, "%s %.*f%s %s", m->arch->name,
+             n >= 1e10 || n < 1e6 ? 0 : 1,
+             n / (n >= 1e9   ? 1e9
+                  : n >= 1e6 ? 1e6
+                             : 1e3),
+             unit, type);
 }
 
 static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
@@ -220,16 +235,16 @@ static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
     m->arch = arch_find(name);
     char shown[64];
     if (!m->arch)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'", arch_names(),
-                         gguf_printable(name, shown, sizeof shown));
+        return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
+                         arch_names(), gguf_printable(name, shown, sizeof shown));
     if ((s = m->arch->hparams(&m->hparams, m->gguf, err))) return s;
     if ((s = load_weights(m, err))) return s;
     describe(m);
     return TLM_OK;
 }
 
-enum tlm_status tlm_model_open(struct tlm_model **out, const char *path, const struct tlm_model_options *options,
-                               struct tlm_error *err)
+enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
+                               const struct tlm_model_options *options, struct tlm_error *err)
 {
     static const struct tlm_model_options defaults;
     if (!options) options = &defaults;
@@ -273,7 +288,7 @@ void tlm_model_close(struct tlm_model *m)
     free(m);
 }
 
-// ---- queries -------------------------------------------------------------------------------------------------------
+// ---- queries ------------------------------------------------------------------------------------------
 
 int32_t tlm_model_vocab_size(const struct tlm_model *m)
 {

@@ -19,9 +19,9 @@ struct rope_hparams {
     double base;   // theta
     enum rope_pairing pairing;
     enum rope_scaling scaling;
-    double factor;           // how much longer the context is than the original
+    double factor; // how much longer the context is than the original
     int64_t original_context;
-    double attn_factor;      // times the magnitude of YaRN and LongRoPE
+    double attn_factor; // times the magnitude of YaRN and LongRoPE
     double yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
 };
 
@@ -31,7 +31,7 @@ struct hparams {
     struct rope_hparams rope;
 };
 
-// ---- weights -----------------------------------------------------------------------------------------------------
+// ---- weights ------------------------------------------------------------------------------------------
 
 // Names for the sizes in a weight's shape.
 enum dim { DIM_1, DIM_WIDTH, DIM_VOCAB, DIM_FF, DIM_Q, DIM_K, DIM_V, DIM_OUT, DIM_ROPE_PAIRS };
@@ -76,7 +76,7 @@ struct head {
     double norm_eps;
 };
 
-// ---- architectures -------------------------------------------------------------------------------------------------
+// ---- architectures ------------------------------------------------------------------------------------
 
 // What build() is given beside the model: leaves of the step, rotation tables' inputs, and the cache.
 struct build_inputs {
@@ -102,9 +102,9 @@ const char *arch_names(void);                          // "llama, ...", for mess
 // The public handle of tinylm.h is this struct.
 struct tlm_model {
     struct gguf *gguf;
-    struct tokenizer *tokenizer;       // NULL where the file has none that we know; then:
+    struct tokenizer *tokenizer;      // NULL where the file has none that we know; then:
     struct tlm_error tokenizer_error; // why
-    const struct arch *arch; // NULL when only the vocabulary was opened
+    const struct arch *arch;          // NULL when only the vocabulary was opened
     struct hparams hparams;
     struct weights weights;
     struct head head;

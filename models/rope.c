@@ -86,19 +86,22 @@ enum tlm_status rope_hparams_read(struct rope_hparams *h, const struct gguf *g, 
     enum tlm_status s;
     if ((s = hparam_i64(g, arch, "rope.dimension_count", 0, 2 * head_pairs, &dims, err)) ||
         (s = hparam_f64(g, arch, "rope.freq_base", &h->base, err)) || (s = read_scaling(h, g, arch, err)) ||
-        (s = hparam_f64(g, arch, "rope.scale_linear", &h->factor, err)) || // its name before scaling had kinds
+        (s = hparam_f64(g, arch, "rope.scale_linear", &h->factor,
+                        err)) || // its name before scaling had kinds
         (s = hparam_f64(g, arch, "rope.scaling.factor", &h->factor, err)) ||
         (s = hparam_f64(g, arch, "rope.scaling.attn_factor", &h->attn_factor, err)) ||
-        (s = hparam_i64(g, arch, "rope.scaling.original_context_length", 1, INT32_MAX, &h->original_context, err)) ||
+        (s = hparam_i64(g, arch, "rope.scaling.original_context_length", 1, INT32_MAX, &h->original_context,
+                        err)) ||
         (s = hparam_f64(g, arch, "rope.scaling.yarn_beta_fast", &h->yarn_beta_fast, err)) ||
         (s = hparam_f64(g, arch, "rope.scaling.yarn_beta_slow", &h->yarn_beta_slow, err)) ||
         (s = hparam_f64(g, arch, "rope.scaling.yarn_ext_factor", &h->yarn_ext_factor, err)))
         return s;
     h->pairs = dims / 2;
     if (dims % 2 || !(h->base > 1) || !(h->factor > 0))
-        return error_set(err, TLM_ERR_FORMAT,
-                         "%s.rope: expected an even dimension_count, freq_base above 1 and a positive factor, found "
-                         "%lld, %g, %g",
-                         arch, (long long)dims, h->base, h->factor);
+        return error_set(
+            err, TLM_ERR_FORMAT,
+            "%s.rope: expected an even dimension_count, freq_base above 1 and a positive factor, found "
+            "%lld, %g, %g",
+            arch, (long long)dims, h->base, h->factor);
     return TLM_OK;
 }

@@ -34,7 +34,7 @@ INLINE __m256 load_wide(const char *from, const enum dtype type, int64_t count)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
-// ---- transposing keys --------------------------------------------------------------------------------
+// ---- transposing keys ---------------------------------------------------------------------------------
 
 // Sixteen bytes at `at` of two rows that lie `step` apart in the list, one a lane of 128 bits.
 INLINE __m256i load_lanes(const char *const *row, int step, int64_t at, int64_t bytes)
@@ -98,7 +98,7 @@ static void transpose_keys(const struct tile *t, const char *const *row)
     }
 }
 
-// ---- the register kernels ----------------------------------------------------------------------------
+// ---- the register kernels -----------------------------------------------------------------------------
 
 // Keys j .. j + 15. The first quarter fetches the values.
 INLINE void score_quarter(float *p, const float *const *q, const int n, const enum dtype type,
@@ -218,7 +218,7 @@ static float soften(float *s, struct column *c, float scale, int begin, int end)
     return factor;
 }
 
-// ---- entry -------------------------------------------------------------------------------------------
+// ---- entry --------------------------------------------------------------------------------------------
 
 size_t attention_scratch_avx2(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim)
 {

@@ -28,7 +28,7 @@ INLINE __m512 load_wide(const char *from, const enum dtype type, __mmask16 some)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-// ---- transposing keys --------------------------------------------------------------------------------
+// ---- transposing keys ---------------------------------------------------------------------------------
 
 // Sixteen bytes at `at` of four rows that lie `step` apart in the list, one a lane of 128 bits.
 INLINE __m512i load_lanes(const char *const *row, int step, int64_t at, int64_t bytes)
@@ -93,7 +93,7 @@ static void transpose_keys(const struct tile *t, const char *const *row)
     }
 }
 
-// ---- the register kernels ----------------------------------------------------------------------------
+// ---- the register kernels -----------------------------------------------------------------------------
 
 INLINE void score_columns(float *p, const float *const *q, const int n, const enum dtype type,
                           const struct tile *t)
@@ -196,7 +196,7 @@ static float soften(float *s, struct column *c, float scale, int begin, int end)
     return factor;
 }
 
-// ---- entry -------------------------------------------------------------------------------------------
+// ---- entry --------------------------------------------------------------------------------------------
 
 size_t attention_scratch_avx512(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim)
 {

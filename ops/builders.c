@@ -1,12 +1,16 @@
 // ops/builders.c -- adds ops to a graph; shapes are worked out and checked here.
 #include "ops/nodes.h"
 
-static struct node *node(struct graph *g, enum op_id op, struct tensor out, enum extent extent, const void *params,
-                         size_t params_size, int input_count, struct node *const *in)
+static struct node *node(struct graph *g, enum op_id op, struct tensor out, enum extent extent,
+                         const void *params, size_t params_size, int input_count, struct node *const *in)
 {
     return graph_node(g, (int)op, out, extent, params, params_size, in, input_count);
 }
-#define INPUTS(...) (int)(sizeof((struct node *[]){__VA_ARGS__}) / sizeof(struct node *)), (struct node *[]){__VA_ARGS__}
+#define INPUTS(...)                                                                          \
+    (int)(sizeof((struct node *[]){__VA_ARGS__}) / sizeof(struct node *)), (struct node *[]) \
+    {                                                                                        \
+        __VA_ARGS__                                                                          \
+    }
 
 static struct tensor matrix(const struct graph *g, int64_t cols, int64_t rows)
 {
@@ -40,17 +44,20 @@ struct node *g_weight(struct graph *g, const struct tensor *w)
 
 struct node *g_embed(struct graph *g, struct node *w, struct node *tokens)
 {
-    return node(g, OP_embed, matrix(g, w->out.ne[0], tokens->out.ne[1]), tokens->extent, NULL, 0, INPUTS(w, tokens));
+    return node(g, OP_embed, matrix(g, w->out.ne[0], tokens->out.ne[1]), tokens->extent, NULL, 0,
+                INPUTS(w, tokens));
 }
 
 struct node *g_select(struct graph *g, struct node *x, struct node *outputs)
 {
-    return node(g, OP_select, matrix(g, x->out.ne[0], outputs->out.ne[1]), outputs->extent, NULL, 0, INPUTS(x, outputs));
+    return node(g, OP_select, matrix(g, x->out.ne[0], outputs->out.ne[1]), outputs->extent, NULL, 0,
+                INPUTS(x, outputs));
 }
 
 struct node *g_convert(struct graph *g, struct node *x, enum dtype type)
 {
-    return node(g, OP_convert, tensor_shape(type, x->out.ne[0], x->out.ne[1], 1, 1), x->extent, NULL, 0, INPUTS(x));
+    return node(g, OP_convert, tensor_shape(type, x->out.ne[0], x->out.ne[1], 1, 1), x->extent, NULL, 0,
+                INPUTS(x));
 }
 
 struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, double eps)
@@ -88,18 +95,20 @@ struct node *g_rope_table(struct graph *g, struct node *positions, struct node *
 {
     TLM_ASSERT(freq->out.type == DTYPE_F64);
     struct rope_table_params p = {magnitude};
-    return node(g, OP_rope_table, matrix(g, 2 * freq->out.ne[0], positions->out.ne[1]), positions->extent, &p, sizeof p,
-                INPUTS(positions, freq));
+    return node(g, OP_rope_table, matrix(g, 2 * freq->out.ne[0], positions->out.ne[1]), positions->extent, &p,
+                sizeof p, INPUTS(positions, freq));
 }
 
-struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads, enum rope_pairing pairing)
+struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads,
+                    enum rope_pairing pairing)
 {
     TLM_ASSERT(x->out.ne[0] % heads == 0 && table->out.ne[0] <= x->out.ne[0] / heads);
     struct rope_params p = {heads, (int32_t)(x->out.ne[0] / heads), (int32_t)(table->out.ne[0] / 2), pairing};
     return node(g, OP_rope, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, &p, sizeof p, INPUTS(x, table));
 }
 
-struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache, int32_t heads)
+struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache,
+                        int32_t heads)
 {
     TLM_ASSERT(x->out.ne[0] % heads == 0);
     struct kv_write_params p = {cache, heads, (int32_t)(x->out.ne[0] / heads)};

@@ -7,7 +7,8 @@ static void use_reference(struct kernels *k)
 {
     static const enum dtype plain[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-        k->matmul[plain[i]] = (struct matmul_kernel){.fwd = REF(matmul_fwd), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
+        k->matmul[plain[i]] = (struct matmul_kernel){
+            .fwd = REF(matmul_fwd), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
     k->to_real[DTYPE_F32] = REF(row_from_f32), k->from_real[DTYPE_F32] = REF(row_to_f32);
     k->to_real[DTYPE_F16] = REF(row_from_f16), k->from_real[DTYPE_F16] = REF(row_to_f16);
     k->to_real[DTYPE_BF16] = REF(row_from_bf16), k->from_real[DTYPE_BF16] = REF(row_to_bf16);
@@ -36,9 +37,12 @@ static void use_dequantized(struct kernels *k)
 #ifndef REAL_DOUBLE
 static void use_avx2(struct kernels *k)
 {
-    k->matmul[DTYPE_F32] = (struct matmul_kernel){.fwd = matmul_fwd_f32_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
-    k->matmul[DTYPE_F16] = (struct matmul_kernel){.fwd = matmul_fwd_f16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
-    k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){
+        .fwd = matmul_fwd_f32_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){
+        .fwd = matmul_fwd_f16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){
+        .fwd = matmul_fwd_bf16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx2, k->attention_scratch = attention_scratch_avx2;
     k->swiglu_fwd = swiglu_fwd_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
@@ -47,9 +51,12 @@ static void use_avx2(struct kernels *k)
 
 static void use_avx512(struct kernels *k)
 {
-    k->matmul[DTYPE_F32] = (struct matmul_kernel){.fwd = matmul_fwd_f32_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
-    k->matmul[DTYPE_F16] = (struct matmul_kernel){.fwd = matmul_fwd_f16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
-    k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F32] = (struct matmul_kernel){
+        .fwd = matmul_fwd_f32_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_F16] = (struct matmul_kernel){
+        .fwd = matmul_fwd_f16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){
+        .fwd = matmul_fwd_bf16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx512, k->attention_scratch = attention_scratch_avx512;
     k->rmsnorm_fwd = rmsnorm_fwd_avx512;
     k->swiglu_fwd = swiglu_fwd_avx512;
@@ -57,8 +64,10 @@ static void use_avx512(struct kernels *k)
 
 static void use_avx512_bf16(struct kernels *k)
 {
-    k->matmul[DTYPE_BF16] =
-        (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16, .x_type = DTYPE_BF16, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16,
+                                                   .x_type = DTYPE_BF16,
+                                                   .unit = AVX512_UNIT,
+                                                   .scratch = MATMUL_SCRATCH};
 }
 
 struct kernels kernels_for(enum isa isa)

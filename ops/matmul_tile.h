@@ -62,7 +62,7 @@ static inline ALWAYS int block_steps(enum weights kind)
     return kind == WEIGHTS_F32 || kind == WEIGHTS_PAIRS ? LANES : 2 * LANES;
 }
 
-// ---- prefetch ---------------------------------------------------------------------------------------------
+// ---- prefetch -----------------------------------------------------------------------------------------
 
 // What comes next, fetched into L2 while what came before is used: the rows of a group read side by side are
 // too many streams for the hardware, and a stride of a power of two puts them all into one set of L1. Four
@@ -93,7 +93,7 @@ static inline ALWAYS void sweep_line(struct sweep *s)
     }
 }
 
-// ---- stream: few columns ----------------------------------------------------------------------------------
+// ---- stream: few columns ------------------------------------------------------------------------------
 
 // One piece of one group for `cols` columns: y (+)= `lines` lines of each row of w times x, in `vecs` vectors
 // of rows. A line is used up before the next row's, since sixteen rows may share one set of L1.
@@ -239,7 +239,7 @@ static inline ALWAYS void stream_rows(const struct matmul_args *a, enum weights 
     }
 }
 
-// ---- panel: many columns ----------------------------------------------------------------------------------
+// ---- panel: many columns ------------------------------------------------------------------------------
 
 // What a register tile reads and writes besides its columns.
 struct tile_job {

@@ -13,16 +13,16 @@ static int64_t units_rows(const struct graph *g, const struct node *n)
     return graph_rows(g, n);
 }
 
-#define units_embed units_rows
-#define units_select units_rows
-#define units_convert units_rows
-#define units_rmsnorm units_rows
-#define units_bias units_rows
-#define units_add units_rows
-#define units_swiglu units_rows
+#define units_embed      units_rows
+#define units_select     units_rows
+#define units_convert    units_rows
+#define units_rmsnorm    units_rows
+#define units_bias       units_rows
+#define units_add        units_rows
+#define units_swiglu     units_rows
 #define units_rope_table units_rows
-#define units_rope units_rows
-#define units_kv_write units_rows
+#define units_rope       units_rows
+#define units_kv_write   units_rows
 
 static void run_embed(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
@@ -41,19 +41,21 @@ static void run_select(const struct graph *g, const struct node *n, int64_t begi
         memcpy(tensor_row(&n->out, r), tensor_row(&n->in[0]->out, outputs[r]), n->out.nb[1]);
 }
 
-static void run_convert(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_convert(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                        void *scratch)
 {
     (void)scratch;
     row_from_real_fn *from_real = kernels_of(g)->from_real[n->out.type];
     from_real(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin), (end - begin) * n->out.ne[0]);
 }
 
-static void run_rmsnorm(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_rmsnorm(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                        void *scratch)
 {
     (void)scratch;
     const struct rmsnorm_params *p = n->params;
-    kernels_of(g)->rmsnorm_fwd(tensor_row(&n->out, begin), NULL, tensor_row(&n->in[0]->out, begin), n->in[1]->out.data,
-                               end - begin, n->out.ne[0], p->eps);
+    kernels_of(g)->rmsnorm_fwd(tensor_row(&n->out, begin), NULL, tensor_row(&n->in[0]->out, begin),
+                               n->in[1]->out.data, end - begin, n->out.ne[0], p->eps);
 }
 
 static void run_bias(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
@@ -77,13 +79,14 @@ static void run_swiglu(const struct graph *g, const struct node *n, int64_t begi
                               tensor_row(&n->in[1]->out, begin), (end - begin) * n->out.ne[0]);
 }
 
-static void run_rope_table(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_rope_table(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                           void *scratch)
 {
     (void)scratch;
     const struct rope_table_params *p = n->params;
     const int32_t *positions = n->in[0]->out.data;
-    kernels_of(g)->rope_table_fwd(tensor_row(&n->out, begin), positions + begin, n->in[1]->out.data, end - begin,
-                                  (int32_t)n->in[1]->out.ne[0], p->magnitude);
+    kernels_of(g)->rope_table_fwd(tensor_row(&n->out, begin), positions + begin, n->in[1]->out.data,
+                                  end - begin, (int32_t)n->in[1]->out.ne[0], p->magnitude);
 }
 
 static void run_rope(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
@@ -91,10 +94,12 @@ static void run_rope(const struct graph *g, const struct node *n, int64_t begin,
     (void)scratch;
     const struct rope_params *p = n->params;
     kernels_of(g)->rope_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
-                            tensor_row(&n->in[1]->out, begin), end - begin, p->heads, p->head_dim, p->pairs, p->pairing);
+                            tensor_row(&n->in[1]->out, begin), end - begin, p->heads, p->head_dim, p->pairs,
+                            p->pairing);
 }
 
-static void run_kv_write(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_kv_write(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                         void *scratch)
 {
     (void)scratch;
     const struct kv_write_params *p = n->params;
@@ -109,7 +114,7 @@ static void run_kv_write(const struct graph *g, const struct node *n, int64_t be
     }
 }
 
-// ---- matmul: units are groups of outputs -------------------------------------------------------------------------
+// ---- matmul: units are groups of outputs --------------------------------------------------------------
 
 static const struct matmul_kernel *matmul_of(const struct graph *g, const struct node *n)
 {
@@ -142,7 +147,8 @@ static void run_dequantized(const struct graph *g, const struct matmul_kernel *k
     for (int64_t begin = a.n_begin; begin < end; begin += a.n_end) {
         a.n_begin = 0;
         a.n_end = end - begin < k->unit ? end - begin : k->unit;
-        for (int64_t i = 0; i < a.n_end; i++) to_real(rows + i * a.k_count, w + (size_t)(begin + i) * w_stride, a.k_count);
+        for (int64_t i = 0; i < a.n_end; i++)
+            to_real(rows + i * a.k_count, w + (size_t)(begin + i) * w_stride, a.k_count);
         a.y = y + begin;
         k->fwd(&a);
     }
@@ -166,11 +172,13 @@ static void run_matmul(const struct graph *g, const struct node *n, int64_t begi
         .k_count = x->ne[0],
         .scratch = scratch,
     };
-    if (k->dequantize) run_dequantized(g, k, a);
-    else k->fwd(&a);
+    if (k->dequantize)
+        run_dequantized(g, k, a);
+    else
+        k->fwd(&a);
 }
 
-// ---- attention: units are (tile of rows, key-value head) ---------------------------------------------------------
+// ---- attention: units are (tile of rows, key-value head) ----------------------------------------------
 
 static int64_t units_attention(const struct graph *g, const struct node *n)
 {
@@ -181,10 +189,12 @@ static int64_t units_attention(const struct graph *g, const struct node *n)
 static size_t scratch_attention(const struct graph *g, const struct node *n)
 {
     const struct attention_params *p = n->params;
-    return kernels_of(g)->attention_scratch(ATTENTION_ROWS, p->heads / p->kv_heads, p->head_dim, p->value_dim);
+    return kernels_of(g)->attention_scratch(ATTENTION_ROWS, p->heads / p->kv_heads, p->head_dim,
+                                            p->value_dim);
 }
 
-static void run_attention(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_attention(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                          void *scratch)
 {
     const struct attention_params *p = n->params;
     const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
@@ -216,17 +226,17 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
     }
 }
 
-#define scratch_none NULL
-#define scratch_embed scratch_none
-#define scratch_select scratch_none
-#define scratch_convert scratch_none
-#define scratch_rmsnorm scratch_none
-#define scratch_bias scratch_none
-#define scratch_add scratch_none
-#define scratch_swiglu scratch_none
+#define scratch_none       NULL
+#define scratch_embed      scratch_none
+#define scratch_select     scratch_none
+#define scratch_convert    scratch_none
+#define scratch_rmsnorm    scratch_none
+#define scratch_bias       scratch_none
+#define scratch_add        scratch_none
+#define scratch_swiglu     scratch_none
 #define scratch_rope_table scratch_none
-#define scratch_rope scratch_none
-#define scratch_kv_write scratch_none
+#define scratch_rope       scratch_none
+#define scratch_kv_write   scratch_none
 
 const struct op REF(op_table)[OP_COUNT] = {
 #define OP(name) [OP_##name] = {#name, units_##name, run_##name, scratch_##name},

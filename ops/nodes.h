@@ -56,9 +56,11 @@ struct node *g_add(struct graph *g, struct node *a, struct node *b);
 struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up);
 // (rows, 2*pairs): cos and sin of positions times freq (pairs, F64)
 struct node *g_rope_table(struct graph *g, struct node *positions, struct node *freq, double magnitude);
-struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads, enum rope_pairing pairing);
+struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads,
+                    enum rope_pairing pairing);
 // Puts x (rows, heads*head_dim) into the cache; the result stands for the cache after the write.
-struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache, int32_t heads);
+struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache,
+                        int32_t heads);
 // (rows, heads*value_dim)
 struct node *g_attention(struct graph *g, struct node *q, struct node *k_written, struct node *v_written,
                          const struct step_leaves *step, const struct attention_params *params);

@@ -26,14 +26,14 @@
 #ifdef REAL_DOUBLE
 typedef double real;
 #define DTYPE_REAL DTYPE_F64
-#define REF(name) name##_f64
+#define REF(name)  name##_f64
 #else
 typedef float real;
 #define DTYPE_REAL DTYPE_F32
-#define REF(name) name##_ref
+#define REF(name)  name##_ref
 #endif
 
-// ---- matmul: y[t][n] = sum over k of x[t][k] * w[n][k] ----------------------------------------------------------
+// ---- matmul: y[t][n] = sum over k of x[t][k] * w[n][k] ------------------------------------------------
 //
 // y: (T, N) real, row t at y + t * y_stride; x: (T, K) of the kernel's x_type, row t at x + t * x_stride elements;
 // w: (N, K) of w_type, row n at w + n * w_stride bytes. Any N, K, T >= 1, any alignment.
@@ -52,30 +52,31 @@ struct matmul_args {
 typedef void matmul_fwd_fn(const struct matmul_args *a);
 
 struct matmul_kernel {
-    matmul_fwd_fn *fwd;  // NULL: no kernel for this weight type
-    enum dtype x_type;   // DTYPE_REAL, or the type that the activations must be converted to first
-    int64_t unit;        // outputs a call should be a multiple of (all but the last)
-    size_t scratch;      // bytes a thread
-    bool dequantize;     // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
+    matmul_fwd_fn *fwd; // NULL: no kernel for this weight type
+    enum dtype x_type;  // DTYPE_REAL, or the type that the activations must be converted to first
+    int64_t unit;       // outputs a call should be a multiple of (all but the last)
+    size_t scratch;     // bytes a thread
+    bool
+        dequantize; // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
 
 // Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), and a little.
 enum { MATMUL_SCRATCH = 64 * 1024 * 4 + 8192 };
 
-// ---- paged keys and values ---------------------------------------------------------------------------------------
+// ---- paged keys and values ----------------------------------------------------------------------------
 
-enum { KV_BLOCK = 16 };     // tokens a block of the cache
+enum { KV_BLOCK = 16 };       // tokens a block of the cache
 enum { ATTENTION_TILE = 64 }; // keys a tile of attention
 
 // One layer's keys or values: key j of a sequence with block table b, head g, is the row of `d` numbers at
 // data + b[j / KV_BLOCK] * block_stride + g * head_stride + (j % KV_BLOCK) * token_stride.
 struct paged_kv {
     char *data;
-    enum dtype type; // F32, F16, BF16 (F64 in the double build)
+    enum dtype type;                                // F32, F16, BF16 (F64 in the double build)
     size_t block_stride, head_stride, token_stride; // bytes
 };
 
-// ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head ------
+// ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head 
 //
 // Rows are consecutive rows of one sequence; row r sees the keys j with pos[r] - window < j <= pos[r] (window 0: all).
 // q: (rows, H*d) real and y: (rows, H*d_v) real, row r at q + r * q_stride; heads head_begin .. head_begin + head_count of
@@ -85,8 +86,8 @@ struct attention_args {
     void *lse;
     const void *q;
     struct paged_kv k, v;
-    const int32_t *blocks; // the sequence's block table
-    const int32_t *pos;    // (rows) position of each row
+    const int32_t *blocks;                 // the sequence's block table
+    const int32_t *pos;                    // (rows) position of each row
     size_t y_stride, q_stride, lse_stride; // elements
     int64_t rows;
     int32_t head_begin, head_count, kv_head;
@@ -98,10 +99,11 @@ struct attention_args {
 typedef void attention_fwd_fn(const struct attention_args *a);
 typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
 
-// ---- row-wise kernels; rows of `cols` numbers side by side; y may be x, gate or a ---------------------------------
+// ---- row-wise kernels; rows of `cols` numbers side by side; y may be x, gate or a ---------------------
 
 // y = x * w / sqrt(mean(x^2) + eps). rstd: (rows) or NULL. Zhang and Sennrich, arXiv 1910.07467.
-typedef void rmsnorm_fwd_fn(real *y, real *rstd, const real *x, const real *w, int64_t rows, int64_t cols, double eps);
+typedef void rmsnorm_fwd_fn(real *y, real *rstd, const real *x, const real *w, int64_t rows, int64_t cols,
+                            double eps);
 // y = gate * sigmoid(gate) * up. Shazeer, arXiv 2002.05202.
 typedef void swiglu_fwd_fn(real *y, const real *gate, const real *up, int64_t count);
 // y = a + b
@@ -110,15 +112,15 @@ typedef void add_fwd_fn(real *y, const real *a, const real *b, int64_t count);
 typedef void bias_fwd_fn(real *y, const real *x, const real *b, int64_t rows, int64_t cols);
 
 // table[r] = d/2 pairs (cos, sin) of the angles pos[r] * freq[i], both times `magnitude`.
-typedef void rope_table_fwd_fn(real *table, const int32_t *pos, const double *freq, int64_t rows, int32_t pairs,
-                               double magnitude);
+typedef void rope_table_fwd_fn(real *table, const int32_t *pos, const double *freq, int64_t rows,
+                               int32_t pairs, double magnitude);
 // Rotates the first 2*pairs numbers of each head and copies the rest. Su et al., arXiv 2104.09864.
 enum rope_pairing {
     ROPE_ADJACENT, // (x0, x1), (x2, x3) ...: Llama in GGUF
     ROPE_HALVES,   // (x0, x[pairs]), (x1, x[pairs+1]) ...: NeoX, Qwen
 };
-typedef void rope_fwd_fn(real *y, const real *x, const real *table, int64_t rows, int32_t heads, int32_t head_dim,
-                         int32_t pairs, enum rope_pairing pairing);
+typedef void rope_fwd_fn(real *y, const real *x, const real *table, int64_t rows, int32_t heads,
+                         int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
 
 // Row `id` of a matrix of any plain type, as real.
 typedef void row_to_real_fn(real *y, const void *x, int64_t count);
@@ -163,7 +165,8 @@ row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_
 
 #ifndef REAL_DOUBLE
 matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
-matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512, matmul_fwd_bf16_avx512_bf16;
+matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512,
+    matmul_fwd_bf16_avx512_bf16;
 attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512;
 attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512;
 rmsnorm_fwd_fn rmsnorm_fwd_avx512;

@@ -7,11 +7,13 @@ enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs,
                        .max_outputs = max_outputs,
                        .max_sequences = max_sequences,
                        .blocks_per_sequence = blocks_per_sequence};
-    size_t rows = align_up((size_t)max_rows * 4, ARENA_ALIGN), outputs = align_up((size_t)max_outputs * 4, ARENA_ALIGN);
+    size_t rows = align_up((size_t)max_rows * 4, ARENA_ALIGN),
+           outputs = align_up((size_t)max_outputs * 4, ARENA_ALIGN);
     // Every row may be a sequence of its own, so there may be as many tiles as rows.
     size_t tiles = align_up((size_t)max_rows * sizeof *s->tiles, ARENA_ALIGN);
     size_t tables = align_up((size_t)max_sequences * (size_t)blocks_per_sequence * 4, ARENA_ALIGN);
-    enum tlm_status status = arena_init(&s->memory, ARENA_ALIGN + 3 * rows + outputs + tiles + tables, "step data", err);
+    enum tlm_status status =
+        arena_init(&s->memory, ARENA_ALIGN + 3 * rows + outputs + tiles + tables, "step data", err);
     if (status) return status;
     s->counts = arena_alloc(&s->memory, EXTENT_COUNT * sizeof *s->counts);
     s->tokens = arena_alloc(&s->memory, rows);

@@ -17,11 +17,11 @@ enum { ATTENTION_ROWS = 64 }; // rows of an attention_tile at most
 struct step {
     struct arena memory;
     int32_t max_rows, max_outputs, max_sequences, blocks_per_sequence;
-    int32_t *counts;      // [EXTENT_COUNT]; [EXTENT_FIXED] unused
-    int32_t *tokens;      // (rows) token ids
-    int32_t *positions;   // (rows)
-    int32_t *slots;       // (rows) where keys and values go: block * KV_BLOCK + place in the block
-    int32_t *outputs;     // (outputs) rows whose logits are wanted
+    int32_t *counts;              // [EXTENT_COUNT]; [EXTENT_FIXED] unused
+    int32_t *tokens;              // (rows) token ids
+    int32_t *positions;           // (rows)
+    int32_t *slots;               // (rows) where keys and values go: block * KV_BLOCK + place in the block
+    int32_t *outputs;             // (outputs) rows whose logits are wanted
     struct attention_tile *tiles; // (tiles)
     int32_t *block_tables;        // (sequences, blocks_per_sequence)
 };

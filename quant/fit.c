@@ -14,7 +14,7 @@ void fit_gather(struct fit_group *g, const float *x, const float *w, int n, int 
         }
 }
 
-// ---- levels -------------------------------------------------------------------------------------
+// ---- levels -------------------------------------------------------------------------------------------
 
 uint8_t fit_code(const struct fit_levels *levels, float t)
 {
@@ -33,7 +33,7 @@ const uint8_t fit_iq4_codes[481] = {
     [345 ... 375] = 12, [376 ... 411] = 13, [412 ... 455] = 14, [456 ... 480] = 15,
 };
 
-// ---- a scale ------------------------------------------------------------------------------------
+// ---- a scale ------------------------------------------------------------------------------------------
 
 // Takes over the lanes of a trial whose error is smaller.
 static void keep_better(struct fit_trial *best, const struct fit_trial *t)
@@ -80,7 +80,7 @@ void fit_scale(const struct fit_group *g, const struct fit_levels *levels, float
     memcpy(scale, best.scale, sizeof best.scale);
 }
 
-// ---- a scale and an offset ----------------------------------------------------------------------
+// ---- a scale and an offset ----------------------------------------------------------------------------
 
 static void find_range(const struct fit_group *g, float low[FIT_LANES], float high[FIT_LANES])
 {

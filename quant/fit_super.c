@@ -15,7 +15,7 @@ static int gather(struct fit_group g[GROUPS], const float *x, const float *w, in
     return groups;
 }
 
-// ---- without minimum ----------------------------------------------------------------------------
+// ---- without minimum ----------------------------------------------------------------------------------
 
 struct super_scale {
     const struct fit_levels *levels;
@@ -99,7 +99,7 @@ void fit_scale_codes(const float *x, int n, const struct fit_levels *levels, con
     }
 }
 
-// ---- with minimum -------------------------------------------------------------------------------
+// ---- with minimum -------------------------------------------------------------------------------------
 
 struct super_line {
     float top; // of the codes

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <strings.h>
 
-// ---- the table ----------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------------
 
 // Which of the layers 0 ... n-1 a rule speaks of.
 enum where {
@@ -97,7 +97,7 @@ uint32_t mix_file_type(const struct mix *m)
     return m->file_type;
 }
 
-// ---- tensors by name ----------------------------------------------------------------------------
+// ---- tensors by name ----------------------------------------------------------------------------------
 
 static bool contains(struct gguf_string s, const char *text)
 {
@@ -191,7 +191,7 @@ static int64_t rank_of(const struct gguf *g, const struct gguf_tensor *t,
     return rank;
 }
 
-// ---- the model ----------------------------------------------------------------------------------
+// ---- the model ----------------------------------------------------------------------------------------
 
 // "ARCHITECTURE.name" as a number, or the first of an array of numbers; `out` keeps its value where it is
 // absent.
@@ -226,7 +226,7 @@ enum tlm_status mix_model_read(struct mix_model *m, const struct gguf *g, bool i
     return TLM_OK;
 }
 
-// ---- the rules ----------------------------------------------------------------------------------
+// ---- the rules ----------------------------------------------------------------------------------------
 
 static bool spread(int64_t layer, int64_t layers)
 {

@@ -36,7 +36,7 @@ enum { QUANT_SUPER = 256 }; // numbers of a super-block
 
 #define QUANT_PACKED __attribute__((packed))
 
-// ---- blocks of 32: one scale --------------------------------------------------------------------
+// ---- blocks of 32: one scale --------------------------------------------------------------------------
 
 // The nibbles of 32 numbers stand the same way in Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL and MXFP4:
 //
@@ -115,7 +115,7 @@ struct QUANT_PACKED block_q1_0 {
 };
 _Static_assert(sizeof(struct block_q1_0) == 18, "the size in core/dtype.c");
 
-// ---- super-blocks with a minimum: x[i] = d sc[s] q[i] - dmin m[s] -------------------------------
+// ---- super-blocks with a minimum: x[i] = d sc[s] q[i] - dmin m[s] -------------------------------------
 
 // 16 sub-blocks of 16; 4-bit scales and minima.
 //
@@ -153,7 +153,7 @@ struct QUANT_PACKED block_q5_k {
 };
 _Static_assert(sizeof(struct block_q5_k) == 176, "the size in core/dtype.c");
 
-// ---- super-blocks without a minimum -------------------------------------------------------------
+// ---- super-blocks without a minimum -------------------------------------------------------------------
 
 // 16 sub-blocks of 16: x[i] = d (sc[s] - 32) (q[i] - 4), 6-bit scales, 3-bit codes.
 //
@@ -195,7 +195,7 @@ struct QUANT_PACKED block_iq4_xs {
 };
 _Static_assert(sizeof(struct block_iq4_xs) == 136, "the size in core/dtype.c");
 
-// ---- ternary: x[i] = d (q[i] - 1), q = 0, 1, 2 --------------------------------------------------
+// ---- ternary: x[i] = d (q[i] - 1), q = 0, 1, 2 --------------------------------------------------------
 
 // Five codes a byte. A byte is ceil(256 v / 243) for v = 81 a + 27 b + 9 c + 3 d + e: so digit k is the carry
 // out of the byte in 3^(k+1) byte, without a division.
@@ -217,7 +217,7 @@ struct QUANT_PACKED block_tq2_0 {
 };
 _Static_assert(sizeof(struct block_tq2_0) == 66, "the size in core/dtype.c");
 
-// ---- grids, read only ------------------------------------------------------------------------------
+// ---- grids, read only ---------------------------------------------------------------------------------
 
 // A code stands for 8 (IQ1, IQ2) or 4 (IQ3) numbers at once, out of a table.
 // The tables are in quant/iq_tables.h. Magnitudes come from the grid, signs stand apart: eight of them either
@@ -305,7 +305,7 @@ struct QUANT_PACKED block_iq1_m {
 };
 _Static_assert(sizeof(struct block_iq1_m) == 56, "the size in core/dtype.c");
 
-// ---- shared values ------------------------------------------------------------------------------
+// ---- shared values ------------------------------------------------------------------------------------
 
 extern const int8_t quant_iq4_values[16];
 extern const int8_t quant_fp4_values[16];

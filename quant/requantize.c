@@ -56,7 +56,7 @@ static int64_t piece_rows(const struct tensor *t)
     return t->ne[0] < PIECE_NUMBERS ? PIECE_NUMBERS / t->ne[0] : 1;
 }
 
-// ---- the work of a thread -----------------------------------------------------------------------
+// ---- the work of a thread -----------------------------------------------------------------------------
 
 static bool all_within(const float *x, int64_t count, float limit)
 {
@@ -102,7 +102,7 @@ static void work(void *user, int thread)
     }
 }
 
-// ---- windows ------------------------------------------------------------------------------------
+// ---- windows ------------------------------------------------------------------------------------------
 
 // Cuts the next pieces for the window that is filled.
 static void cut_pieces(struct run *run)
@@ -175,7 +175,7 @@ static enum tlm_status run_windows(struct run *run, uint64_t total, struct tlm_e
     }
 }
 
-// ---- all of it ----------------------------------------------------------------------------------
+// ---- all of it ----------------------------------------------------------------------------------------
 
 static enum tlm_status declare(const struct requantize *r, struct gguf_writer *out, struct tlm_error *err)
 {

@@ -66,8 +66,7 @@ static void *allocate(size_t count, size_t size)
     return p;
 }
 
-// ---- the text
-// -----------------------------------------------------------------------------------------------------
+// ---- the text -----------------------------------------------------------------------------------------
 
 struct corpus {
     char *names[MAX_SYMBOLS]; // as a token: words begin with SPACE, punctuation does not
@@ -121,8 +120,7 @@ static void read_corpus(struct corpus *c, const char *text, size_t bytes)
     if (!c->count) fail("the text is empty");
 }
 
-// ---- contexts and their probabilities
-// --------------------------------------------------------------------------------
+// ---- contexts and their probabilities -----------------------------------------------------------------
 
 struct context {
     int before, last; // symbols a and b; before < 0: b alone
@@ -207,8 +205,7 @@ static double logits_of(struct contexts *all, int symbols)
     return largest;
 }
 
-// ---- weights
-// ----------------------------------------------------------------------------------------------------------
+// ---- weights ------------------------------------------------------------------------------------------
 
 struct matrix {
     const char *name;
@@ -308,8 +305,7 @@ static void fill_norm(struct matrix *m, double squares)
     for (int i = 0; i < m->cols; i++) m->data[i] = (float)sqrt(squares / m->cols + (double)EPS);
 }
 
-// ---- vocabulary
-// -------------------------------------------------------------------------------------------------------
+// ---- vocabulary ---------------------------------------------------------------------------------------
 
 struct vocabulary {
     char **names;
@@ -383,8 +379,7 @@ static void set_vocabulary(struct gguf_writer *w, const struct vocabulary *v)
     free(tokens), free(scores), free(types);
 }
 
-// ---- the file
-// ---------------------------------------------------------------------------------------------------------
+// ---- the file -----------------------------------------------------------------------------------------
 
 static void build(struct matrix *m, const struct corpus *c, struct contexts *all, const struct vocabulary *v)
 {

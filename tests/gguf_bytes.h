@@ -85,7 +85,7 @@ static inline void put_zeros(struct bytes *b, size_t size)
     while (size--) put_u8(b, 0);
 }
 
-// ---- files that are right: what fails here fails the test ------------------------------------------------
+// ---- files that are right: what fails here fails the test ---------------------------------------------
 
 static inline struct gguf *gguf_must_open(const char *path)
 {

@@ -7,9 +7,9 @@
 #include "tinylm.h"
 
 struct golden {
-    int32_t *ids;   // [count]
+    int32_t *ids; // [count]
     int32_t count;
-    int32_t *rows;  // [row_count] indices whose logits are kept, rising
+    int32_t *rows; // [row_count] indices whose logits are kept, rising
     int32_t row_count;
     int32_t context; // to open a session with
     float *logits;   // (row_count, vocab)

@@ -9,10 +9,23 @@ static const struct {
     const char *name;
     Suite *(*make)(void);
 } suites[] = {
-    {"core", suite_core},           {"file", suite_file},     {"gguf", suite_gguf},
-    {"tokenizer", suite_tokenizer}, {"bpe", suite_bpe},             {"tokenizer_json", suite_tokenizer_json}, {"template", suite_template}, {"quant", suite_quant}, {"quant_file", suite_quant_file},   {"rows", suite_rows},     {"matmul", suite_matmul},
-    {"attention", suite_attention}, {"kv", suite_kv},         {"sample", suite_sample},
-    {"model", suite_model},         {"session", suite_session}, {"generate", suite_generate},
+    {"core", suite_core},
+    {"file", suite_file},
+    {"gguf", suite_gguf},
+    {"tokenizer", suite_tokenizer},
+    {"bpe", suite_bpe},
+    {"tokenizer_json", suite_tokenizer_json},
+    {"template", suite_template},
+    {"quant", suite_quant},
+    {"quant_file", suite_quant_file},
+    {"rows", suite_rows},
+    {"matmul", suite_matmul},
+    {"attention", suite_attention},
+    {"kv", suite_kv},
+    {"sample", suite_sample},
+    {"model", suite_model},
+    {"session", suite_session},
+    {"generate", suite_generate},
     {"hostile", suite_hostile},
 };
 

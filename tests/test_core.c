@@ -8,7 +8,7 @@
 #include "core/rng.h"
 #include "tests/tests.h"
 
-// ---- threads -------------------------------------------------------------------------------------------------------
+// ---- threads ------------------------------------------------------------------------------------------
 
 struct shared {
     struct threads *pool;
@@ -55,7 +55,7 @@ START_TEST(test_threads_refuse)
 }
 END_TEST
 
-// ---- the graph -------------------------------------------------------------------------------------------------------
+// ---- the graph ----------------------------------------------------------------------------------------
 
 // Two toy ops: `fill` writes its param everywhere, `sum` adds its inputs; units are single numbers, so that threads mix.
 static int64_t toy_units(const struct graph *g, const struct node *n)
@@ -104,7 +104,8 @@ static void check_chain(int threads, int32_t rows)
     ck_assert_int_eq(graph_plan(&g, &chain[LENGTH - 1], 1, NULL), TLM_OK);
     ck_assert_int_eq(g.order_count, LENGTH);
     ck_assert_int_eq(unused->phase, 0);
-    ck_assert_uint_lt(g.arena_bytes, LENGTH * align_up(tensor_bytes(&shape), ARENA_ALIGN)); // places are used again
+    ck_assert_uint_lt(g.arena_bytes,
+                      LENGTH * align_up(tensor_bytes(&shape), ARENA_ALIGN)); // places are used again
     void *memory = aligned_alloc(ARENA_ALIGN, g.arena_bytes);
     memset(memory, 0xff, g.arena_bytes);
     graph_bind(&g, memory);
@@ -112,8 +113,10 @@ static void check_chain(int threads, int32_t rows)
     double factor[LENGTH] = {1};
     for (int i = 1; i < LENGTH; i++) factor[i] = factor[i - 1] + factor[i / 2];
     const float *out = chain[LENGTH - 1]->out.data;
-    for (int i = 0; i < rows * COLS; i++) ck_assert_double_eq_tol(out[i], factor[LENGTH - 1] * (1 + i), 1e-6 * out[i]);
-    for (int i = rows * COLS; i < ROWS * COLS; i++) ck_assert(isnan(out[i])); // rows that the step lacks stay untouched
+    for (int i = 0; i < rows * COLS; i++)
+        ck_assert_double_eq_tol(out[i], factor[LENGTH - 1] * (1 + i), 1e-6 * out[i]);
+    for (int i = rows * COLS; i < ROWS * COLS; i++)
+        ck_assert(isnan(out[i])); // rows that the step lacks stay untouched
     threads_close(pool);
     graph_free(&g);
     free(memory);
@@ -126,7 +129,7 @@ START_TEST(test_graph)
 }
 END_TEST
 
-// ---- numbers ---------------------------------------------------------------------------------------------------------
+// ---- numbers ------------------------------------------------------------------------------------------
 
 START_TEST(test_f16)
 {
@@ -136,8 +139,10 @@ START_TEST(test_f16)
         int exponent = h >> 10 & 31;
         float x = f32_from_f16((uint16_t)h);
         if (exponent == 31) {
-            if (mantissa != 0) ck_assert(isnan(x));
-            else ck_assert_float_eq(x, (float)(sign * INFINITY));
+            if (mantissa != 0)
+                ck_assert(isnan(x));
+            else
+                ck_assert_float_eq(x, (float)(sign * INFINITY));
         } else {
             double want = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
             ck_assert_double_eq(x, sign * want);
@@ -157,8 +162,10 @@ START_TEST(test_bf16)
 {
     for (uint32_t h = 0; h < 0x10000; h++) {
         float x = f32_from_bf16((uint16_t)h);
-        if (isnan(x)) ck_assert(isnan(f32_from_bf16(bf16_from_f32(x))));
-        else ck_assert_uint_eq(bf16_from_f32(x), h);
+        if (isnan(x))
+            ck_assert(isnan(f32_from_bf16(bf16_from_f32(x))));
+        else
+            ck_assert_uint_eq(bf16_from_f32(x), h);
     }
     ck_assert_uint_eq(bf16_from_f32(f32_of_bits(0x3f808000)), 0x3f80); // halfway, even below
     ck_assert_uint_eq(bf16_from_f32(f32_of_bits(0x3f818000)), 0x3f82); // halfway, even above

@@ -9,8 +9,8 @@
 struct answer {
     char text[8192];
     size_t bytes;
-    int calls, ends; // calls with a token, and the closing one
-    int cancel_at;   // call to stop at; 0: none
+    int calls, ends;     // calls with a token, and the closing one
+    int cancel_at;       // call to stop at; 0: none
     size_t borders[512]; // bytes there were behind each call
 };
 
@@ -18,7 +18,11 @@ struct answer {
 static size_t character(const struct answer *a, size_t at)
 {
     unsigned char c = (unsigned char)a->text[at];
-    size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+    size_t n = c < 0x80                ? 1
+               : c >= 0xc2 && c < 0xe0 ? 2
+               : c >= 0xe0 && c < 0xf0 ? 3
+               : c >= 0xf0 && c < 0xf5 ? 4
+                                       : 0;
     if (at + n > a->bytes) return 0;
     for (size_t i = 1; i < n; i++)
         if ((a->text[at + i] & 0xc0) != 0x80) return 0;
@@ -39,8 +43,10 @@ static int collect(void *user, int32_t token, const char *text, size_t bytes)
     ck_assert_uint_le(a->bytes + bytes, sizeof a->text);
     memcpy(a->text + a->bytes, text, bytes);
     a->bytes += bytes;
-    if (token < 0) a->ends++;
-    else a->borders[a->calls++] = a->bytes;
+    if (token < 0)
+        a->ends++;
+    else
+        a->borders[a->calls++] = a->bytes;
     return a->cancel_at && a->calls == a->cancel_at;
 }
 
@@ -133,8 +139,9 @@ START_TEST(test_stop_strings)
         const char *stops[] = {"never in the text, long as it is", stop};
         struct answer a = {0};
         tlm_sampler_reset(f.sampler);
-        ck_assert_int_eq(run(&f, (struct tlm_generate_options){.max_tokens = 120, .stop = stops, .stop_count = 2}, &a),
-                         TLM_FINISH_STOP);
+        ck_assert_int_eq(
+            run(&f, (struct tlm_generate_options){.max_tokens = 120, .stop = stops, .stop_count = 2}, &a),
+            TLM_FINISH_STOP);
         ck_assert_uint_eq(a.bytes, (size_t)(first - whole.text));
         ck_assert(!memcmp(a.text, whole.text, a.bytes));
     }
@@ -153,8 +160,9 @@ START_TEST(test_held_back_text_comes)
     snprintf(stop, sizeof stop, "%.*s and no more", (int)n, whole.text + whole.bytes - n);
     const char *stops[] = {stop};
     tlm_sampler_reset(f.sampler);
-    ck_assert_int_eq(run(&f, (struct tlm_generate_options){.max_tokens = 40, .stop = stops, .stop_count = 1}, &a),
-                     TLM_FINISH_LENGTH);
+    ck_assert_int_eq(
+        run(&f, (struct tlm_generate_options){.max_tokens = 40, .stop = stops, .stop_count = 1}, &a),
+        TLM_FINISH_LENGTH);
     ck_assert_uint_eq(a.bytes, whole.bytes);
     ck_assert(!memcmp(a.text, whole.text, a.bytes));
     close_fixture(&f);
@@ -177,8 +185,9 @@ START_TEST(test_prompt_too_long)
     int32_t prompt[20] = {1};
     struct tlm_generate_result r;
     struct tlm_error err;
-    ck_assert_int_eq(tlm_generate(f.session, f.sampler, prompt, 20, &(struct tlm_generate_options){0}, &r, &err),
-                     TLM_ERR_CONTEXT);
+    ck_assert_int_eq(
+        tlm_generate(f.session, f.sampler, prompt, 20, &(struct tlm_generate_options){0}, &r, &err),
+        TLM_ERR_CONTEXT);
     ck_assert_str_eq(err.text, "prompt: 20 tokens do not fit into a context of 16");
     free(r.tokens);
     close_fixture(&f);

@@ -20,7 +20,7 @@ static void teardown(void)
     temp_folder_close(&folder);
 }
 
-// ---- a file that another program wrote -------------------------------------------------------------------
+// ---- a file that another program wrote ----------------------------------------------------------------
 
 static int64_t golden_i64(const struct gguf *g, const char *key)
 {
@@ -199,7 +199,7 @@ START_TEST(nested_arrays_and_version_2)
 }
 END_TEST
 
-// ---- large files and sets of files -----------------------------------------------------------------------
+// ---- large files and sets of files --------------------------------------------------------------------
 
 START_TEST(tensors_beyond_4_gb)
 {

@@ -32,7 +32,7 @@ static void expect(const struct bytes *b, enum tlm_status status, const char *te
     ck_assert_int_eq(open_copy(b->data, b->size, NULL), status);
 }
 
-// ---- headers ---------------------------------------------------------------------------------------------
+// ---- headers ------------------------------------------------------------------------------------------
 
 START_TEST(headers)
 {
@@ -82,7 +82,7 @@ START_TEST(files_that_are_no_files)
 }
 END_TEST
 
-// ---- metadata --------------------------------------------------------------------------------------------
+// ---- metadata -----------------------------------------------------------------------------------------
 
 // A file with one key of type `type`; the value and zeros to spare follow.
 static struct bytes one_key(uint32_t type)
@@ -225,7 +225,7 @@ START_TEST(alignments)
 }
 END_TEST
 
-// ---- tensors ---------------------------------------------------------------------------------------------
+// ---- tensors ------------------------------------------------------------------------------------------
 
 // Files of one tensor and 4096 bytes of data.
 START_TEST(tensors)
@@ -318,7 +318,7 @@ START_TEST(two_tensors)
 }
 END_TEST
 
-// ---- damage ----------------------------------------------------------------------------------------------
+// ---- damage -------------------------------------------------------------------------------------------
 
 // The target checks itself: what opens is walked from end to end, what does not has one line of text.
 static void smoke(const void *data, size_t size)

@@ -7,8 +7,15 @@
 static struct kv_cache open_cache(int32_t sequences, int32_t context, int32_t blocks)
 {
     struct kv_cache c;
-    struct kv_config config = {.layers = 2, .kv_heads = 3, .head_dim = 8, .value_dim = 6, .type_k = DTYPE_F16,
-                               .type_v = DTYPE_F32, .sequences = sequences, .context = context, .blocks = blocks};
+    struct kv_config config = {.layers = 2,
+                               .kv_heads = 3,
+                               .head_dim = 8,
+                               .value_dim = 6,
+                               .type_k = DTYPE_F16,
+                               .type_v = DTYPE_F32,
+                               .sequences = sequences,
+                               .context = context,
+                               .blocks = blocks};
     ck_assert_int_eq(kv_open(&c, &config, NULL), TLM_OK);
     return c;
 }

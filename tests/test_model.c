@@ -38,8 +38,9 @@ static void check(const char *name, const char *isa, int32_t batch, double toler
     golden_model_path(name, path);
     struct golden g = golden_read(name);
     struct tlm_model *m = open_model(path, isa);
-    struct tlm_session *s = open_session(m, (struct tlm_session_options){
-        .context = g.context, .threads = 2, .batch = batch, .kv_type_k = "f32", .kv_type_v = "f32"});
+    struct tlm_session *s = open_session(
+        m, (struct tlm_session_options){
+               .context = g.context, .threads = 2, .batch = batch, .kv_type_k = "f32", .kv_type_v = "f32"});
     ck_assert_int_eq(tlm_model_vocab_size(m), g.vocab);
     struct compare c = {.golden = &g};
     struct tlm_error err = {0};

@@ -81,7 +81,7 @@ static int each_expected(const char *what, void (*f)(enum dtype type, const char
     return lines;
 }
 
-// ---- layout -------------------------------------------------------------------------------------
+// ---- layout -------------------------------------------------------------------------------------------
 
 START_TEST(blocks_have_the_sizes_of_the_table)
 {
@@ -113,7 +113,7 @@ START_TEST(blocks_have_the_sizes_of_the_table)
 }
 END_TEST
 
-// ---- reading ------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------------
 
 static bool same_numbers(const float *a, const float *b, int64_t count)
 {
@@ -200,7 +200,7 @@ START_TEST(dequantize_agrees_on_random_and_extreme_blocks)
 }
 END_TEST
 
-// ---- writing ------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------------
 
 static void check_quantize(enum dtype type, const char *kind, const char *value)
 {

@@ -116,7 +116,7 @@ static enum dtype chosen(const struct gguf *g, const char *mix, const char *tens
 
 #define CHOSEN(g, mix, tensor, type) ck_assert_int_eq(chosen((g), (mix), (tensor)), (type))
 
-// ---- mixes --------------------------------------------------------------------------------------
+// ---- mixes --------------------------------------------------------------------------------------------
 
 START_TEST(mixes_give_more_to_what_suffers)
 {
@@ -192,7 +192,7 @@ START_TEST(rows_that_do_not_fit_get_smaller_blocks)
 }
 END_TEST
 
-// ---- files --------------------------------------------------------------------------------------
+// ---- files --------------------------------------------------------------------------------------------
 
 // Writes `in` again in the types of a mix. Returns the status, and the file where that is TLM_OK.
 static enum tlm_status rewrite(const struct gguf *in, const char *mix, int threads, struct gguf **out,

@@ -216,7 +216,7 @@ START_TEST(test_rope)
 }
 END_TEST
 
-// ---- conversions -------------------------------------------------------------------------------------
+// ---- conversions --------------------------------------------------------------------------------------
 
 // All f16 and bf16 numbers, NaN with all their payloads included, become the same floats on every tier, and
 // come back.

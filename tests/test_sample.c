@@ -9,7 +9,7 @@
 
 enum { V = 200, CONTEXT = 512, DRAWS = 100000 };
 
-// ---- helpers ----------------------------------------------------------------------------------------------
+// ---- helpers ------------------------------------------------------------------------------------------
 
 // About normal, from sums of uniform numbers: no mathematics library, so the same everywhere.
 static void fill_logits(float *x, int n, uint64_t seed, double scale)
@@ -73,7 +73,7 @@ static void check_counts(const int *counts, const double *p, int n, int draws)
     ck_assert_msg(chi2 < df * cube * cube * cube, "chi-square %g with %g degrees of freedom", chi2, df);
 }
 
-// ---- distributions ----------------------------------------------------------------------------------------
+// ---- distributions ------------------------------------------------------------------------------------
 
 static const struct tlm_logit_bias some_bias[] = {{3, 2.5f}, {17, -INFINITY}, {40, -1}, {3, 0.25f}};
 
@@ -230,7 +230,7 @@ START_TEST(order_matters)
 }
 END_TEST
 
-// ---- mirostat ---------------------------------------------------------------------------------------------
+// ---- mirostat -----------------------------------------------------------------------------------------
 
 static void zipf_logits(float *x, int n, double exponent)
 {
@@ -304,7 +304,7 @@ START_TEST(mirostat_keeps)
 }
 END_TEST
 
-// ---- DRY --------------------------------------------------------------------------------------------------
+// ---- DRY ----------------------------------------------------------------------------------------------
 
 // Tokens 0 to 25 are the letters; the others have more to say.
 static const char *const texts[] = {
@@ -432,7 +432,7 @@ START_TEST(dry_overflow)
 }
 END_TEST
 
-// ---- history, seeds, determinism --------------------------------------------------------------------------
+// ---- history, seeds, determinism ----------------------------------------------------------------------
 
 static void draw_some(struct tlm_sampler *s, const float *logits, int *drawn, int n)
 {
@@ -514,7 +514,7 @@ START_TEST(window)
 }
 END_TEST
 
-// ---- edges ------------------------------------------------------------------------------------------------
+// ---- edges --------------------------------------------------------------------------------------------
 
 START_TEST(greedy)
 {
@@ -631,7 +631,7 @@ START_TEST(all_equal)
 }
 END_TEST
 
-// ---- errors -----------------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------------
 
 static void check_bad(const struct tlm_sampler_options *o, const char *expected)
 {

@@ -50,6 +50,7 @@ static void write_converted(const char *path, enum dtype type)
         }
     }
     ck_assert_int_eq(gguf_writer_finish(w, NULL), TLM_OK);
+    gguf_writer_close(w);
     gguf_close(g);
 }
 
@@ -72,8 +73,11 @@ static float *all_logits(const struct tlm_model *m, int32_t batch, int32_t threa
     int32_t tokens[TOKENS];
     fill_tokens(tokens);
     struct rows r = {.logits = malloc(sizeof(float) * TOKENS * SOURCE_VOCAB)};
-    struct tlm_session *s = open_session(m, (struct tlm_session_options){
-        .context = TOKENS, .batch = batch, .threads = threads, .kv_type_k = kv_type, .kv_type_v = kv_type});
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = TOKENS,
+                                                                         .batch = batch,
+                                                                         .threads = threads,
+                                                                         .kv_type_k = kv_type,
+                                                                         .kv_type_v = kv_type});
     ck_assert_int_eq(tlm_session_logits_each(s, tokens, TOKENS, 0, keep_row, &r, NULL), TLM_OK);
     ck_assert_uint_eq(r.count, TOKENS);
     tlm_session_close(s);
@@ -89,8 +93,8 @@ static void check_bits(const char *path, const char *isa, const char *kv_type)
         for (size_t t = 0; t < 3; t++) {
             float *got = all_logits(m, chunks[c], threads[t], kv_type);
             ck_assert_msg(!memcmp(got, want, sizeof(float) * TOKENS * SOURCE_VOCAB),
-                          "%s, isa %s, kv %s: chunks of %d on %d threads give other bits", path, isa, kv_type, chunks[c],
-                          threads[t]);
+                          "%s, isa %s, kv %s: chunks of %d on %d threads give other bits", path, isa, kv_type,
+                          chunks[c], threads[t]);
             free(got);
         }
     free(want);
@@ -124,7 +128,8 @@ START_TEST(test_reuse)
     size_t now = 0;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         ck_assert_int_eq(tlm_session_sync(s, tokens, lengths[i], NULL), TLM_OK);
-        ck_assert(!memcmp(tlm_session_logits(s), fresh + (lengths[i] - 1) * SOURCE_VOCAB, SOURCE_VOCAB * sizeof(float)));
+        ck_assert(!memcmp(tlm_session_logits(s), fresh + (lengths[i] - 1) * SOURCE_VOCAB,
+                          SOURCE_VOCAB * sizeof(float)));
         // What is new is computed; of a timeline that got shorter, only the last token's row.
         computed += lengths[i] > now ? lengths[i] - now : lengths[i] < now;
         now = lengths[i];
@@ -137,7 +142,8 @@ START_TEST(test_reuse)
     other[20] = (other[20] + 1) % SOURCE_VOCAB;
     ck_assert_int_eq(tlm_session_sync(s, other, TOKENS, NULL), TLM_OK);
     ck_assert_uint_eq(tlm_session_info(s).tokens_computed, computed + TOKENS - 20);
-    ck_assert(memcmp(tlm_session_logits(s), fresh + (TOKENS - 1) * SOURCE_VOCAB, SOURCE_VOCAB * sizeof(float)) != 0);
+    ck_assert(memcmp(tlm_session_logits(s), fresh + (TOKENS - 1) * SOURCE_VOCAB,
+                     SOURCE_VOCAB * sizeof(float)) != 0);
     free(fresh);
     tlm_session_close(s);
     tlm_model_close(m);
@@ -158,10 +164,13 @@ START_TEST(test_errors)
     struct tlm_error err;
     struct tlm_model *m = open_model(source, NULL);
     struct tlm_session *s;
-    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.kv_type_k = "q9"}, &err), TLM_ERR_ARGUMENT);
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.kv_type_k = "q9"}, &err),
+                     TLM_ERR_ARGUMENT);
     ck_assert_str_eq(err.text, "type of cached keys: expected f16, f32 or bf16, found 'q9'");
-    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.threads = -1}, &err), TLM_ERR_ARGUMENT);
-    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.context = -5}, &err), TLM_ERR_ARGUMENT);
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.threads = -1}, &err),
+                     TLM_ERR_ARGUMENT);
+    ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.context = -5}, &err),
+                     TLM_ERR_ARGUMENT);
     s = open_session(m, (struct tlm_session_options){.context = 32});
     ck_assert_int_eq(tlm_session_sync(s, tokens, 0, &err), TLM_ERR_ARGUMENT);
     ck_assert_int_eq(tlm_session_sync(s, tokens, 33, &err), TLM_ERR_CONTEXT);
@@ -172,7 +181,8 @@ START_TEST(test_errors)
     ck_assert_str_eq(err.text, "token 1: expected an id from 0 to 292, found 293");
     ck_assert_int_eq(tlm_session_info(s).length, 32); // a refused call changes nothing
     int calls = 0;
-    ck_assert_int_eq(tlm_session_logits_each(s, tokens, 10, 1, stop_at_three, &calls, &err), TLM_ERR_CANCELLED);
+    ck_assert_int_eq(tlm_session_logits_each(s, tokens, 10, 1, stop_at_three, &calls, &err),
+                     TLM_ERR_CANCELLED);
     ck_assert_int_eq(calls, 3);
     ck_assert_int_eq(tlm_session_sync(s, tokens, 20, &err), TLM_OK); // and the session goes on
     tlm_session_close(s);
@@ -220,14 +230,16 @@ static bool survives(long n)
     if (!status) status = tlm_session_open(&s, m, &(struct tlm_session_options){.threads = 1}, &err);
     if (!status) status = tlm_sampler_open(&sampler, m, &options, &err);
     if (!status)
-        status = tlm_generate(s, sampler, tokens, 3, &(struct tlm_generate_options){.max_tokens = 4}, &r, &err);
+        status =
+            tlm_generate(s, sampler, tokens, 3, &(struct tlm_generate_options){.max_tokens = 4}, &r, &err);
     alloc_fail_after(-1);
     free(r.tokens);
     tlm_sampler_close(sampler);
     tlm_session_close(s);
     tlm_model_close(m);
     if (!status) return true;
-    ck_assert_msg(status == TLM_ERR_MEMORY || status == TLM_ERR_IO, "allocation %ld: status %d: %s", n, status, err.text);
+    ck_assert_msg(status == TLM_ERR_MEMORY || status == TLM_ERR_IO, "allocation %ld: status %d: %s", n,
+                  status, err.text);
     ck_assert_uint_gt(strlen(err.text), 0);
     return false;
 }

@@ -104,7 +104,7 @@ START_TEST(expressions)
 }
 END_TEST
 
-// ---- whole templates over conversations -------------------------------------------------------------------
+// ---- whole templates over conversations ---------------------------------------------------------------
 
 struct rendering {
     const char *folder;
@@ -180,7 +180,7 @@ START_TEST(templates_of_models)
 }
 END_TEST
 
-// ---- failures and limits ----------------------------------------------------------------------------------
+// ---- failures and limits ------------------------------------------------------------------------------
 
 static void check_failure(const char *source, const char *line)
 {
@@ -291,7 +291,7 @@ START_TEST(options_bound_the_work)
 }
 END_TEST
 
-// ---- messages ---------------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------------
 
 // The output with what came from messages in brackets.
 static void check_marked(const char *source, const char *messages, const char *expected)

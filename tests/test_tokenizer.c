@@ -57,7 +57,7 @@ static char *decode(const int32_t *ids, size_t count, size_t *length)
     return text;
 }
 
-// ---- against llama.cpp -----------------------------------------------------------------------------------
+// ---- against llama.cpp --------------------------------------------------------------------------------
 
 static size_t parse_hex(const char *hex, char *out)
 {
@@ -173,7 +173,7 @@ START_TEST(test_llama_vocabulary)
 }
 END_TEST
 
-// ---- there and back --------------------------------------------------------------------------------------
+// ---- there and back -----------------------------------------------------------------------------------
 
 enum { MAX_TEXT = 400 };
 
@@ -336,7 +336,7 @@ START_TEST(test_utf8_complete)
 }
 END_TEST
 
-// ---- special tokens and roles ----------------------------------------------------------------------------
+// ---- special tokens and roles -------------------------------------------------------------------------
 
 START_TEST(test_begin_token)
 {
@@ -394,7 +394,7 @@ START_TEST(test_begin_token_off)
 }
 END_TEST
 
-// ---- hostile vocabularies --------------------------------------------------------------------------------
+// ---- hostile vocabularies -----------------------------------------------------------------------------
 
 static const struct fixture_token good[] = {
     {"<unk>", 0, TOKEN_UNKNOWN}, {"<s>", 0, TOKEN_CONTROL}, {"", 0, TOKEN_NORMAL}};

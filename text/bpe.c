@@ -45,7 +45,7 @@ struct bpe {
     int32_t byte_ids[256];
 };
 
-// ---- opening ---------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------------
 
 static uint32_t hash_pair(uint32_t left, uint32_t right)
 {
@@ -189,7 +189,7 @@ static void bpe_close(struct tokenizer *t)
     free(bpe);
 }
 
-// ---- words -----------------------------------------------------------------------------------------------
+// ---- words --------------------------------------------------------------------------------------------
 
 struct symbol {
     int32_t id;             // -1: joined to its left neighbour
@@ -363,7 +363,7 @@ static enum tlm_status encode_word(void *user, const char *word, size_t bytes, s
     return TLM_OK;
 }
 
-// ---- texts -----------------------------------------------------------------------------------------------
+// ---- texts --------------------------------------------------------------------------------------------
 
 static enum tlm_status encode_text(struct encoder *e, const char *text, size_t bytes, bool has_new,
                                    bool first, bool begins, struct tlm_error *err)

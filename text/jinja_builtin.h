@@ -46,7 +46,7 @@ extern const struct builtin filters_text[], filters_sequence[], filters_lazy[], 
 extern const size_t filters_text_count, filters_sequence_count, filters_lazy_count, methods_search_count,
     methods_shape_count;
 
-// ---- calls ------------------------------------------------------------------------------------------------
+// ---- calls --------------------------------------------------------------------------------------------
 
 struct value value_call(struct jinja *j, struct value callee, const struct args *args);
 struct value value_attribute(struct jinja *j, struct value owner, struct value name); // owner.name
@@ -58,7 +58,7 @@ struct value object_attribute(struct jinja *j, struct value owner, struct value 
 struct value macro_call(struct jinja *j, struct macro *m, const struct args *args);
 struct value loop_call(struct jinja *j, struct loop *l, const struct args *args);
 
-// ---- iteration --------------------------------------------------------------------------------------------
+// ---- iteration ----------------------------------------------------------------------------------------
 
 struct iterator;
 typedef bool next_fn(struct jinja *j, struct iterator *it, struct value *out);
@@ -83,7 +83,7 @@ struct list *list_of(struct jinja *j, struct value v); // a new list of all that
 // Stable; rising by `keys` (which may be the items themselves), or falling.
 void list_sort(struct jinja *j, struct list *items, struct list *keys, bool reverse);
 
-// ---- arithmetic and text ----------------------------------------------------------------------------------
+// ---- arithmetic and text ------------------------------------------------------------------------------
 
 struct value number_arithmetic(struct jinja *j, int op, struct value a, struct value b);
 struct value number_negate(struct jinja *j, int op, struct value a);

@@ -3,7 +3,7 @@
 
 #include "text/jinja_value.h"
 
-// ---- equality and order -----------------------------------------------------------------------------------
+// ---- equality and order -------------------------------------------------------------------------------
 
 static double number_of(struct value v)
 {
@@ -119,7 +119,7 @@ int value_compare(struct jinja *j, struct value a, struct value b, const char *o
     return order;
 }
 
-// ---- dicts ------------------------------------------------------------------------------------------------
+// ---- dicts --------------------------------------------------------------------------------------------
 
 static uint64_t mix(uint64_t h, uint64_t x)
 {

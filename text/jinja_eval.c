@@ -34,7 +34,7 @@ void jinja_assign(struct jinja *j, struct scope *s, const struct node *target, s
         FAIL(j, "expected %lld values to unpack, found more", (long long)target->count);
 }
 
-// ---- operators --------------------------------------------------------------------------------------------
+// ---- operators ----------------------------------------------------------------------------------------
 
 static bool compare(struct jinja *j, int op, struct value a, struct value b)
 {
@@ -106,7 +106,7 @@ static struct value eval_name(struct jinja *j, struct scope *s, const struct nod
     return is_given(v) ? v : value_undefined_name(j, n->value);
 }
 
-// ---- calls ------------------------------------------------------------------------------------------------
+// ---- calls --------------------------------------------------------------------------------------------
 
 static void push_named(struct jinja *j, struct named *list, int64_t *count, struct value name, struct value v)
 {

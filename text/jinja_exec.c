@@ -1,7 +1,7 @@
 // text/jinja_exec.c -- statements: output, conditions, loops, assignments, macros and blocks.
 #include "text/jinja_eval.h"
 
-// ---- scopes -----------------------------------------------------------------------------------------------
+// ---- scopes -------------------------------------------------------------------------------------------
 
 // A {% block %} stands outside all frames: it sees what the top of the template has assigned, a scoped one
 // also what the frames around it have, and then the caller's variables.
@@ -64,7 +64,7 @@ static void print(struct jinja *j, struct value v)
                    (long long)j->max_output);
 }
 
-// ---- loops ------------------------------------------------------------------------------------------------
+// ---- loops --------------------------------------------------------------------------------------------
 
 struct filtered { // the items of {% for x in y if test %}
     const struct node *node;
@@ -218,7 +218,7 @@ static struct value loop_attribute(struct jinja *j, struct value self, struct va
     return (struct value){.type = V_METHOD, .method = m};
 }
 
-// ---- macros -----------------------------------------------------------------------------------------------
+// ---- macros -------------------------------------------------------------------------------------------
 
 // The keyword argument of that name, taken out of the list; missing where there is none.
 static struct value take_named(struct jinja *j, struct named *list, int64_t *count, struct value name)
@@ -316,7 +316,7 @@ struct value object_attribute(struct jinja *j, struct value owner, struct value 
     return value_missing();
 }
 
-// ---- statements -------------------------------------------------------------------------------------------
+// ---- statements ---------------------------------------------------------------------------------------
 
 static enum flow execute_output(struct jinja *j, struct scope *s, const struct node *n)
 {

@@ -22,7 +22,7 @@ struct value fold_case(struct jinja *j, struct value v, bool case_sensitive)
     return is_string(v) && !case_sensitive ? string_lower(j, v) : v;
 }
 
-// ---- attributes by path: "a.b.0" --------------------------------------------------------------------------
+// ---- attributes by path: "a.b.0" ----------------------------------------------------------------------
 
 static struct value follow_part(struct jinja *j, struct value item, struct value part)
 {
@@ -51,7 +51,7 @@ struct value follow_path(struct jinja *j, struct value item, struct value path, 
     return item;
 }
 
-// ---- sorting ----------------------------------------------------------------------------------------------
+// ---- sorting ------------------------------------------------------------------------------------------
 
 struct sorting {
     struct jinja *j;
@@ -191,7 +191,7 @@ FILTER(filter_groupby)
     return value_list(groups);
 }
 
-// ---- whole sequences --------------------------------------------------------------------------------------
+// ---- whole sequences ----------------------------------------------------------------------------------
 
 static bool is_reversible(struct value v)
 {

@@ -158,7 +158,7 @@ FILTER(filter_format)
     return string_percent(j, soft(j, self), operands);
 }
 
-// ---- HTML and URLs ----------------------------------------------------------------------------------------
+// ---- HTML and URLs ------------------------------------------------------------------------------------
 
 FILTER(filter_safe)
 {
@@ -267,7 +267,7 @@ FILTER(filter_xmlattr)
     return text_value(&t);
 }
 
-// ---- numbers ----------------------------------------------------------------------------------------------
+// ---- numbers ------------------------------------------------------------------------------------------
 
 FILTER(filter_abs)
 {
@@ -358,7 +358,7 @@ FILTER(filter_filesizeformat)
     return value_ascii(j, text);
 }
 
-// ---- pprint -----------------------------------------------------------------------------------------------
+// ---- pprint -------------------------------------------------------------------------------------------
 
 // The same value with the keys of all dicts in order.
 static struct value sort_keys(struct jinja *j, struct value v)

@@ -146,7 +146,7 @@ static bool is_type(uint32_t type, const char *of)
     return type && type < 128 && strchr(of, (int)type);
 }
 
-// ---- format() ---------------------------------------------------------------------------------------------
+// ---- format() -----------------------------------------------------------------------------------------
 
 static struct spec parse_spec(struct jinja *j, struct value text)
 {
@@ -316,7 +316,7 @@ struct value string_format(struct jinja *j, struct value format, const struct ar
     return v;
 }
 
-// ---- % ----------------------------------------------------------------------------------------------------
+// ---- % ------------------------------------------------------------------------------------------------
 
 struct operands {
     struct value all;

@@ -125,7 +125,7 @@ static void lex_comment(struct lexer *l)
     FAIL(l->j, "expected the end of a comment, found the end of the template");
 }
 
-// ---- inside {{ }} and {% %} -------------------------------------------------------------------------------
+// ---- inside {{ }} and {% %} ---------------------------------------------------------------------------
 
 static bool is_decimal(uint32_t c)
 {

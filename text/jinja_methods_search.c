@@ -7,7 +7,7 @@
     static struct value name(struct jinja *j, struct value self, const struct value *arg, \
                              const struct args *rest)
 
-// ---- strip, split, lines ----------------------------------------------------------------------------------
+// ---- strip, split, lines ------------------------------------------------------------------------------
 
 METHOD(str_strip)
 {
@@ -143,7 +143,7 @@ METHOD(str_rpartition)
     return partition(j, self, arg[0], true);
 }
 
-// ---- searching --------------------------------------------------------------------------------------------
+// ---- searching ----------------------------------------------------------------------------------------
 
 // The part of a string that [start, end) means, as slices do; false where start lies behind the end.
 static bool part_of(struct jinja *j, struct value s, const struct value *bounds, int64_t *from, int64_t *to)

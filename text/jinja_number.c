@@ -190,7 +190,7 @@ struct value number_negate(struct jinja *j, int op, struct value a)
     return value_int(op == T_SUB ? -a.n : a.n);
 }
 
-// ---- numbers in text --------------------------------------------------------------------------------------
+// ---- numbers in text ----------------------------------------------------------------------------------
 
 static int digit_of(uint32_t c)
 {

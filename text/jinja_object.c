@@ -8,7 +8,7 @@
 
 #include "text/jinja_eval.h"
 
-// ---- attributes and items ---------------------------------------------------------------------------------
+// ---- attributes and items -----------------------------------------------------------------------------
 
 static struct value method_new(struct jinja *j, struct value self, const struct builtin *b)
 {
@@ -148,7 +148,7 @@ struct value value_slice(struct jinja *j, struct value owner, struct value start
     return owner.type == V_LIST ? value_list(l) : value_tuple(l);
 }
 
-// ---- iteration --------------------------------------------------------------------------------------------
+// ---- iteration ----------------------------------------------------------------------------------------
 
 bool is_iterable(struct value v)
 {
@@ -232,7 +232,7 @@ bool value_contains(struct jinja *j, struct value container, struct value item)
     return false;
 }
 
-// ---- calls ------------------------------------------------------------------------------------------------
+// ---- calls --------------------------------------------------------------------------------------------
 
 // The i-th of the words in `words`, separated by spaces; how long it is comes back, 0 behind the last.
 static size_t word_at(const char *words, int i, const char **word)

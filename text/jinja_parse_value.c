@@ -93,7 +93,7 @@ static struct node *node_const(struct parser *p, struct value v, int line)
     return n;
 }
 
-// ---- literals ---------------------------------------------------------------------------------------------
+// ---- literals -----------------------------------------------------------------------------------------
 
 static struct node *parse_list(struct parser *p)
 {
@@ -190,7 +190,7 @@ struct node *parse_tuple(struct parser *p, int flags)
     return n;
 }
 
-// ---- what follows a value ---------------------------------------------------------------------------------
+// ---- what follows a value -----------------------------------------------------------------------------
 
 static void fail_call(struct parser *p, int line)
 {

@@ -78,7 +78,7 @@ static void declare_load(struct resolver *r, struct value name)
     if (!find(r, r->frame, name, &up, &slot)) define(r, name, LOAD_RESOLVE);
 }
 
-// ---- walking ----------------------------------------------------------------------------------------------
+// ---- walking ------------------------------------------------------------------------------------------
 
 typedef void visit_fn(void *state, struct node *n);
 
@@ -107,7 +107,7 @@ static void visit_children(visit_fn *visit, void *state, struct node *n)
     if (n->args) visit_arguments(visit, state, n->args);
 }
 
-// ---- which special names a body mentions ------------------------------------------------------------------
+// ---- which special names a body mentions --------------------------------------------------------------
 
 struct mention { // of one name: read before anything in the body assigns to it
     struct jinja *j;
@@ -163,7 +163,7 @@ static bool mentions(struct resolver *r, struct node *body, const char *name)
     return m.used;
 }
 
-// ---- first pass over a frame: its symbols -----------------------------------------------------------------
+// ---- first pass over a frame: its symbols -------------------------------------------------------------
 
 static void declare(void *state, struct node *n);
 
@@ -218,7 +218,7 @@ static void declare(void *state, struct node *n)
     jinja_leave(r->j);
 }
 
-// ---- second pass: the place of each name, and the frames within -------------------------------------------
+// ---- second pass: the place of each name, and the frames within ---------------------------------------
 
 static void resolve(void *state, struct node *n);
 

@@ -81,7 +81,7 @@ struct value string_replace(struct jinja *j, struct value s, struct value old, s
     return text_value(&t);
 }
 
-// ---- case -------------------------------------------------------------------------------------------------
+// ---- case ---------------------------------------------------------------------------------------------
 
 // Words that come out of a mapping are Markup where the source was.
 static struct value like(struct value source, const struct text *t)

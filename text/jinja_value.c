@@ -36,7 +36,7 @@ void jinja_enter(struct jinja *j)
                    JINJA_MAX_DEPTH);
 }
 
-// ---- the pool ---------------------------------------------------------------------------------------------
+// ---- the pool -----------------------------------------------------------------------------------------
 
 _Noreturn static void fail_memory(struct jinja *j)
 {
@@ -87,7 +87,7 @@ void *pool_grow(struct jinja *j, void *old, int64_t old_count, int64_t new_count
     return larger;
 }
 
-// ---- strings ----------------------------------------------------------------------------------------------
+// ---- strings ------------------------------------------------------------------------------------------
 
 struct value value_ascii(struct jinja *j, const char *text)
 {
@@ -199,7 +199,7 @@ void text_add(struct jinja *j, struct text *t, struct value string)
     text_chars(j, t, string.s, string.n);
 }
 
-// ---- undefined --------------------------------------------------------------------------------------------
+// ---- undefined ----------------------------------------------------------------------------------------
 
 static struct value undefined_new(struct jinja *j, struct undefined u)
 {
@@ -233,7 +233,7 @@ _Noreturn void undefined_fail(struct jinja *j, struct value v)
     FAIL(j, "%s has no %s '%s'", u->owner, is_string(u->name) ? "attribute" : "element", name);
 }
 
-// ---- lists ------------------------------------------------------------------------------------------------
+// ---- lists --------------------------------------------------------------------------------------------
 
 struct list *list_new(struct jinja *j, int64_t capacity)
 {
@@ -271,7 +271,7 @@ struct value value_pair(struct jinja *j, struct value a, struct value b)
     return value_tuple(l);
 }
 
-// ---- truth, length, type ----------------------------------------------------------------------------------
+// ---- truth, length, type ------------------------------------------------------------------------------
 
 bool value_truth(struct value v)
 {

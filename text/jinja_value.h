@@ -112,7 +112,7 @@ struct joiner {
     bool used;
 };
 
-// ---- the state of one compilation or rendering ------------------------------------------------------------
+// ---- the state of one compilation or rendering --------------------------------------------------------
 
 struct text { // a string that grows
     uint32_t *at;
@@ -151,7 +151,7 @@ void *pool_alloc(struct jinja *j, int64_t count, size_t item);
 // A larger copy; in place where nothing was taken since.
 void *pool_grow(struct jinja *j, void *old, int64_t old_count, int64_t new_count, size_t item);
 
-// ---- making and looking at values -------------------------------------------------------------------------
+// ---- making and looking at values ---------------------------------------------------------------------
 
 static inline struct value value_missing(void)
 {
@@ -240,7 +240,7 @@ bool chars_equal(const uint32_t *a, const uint32_t *b, int64_t n);
 // UTF-8 of at most `size` - 1 bytes for messages, what cannot be shown escaped; returns buffer.
 const char *value_show(struct value string, char *buffer, size_t size);
 
-// ---- text -------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------------
 
 void text_put(struct jinja *j, struct text *t, uint32_t c);
 void text_ascii(struct jinja *j, struct text *t, const char *s);
@@ -256,7 +256,7 @@ void text_str(struct jinja *j, struct text *t, struct value v);
 void text_repr(struct jinja *j, struct text *t, struct value v);
 void format_float(double f, char *buffer); // Python's repr(): the shortest that reads back; buffer of 32
 
-// ---- characters (text/jinja_chars.c) ----------------------------------------------------------------------
+// ---- characters (text/jinja_chars.c) ------------------------------------------------------------------
 
 bool char_is_space(uint32_t c);
 bool char_is_alpha(uint32_t c);

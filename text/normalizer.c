@@ -50,7 +50,7 @@ static void put(struct text *t, const char *s, size_t n)
     t->size += n;
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------------
 
 static enum tlm_status read_step(struct normalizer *n, const json_t *json, int depth, struct tlm_error *err);
 
@@ -172,7 +172,7 @@ void normalizer_close(struct normalizer *n)
     free(n);
 }
 
-// ---- running ---------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------------
 
 // The character at s, well-formed, and its length.
 static int32_t point_at(const char *s, size_t left, size_t *length)

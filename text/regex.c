@@ -151,7 +151,7 @@ int regex_find(const struct regex *r, struct regex_scratch *s, const char *text,
     return 1;
 }
 
-// ---- text ------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------------
 
 // Bytes of the character at s and its number, or 0 where s begins none (table 3-7 of the Unicode standard).
 static size_t decode(const unsigned char *s, size_t left, uint32_t *point)

@@ -69,7 +69,7 @@ enum tlm_status template_set_token(struct template *t, const char *name, const c
     return TLM_OK;
 }
 
-// ---- from a GGUF file -------------------------------------------------------------------------------------
+// ---- from a GGUF file ---------------------------------------------------------------------------------
 
 static enum tlm_status read_tokens(struct template *t, const struct gguf *g, struct tlm_error *err)
 {
@@ -105,7 +105,7 @@ enum tlm_status template_open_gguf(struct template **out, const struct gguf *g, 
     return status;
 }
 
-// ---- from a Hugging Face folder ---------------------------------------------------------------------------
+// ---- from a Hugging Face folder -----------------------------------------------------------------------
 
 // NULL in *data where the folder has no such file.
 static enum tlm_status read_in(const char *folder, const char *name, char **data, size_t *size,
@@ -222,7 +222,7 @@ enum tlm_status template_read_tokens(struct template *t, const char *path, struc
     return status ? error_prefix(err, "%s", path) : TLM_OK;
 }
 
-// ---- rendering --------------------------------------------------------------------------------------------
+// ---- rendering ----------------------------------------------------------------------------------------
 
 static enum tlm_status check_input(const struct template_input *in, struct tlm_error *err)
 {

@@ -37,7 +37,7 @@ static const char *const end_names[] = {"</s>",
                                         "<|repo_name|>",
                                         "<｜end▁of▁sentence｜>"};
 
-// ---- the table of tokens ---------------------------------------------------------------------------------
+// ---- the table of tokens ------------------------------------------------------------------------------
 
 static uint64_t load_8(const char *p)
 {
@@ -110,7 +110,7 @@ static enum tlm_status build_table(struct tokenizer *t, struct tlm_error *err)
     return TLM_OK;
 }
 
-// ---- opening ---------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------------
 
 static enum tlm_status find_kind(struct tokenizer *t, const struct gguf *g, struct tlm_error *err)
 {
@@ -344,7 +344,7 @@ void tokenizer_close(struct tokenizer *t)
     free(t);
 }
 
-// ---- questions -------------------------------------------------------------------------------------------
+// ---- questions ----------------------------------------------------------------------------------------
 
 int32_t tokenizer_size(const struct tokenizer *t)
 {
@@ -388,7 +388,7 @@ bool tokenizer_is_end(const struct tokenizer *t, int32_t id)
     return token_of(t, id)->is_end;
 }
 
-// ---- encoding and decoding -------------------------------------------------------------------------------
+// ---- encoding and decoding ----------------------------------------------------------------------------
 
 static bool is_space(char c)
 {

@@ -7,7 +7,7 @@
 #include "text/json_text.h"
 #include "text/tokenizer_internal.h"
 
-// ---- the list of tokens ----------------------------------------------------------------------------------
+// ---- the list of tokens -------------------------------------------------------------------------------
 
 void folder_tokens_init(struct folder_tokens *t)
 {
@@ -187,7 +187,7 @@ enum tlm_status folder_tokens_write(struct folder_tokens *t, struct vocabulary *
     return TLM_OK;
 }
 
-// ---- the folder ------------------------------------------------------------------------------------------
+// ---- the folder ---------------------------------------------------------------------------------------
 
 // Reads folder/name; *data stays NULL where there is no such file.
 static enum tlm_status read_file(const char *folder, const char *name, char **data, size_t *size,

@@ -24,7 +24,7 @@ struct source {
     const char *kind;
 };
 
-// ---- tokens ----------------------------------------------------------------------------------------------
+// ---- tokens -------------------------------------------------------------------------------------------
 
 static enum tlm_status read_bpe_vocab(struct source *s, struct tlm_error *err)
 {
@@ -105,7 +105,7 @@ static enum tlm_status read_added(struct source *s, struct tlm_error *err)
     return TLM_OK;
 }
 
-// ---- merges ----------------------------------------------------------------------------------------------
+// ---- merges -------------------------------------------------------------------------------------------
 
 // A merge as its two halves: "a b", or ["a", "b"] in newer files.
 static bool halves(const json_t *item, struct gguf_string *left, struct gguf_string *right)
@@ -186,7 +186,7 @@ static bool scores_of_merges(struct source *s)
     return pairs == i;
 }
 
-// ---- what happens before ---------------------------------------------------------------------------------
+// ---- what happens before ------------------------------------------------------------------------------
 
 static const char *type_of(const json_t *json)
 {
@@ -309,7 +309,7 @@ static enum tlm_status write_characters(struct source *s, struct vocabulary *v, 
     return write_merges(s, v, err);
 }
 
-// ---- the whole -------------------------------------------------------------------------------------------
+// ---- the whole ----------------------------------------------------------------------------------------
 
 // Which ends the file puts around a text: TemplateProcessing, alone or in a Sequence.
 static void read_template(struct folder_tokens *t, const json_t *processor, int depth)

@@ -127,7 +127,7 @@ static void unigram_close(struct tokenizer *t)
     free(u);
 }
 
-// ---- Viterbi ---------------------------------------------------------------------------------------------
+// ---- Viterbi ------------------------------------------------------------------------------------------
 
 struct node { // the best way to write the text up to here
     double score;
@@ -261,7 +261,7 @@ static enum tlm_status encode_word(void *user, const char *word, size_t bytes, s
     return TLM_OK;
 }
 
-// ---- texts -----------------------------------------------------------------------------------------------
+// ---- texts --------------------------------------------------------------------------------------------
 
 struct marker { // writes text with marks for spaces
     char *out;
