@@ -95,8 +95,8 @@ JOBS = $(MAKE) --no-print-directory -j$(shell nproc)
 demo: deps ## build, make a small model, and generate text with it
 	@$(JOBS) all $(BUILD)/scripts/demo_model
 	@test -f $(DEMO) || $(BUILD)/scripts/demo_model scripts/demo.txt $(DEMO)
-	@echo "$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7"
-	@$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7
+	@echo "./$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7"
+	@./$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7
 
 test: deps ## build and run all tests
 	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server
@@ -106,7 +106,7 @@ test: deps ## build and run all tests
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
 bench: all ## speed of the demo model, or of MODEL=file.gguf
-	@$(PROGRAM) bench -m $(or $(MODEL),$(DEMO))
+	@./$(PROGRAM) bench -m $(or $(MODEL),$(DEMO))
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 check: ## formatting and static analysis
