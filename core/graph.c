@@ -158,12 +158,18 @@ static void run_node(struct run *r, const struct node *n, atomic_llong *next, in
         if (units) op->run(r->g, n, 0, units, scratch);
         return;
     }
-    // About eight turns a thread: small enough that a thread which lost its processor for a while holds up little.
-    int64_t chunk = units / (8 * threads) + 1;
+    // Half of a fair share of what is left: long stretches first, which memory likes, and small ones at the end, so that a
+    // thread which lost its processor for a while holds up little.
+    long long begin = atomic_load_explicit(next, memory_order_relaxed);
     for (;;) {
-        int64_t begin = atomic_fetch_add_explicit(next, chunk, memory_order_relaxed);
+        long long chunk = (units - begin) / (2 * threads), end = begin + (chunk > 0 ? chunk : 1);
+        // The counter passes `units` only where there is nothing to do: it must not stay 0, see run_thread.
+        if (!atomic_compare_exchange_weak_explicit(next, &begin, end, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
         if (begin >= units) return;
-        op->run(r->g, n, begin, begin + chunk < units ? begin + chunk : units, scratch);
+        op->run(r->g, n, begin, end, scratch);
+        begin = atomic_load_explicit(next, memory_order_relaxed);
     }
 }
 

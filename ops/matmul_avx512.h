@@ -1,10 +1,10 @@
-// ops/matmul_avx512.h -- the vectors of ops/matmul_tile.h in AVX-512. The including file defines DOT, the instruction
-// that adds one step of k.
+// ops/matmul_avx512.h -- the vectors of ops/matmul_tile.h in AVX-512. The including file defines DOT, the
+// instruction that adds one step of k.
 //
-// A block is 16 rows of 64 bytes, one cache line each, and 64 shuffles whatever the type of its numbers: 16 x 16 dwords,
-// or, for f16, 16 x 32 halves, because vcvtph2ps wants 16 halves of one step side by side. Putting quarters of rows in
-// place by masked loads saves half the shuffles, and was slower: it reads a line four times, and rows whose stride is a
-// power of two push each other out of L1 in between.
+// A block is 16 rows of 64 bytes, one cache line each, and 64 shuffles whatever the type of its numbers:
+// 16 x 16 dwords, or, for f16, 16 x 32 halves, because vcvtph2ps wants 16 halves of one step side by side.
+// Putting quarters of rows in place by masked loads saves half the shuffles, and was slower: it reads a line
+// four times, and rows whose stride is a power of two push each other out of L1 in between.
 #ifndef OPS_MATMUL_AVX512_H
 #define OPS_MATMUL_AVX512_H
 

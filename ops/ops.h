@@ -37,7 +37,8 @@ typedef float real;
 //
 // y: (T, N) real, row t at y + t * y_stride; x: (T, K) of the kernel's x_type, row t at x + t * x_stride elements;
 // w: (N, K) of w_type, row n at w + n * w_stride bytes. Any N, K, T >= 1, any alignment.
-// Computes outputs n_begin <= n < n_end of all T rows. scratch: matmul_kernel.scratch bytes, aligned to 64.
+// Computes outputs n_begin <= n < n_end of all T rows; rows 0 .. n_end of w must be there, as a short range may begin
+// its vectors before n_begin. scratch: matmul_kernel.scratch bytes, aligned to 64.
 struct matmul_args {
     void *y;
     size_t y_stride; // elements
