@@ -77,7 +77,7 @@ struct paged_kv {
     size_t block_stride, head_stride, token_stride; // bytes
 };
 
-// ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head 
+// ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head
 //
 // Rows are consecutive rows of one sequence; row r sees the keys j with pos[r] - window < j <= pos[r] (window 0: all).
 // q: (rows, H*d) real and y: (rows, H*d_v) real, row r at q + r * q_stride; heads head_begin .. head_begin + head_count of

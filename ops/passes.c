@@ -28,24 +28,29 @@ struct narrow {
     struct node **copy; // [nodes] what was made of a node: one that is reached on two ways is narrowed once
 };
 
+static struct node *narrow(struct narrow *c, struct node *x);
+
+static struct node *narrowed(struct narrow *c, const struct node *x)
+{
+    struct node *in[GRAPH_MAX_INPUTS];
+    for (int i = 0; i < x->input_count; i++)
+        in[i] = x->in[i]->extent == EXTENT_ROWS ? narrow(c, x->in[i]) : x->in[i];
+    struct tensor out = tensor_shape(x->out.type, x->out.ne[0], c->outputs->out.ne[1], 1, 1);
+    c->g->layer = x->layer;
+    struct node *copy = graph_node(c->g, x->op, out, c->outputs->extent, NULL, 0, in, x->input_count);
+    copy->params = x->params;
+    return copy;
+}
+
 static struct node *narrow(struct narrow *c, struct node *x)
 {
-    struct node **copy = &c->copy[x - nodes_of(c->g)];
-    if (*copy) return *copy;
     int64_t index = x - nodes_of(c->g);
-    if (!c->kept[index] && row_wise(x)) {
-        struct node *in[GRAPH_MAX_INPUTS];
-        for (int i = 0; i < x->input_count; i++)
-            in[i] = x->in[i]->extent == EXTENT_ROWS ? narrow(c, x->in[i]) : x->in[i];
-        struct tensor out = tensor_shape(x->out.type, x->out.ne[0], c->outputs->out.ne[1], 1, 1);
+    if (!c->copy[index]) {
         c->g->layer = x->layer;
-        *copy = graph_node(c->g, x->op, out, c->outputs->extent, NULL, 0, in, x->input_count);
-        (*copy)->params = x->params;
-    } else {
-        c->g->layer = x->layer;
-        *copy = g_select(c->g, x, c->outputs);
+        bool moves = !c->kept[index] && row_wise(x);
+        c->copy[index] = moves ? narrowed(c, x) : g_select(c->g, x, c->outputs);
     }
-    return *copy;
+    return c->copy[index];
 }
 
 struct node *pass_narrow(struct graph *g, struct node *select)
