@@ -91,27 +91,33 @@ void tlm_session_close(struct tlm_session *s)
     free(s);
 }
 
-static enum tlm_status check_tokens(const struct tlm_session *s, const int32_t *tokens, size_t count,
-                                    struct tlm_error *err)
+static enum tlm_status check_count(const struct tlm_session *s, size_t count, struct tlm_error *err)
 {
-    int64_t vocab = s->forward.model->hparams.vocab;
     if (!count) return error_set(err, TLM_ERR_ARGUMENT, "tokens: expected at least one, found none");
     if (count > (size_t)s->forward.config.context)
         return error_set(err, TLM_ERR_CONTEXT, "context: %zu tokens do not fit into a context of %d", count,
                          s->forward.config.context);
-    for (size_t i = 0; i < count; i++)
-        if (tokens[i] < 0 || tokens[i] >= vocab)
-            return error_set(err, TLM_ERR_ARGUMENT, "token %zu: expected an id from 0 to %lld, found %d", i,
-                             (long long)vocab - 1, tokens[i]);
     return TLM_OK;
 }
 
 // Tokens of the timeline that stay: the common prefix with tokens[0..limit).
-static int32_t common_prefix(const struct tlm_session *s, const int32_t *tokens, size_t limit)
+static size_t common_prefix(const struct tlm_session *s, const int32_t *tokens, size_t limit)
 {
-    int32_t n = 0;
-    while (n < s->length && (size_t)n < limit && s->tokens[n] == tokens[n]) n++;
+    size_t n = 0;
+    while (n < (size_t)s->length && n < limit && s->tokens[n] == tokens[n]) n++;
     return n;
+}
+
+// Ids from `first` on; those in front of it equal the timeline's, which were checked when they came.
+static enum tlm_status check_ids(const struct tlm_session *s, const int32_t *tokens, size_t first,
+                                 size_t count, struct tlm_error *err)
+{
+    int64_t vocab = s->forward.model->hparams.vocab;
+    for (size_t i = first; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= vocab)
+            return error_set(err, TLM_ERR_ARGUMENT, "token %zu: expected an id from 0 to %lld, found %d", i,
+                             (long long)vocab - 1, tokens[i]);
+    return TLM_OK;
 }
 
 // Drops what is behind `keep`, then computes tokens[keep..count), with the logits of tokens[first_output..count).
@@ -150,27 +156,29 @@ static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, siz
 enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, size_t count,
                                  struct tlm_error *err)
 {
-    enum tlm_status status = check_tokens(s, tokens, count, err);
+    enum tlm_status status = check_count(s, count, err);
     if (status) return status;
-    int32_t keep = common_prefix(s, tokens, count);
-    if ((size_t)keep == count && s->length == keep && s->logits_row >= 0) {
+    size_t keep = common_prefix(s, tokens, count);
+    if ((status = check_ids(s, tokens, keep, count, err))) return status;
+    if (keep == count && (size_t)s->length == keep && s->logits_row >= 0) {
         s->reused += count;
         return TLM_OK;
     }
     // The last token is computed again where its logits are gone.
-    if ((size_t)keep == count) keep--;
-    return advance(s, tokens, count, (size_t)keep, count - 1, NULL, NULL, err);
+    if (keep == count) keep--;
+    return advance(s, tokens, count, keep, count - 1, NULL, NULL, err);
 }
 
 enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count,
                                         size_t first, tlm_logits_fn *report, void *user,
                                         struct tlm_error *err)
 {
-    enum tlm_status status = check_tokens(s, tokens, count, err);
+    enum tlm_status status = check_count(s, count, err);
     if (status) return status;
     if (first >= count)
         return error_set(err, TLM_ERR_ARGUMENT, "first: expected 0 to %zu, found %zu", count - 1, first);
-    size_t keep = (size_t)common_prefix(s, tokens, first);
+    size_t keep = common_prefix(s, tokens, first);
+    if ((status = check_ids(s, tokens, keep, count, err))) return status;
     return advance(s, tokens, count, keep, first, report, user, err);
 }
 

@@ -57,6 +57,11 @@ void fit_blocks_scale(void *y, const float *x, const float *w, int64_t count, co
                       fit_write_fn *write);
 void fit_blocks_line(void *y, const float *x, const float *w, int64_t count, int top, fit_write_fn *write);
 
+// The same without a search, as the gguf package rounds: the number of largest size becomes -half, whatever its sign, and
+// codes go from 0 (-half) to 2 half - 1; or the smallest number becomes code 0, the largest code `top`.
+void fit_round_scale(void *y, const float *x, int64_t count, int half, fit_write_fn *write);
+void fit_round_line(void *y, const float *x, int64_t count, int top, fit_write_fn *write);
+
 // A super-block without minimum: x ~ d sub[s] level, sub from low to high, d an f16.
 struct fit_scales {
     uint16_t d;

@@ -1,4 +1,7 @@
 // quant/fit_blocks.c -- the search for formats whose blocks of 32 numbers stand alone; see quant/fit.h.
+#include <math.h>
+
+#include "quant/bits.h"
 #include "quant/fit_pass.h"
 
 enum { N = 32, RUN = N * FIT_LANES };
@@ -41,5 +44,42 @@ void fit_blocks_line(void *y, const float *x, const float *w, int64_t count, int
                 b.code[j] = (uint8_t)fit_whole((x[at + s * N + j] - m) * inverse, 0, top);
             write(y, at / N + s, &b);
         }
+    }
+}
+
+static uint8_t rounded(float code, int top)
+{
+    uint8_t q = bits_byte(code);
+    return q < top ? q : (uint8_t)top;
+}
+
+void fit_round_scale(void *y, const float *x, int64_t count, int half, fit_write_fn *write)
+{
+    for (int64_t at = 0; at < count; at += N) {
+        struct fit_block b = {0};
+        float peak = x[at]; // where all are zero, the first tells the sign of d
+        for (int j = 1; j < N; j++) peak = fabsf(x[at + j]) > fabsf(peak) ? x[at + j] : peak;
+        float d = peak / (float)-half, inverse = d == 0 ? 0 : 1 / d;
+        b.d = f16_from_f32(d);
+        for (int j = 0; j < N; j++)
+            b.code[j] = rounded(x[at + j] * inverse + ((float)half + 0.5f), 2 * half - 1);
+        write(y, at / N, &b);
+    }
+}
+
+void fit_round_line(void *y, const float *x, int64_t count, int top, fit_write_fn *write)
+{
+    for (int64_t at = 0; at < count; at += N) {
+        struct fit_block b = {0};
+        float low = x[at], high = x[at];
+        for (int j = 1; j < N; j++) {
+            low = x[at + j] < low ? x[at + j] : low;
+            high = x[at + j] > high ? x[at + j] : high;
+        }
+        float d = (high - low) / (float)top, inverse = d == 0 ? 0 : 1 / d;
+        b.d = f16_from_f32(d);
+        b.m = f16_from_f32(low);
+        for (int j = 0; j < N; j++) b.code[j] = rounded((x[at + j] - low) * inverse + 0.5f, top);
+        write(y, at / N, &b);
     }
 }

@@ -24,32 +24,10 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     bits_pack_nibbles(out->qs, b->code);
 }
 
-// The smallest number becomes 0, the largest 15.
-static void round_block(struct fit_block *b, const float *x)
-{
-    float low = x[0], high = x[0];
-    for (int j = 1; j < N; j++) {
-        low = x[j] < low ? x[j] : low;
-        high = x[j] > high ? x[j] : high;
-    }
-    float d = (high - low) / 15, inverse = d == 0 ? 0 : 1 / d;
-    b->d = f16_from_f32(d);
-    b->m = f16_from_f32(low);
-    for (int j = 0; j < N; j++) {
-        uint8_t q = bits_byte((x[j] - low) * inverse + 0.5f);
-        b->code[j] = q < 15 ? q : 15;
-    }
-}
-
 void q4_1_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    if (importance) {
+    if (importance)
         fit_blocks_line(y, x, importance, count, 15, write_block);
-        return;
-    }
-    for (int64_t i = 0; i < count; i += N) {
-        struct fit_block b;
-        round_block(&b, x + i);
-        write_block(y, i / N, &b);
-    }
+    else
+        fit_round_line(y, x, count, 15, write_block);
 }

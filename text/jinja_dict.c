@@ -188,15 +188,6 @@ struct value *dict_find(struct jinja *j, const struct dict *d, struct value key)
     return i < 0 ? NULL : &d->entries[i].value;
 }
 
-struct value *dict_find_ascii(struct jinja *j, const struct dict *d, const char *key)
-{
-    (void)j;
-    for (int64_t i = 0; i < d->count; i++) {
-        if (string_is(d->entries[i].key, key)) return &d->entries[i].value;
-    }
-    return NULL;
-}
-
 static void index_put(struct dict *d, int64_t i)
 {
     uint64_t at = d->entries[i].hash & d->index_mask;

@@ -223,7 +223,6 @@ void dict_set(struct jinja *j, struct dict *d, struct value key,
               struct value v); // fails on an unhashable key
 struct value *dict_find(struct jinja *j, const struct dict *d,
                         struct value key); // NULL where absent; likewise
-struct value *dict_find_ascii(struct jinja *j, const struct dict *d, const char *key); // NULL where absent
 bool value_hashable(struct jinja *j, struct value v);
 struct value value_dict(struct dict *d);
 
