@@ -17,7 +17,15 @@
 enum { GRAPH_MAX_INPUTS = 6 };
 
 // How many rows of a tensor a step uses: all, or a count that the step's data holds.
-enum extent { EXTENT_FIXED, EXTENT_ROWS, EXTENT_OUTPUTS, EXTENT_TILES, EXTENT_COUNT };
+enum extent {
+    EXTENT_FIXED,
+    EXTENT_ROWS,
+    EXTENT_OUTPUTS,        // rows whose logits are wanted
+    EXTENT_TILES,          // of attention
+    EXTENT_ROUTED_ROWS,    // rows times the experts that each uses
+    EXTENT_ROUTED_OUTPUTS, // outputs times these
+    EXTENT_COUNT
+};
 
 enum effect {
     EFFECT_NONE,

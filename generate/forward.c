@@ -1,9 +1,11 @@
 #include "generate/forward.h"
 
+#include "models/blocks.h"
+
 enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
 
 // The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
-static enum tlm_status build(struct forward *f, double rope_magnitude, struct tlm_error *err)
+static enum tlm_status build(struct forward *f, struct tlm_error *err)
 {
     const struct tlm_model *m = f->model;
     struct graph *g = &f->graph;
@@ -11,16 +13,17 @@ static enum tlm_status build(struct forward *f, double rope_magnitude, struct tl
     if (s) return s;
     struct build_inputs in = {
         .step = g_step(g, &f->step),
-        .rope_freq = graph_leaf(g, &f->rope_freq, EXTENT_FIXED),
-        .rope_magnitude = rope_magnitude,
+        .rope = {graph_leaf(g, &f->rope.freq, EXTENT_FIXED), f->rope.magnitude},
+        .rope_local = {graph_leaf(g, &f->rope_local.freq, EXTENT_FIXED), f->rope_local.magnitude},
         .keys = f->cache.keys,
         .values = f->cache.values,
     };
     struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
     g->layer = -1;
-    x = g_rmsnorm(g, x, g_weight(g, m->head.norm), m->head.norm_eps);
-    x = g_matmul(g, g_weight(g, m->head.weight), x);
-    f->logits = m->head.bias ? g_bias(g, x, g_weight(g, m->head.bias)) : x;
+    x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
+    x = block_linear(g, m->head.weight, m->head.bias, x);
+    if (m->head.scale != 1) x = g_scale(g, x, m->head.scale);
+    f->logits = m->head.softcap != 0 ? g_softcap(g, x, m->head.softcap) : x;
     pass_convert(g, &m->kernels);
     return graph_plan(g, &f->logits, 1, err);
 }
@@ -40,16 +43,28 @@ static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
     return TLM_OK;
 }
 
+static enum tlm_status rope_open(struct forward_rope *r, const struct tlm_model *m,
+                                 const struct rope_hparams *h, int32_t context, struct tlm_error *err)
+{
+    r->freq = tensor_shape(DTYPE_F64, h->pairs, 1, 1, 1);
+    r->freq.data = malloc(tensor_bytes(&r->freq) + 1);
+    if (!r->freq.data)
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->pairs);
+    rope_frequencies(m, h, context, r->freq.data, &r->magnitude);
+    return TLM_OK;
+}
+
 enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
                              const struct forward_config *config, struct tlm_error *err)
 {
     const struct hparams *h = &m->hparams;
+    bool latent = h->kv_rank > 0;
     *f = (struct forward){.model = m, .config = *config};
     struct kv_config kv = {
         .layers = (int32_t)h->layers,
-        .kv_heads = (int32_t)h->kv_heads,
-        .head_dim = (int32_t)h->head_dim,
-        .value_dim = (int32_t)h->value_dim,
+        .kv_heads = latent ? 1 : (int32_t)h->kv_heads,
+        .head_dim = (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim),
+        .value_dim = latent ? 0 : (int32_t)h->value_dim, // the values are a part of the keys
         .type_k = config->type_k,
         .type_v = config->type_v,
         .sequences = config->sequences,
@@ -57,16 +72,12 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
         .blocks = config->sequences * kv_blocks(config->context),
     };
     enum tlm_status s;
-    double magnitude;
-    f->rope_freq = tensor_shape(DTYPE_F64, h->rope.pairs, 1, 1, 1);
-    f->rope_freq.data = malloc(tensor_bytes(&f->rope_freq) + 1);
-    if (!f->rope_freq.data)
-        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->rope.pairs);
-    rope_frequencies(m, config->context, f->rope_freq.data, &magnitude);
-    if ((s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
+    if ((s = rope_open(&f->rope, m, &h->rope, config->context, err)) ||
+        (s = rope_open(&f->rope_local, m, &h->rope_local, config->context, err)) ||
+        (s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
         (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
                        f->cache.blocks_per_sequence, err)) ||
-        (s = build(f, magnitude, err)) || (s = allocate(f, err)))
+        (s = build(f, err)) || (s = allocate(f, err)))
         forward_close(f);
     return s;
 }
@@ -78,7 +89,8 @@ void forward_close(struct forward *f)
     arena_free(&f->arena);
     step_free(&f->step);
     kv_close(&f->cache);
-    free(f->rope_freq.data);
+    free(f->rope.freq.data);
+    free(f->rope_local.freq.data);
     *f = (struct forward){0};
 }
 
@@ -122,6 +134,8 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
         memcpy(s->block_tables + (int64_t)q * s->blocks_per_sequence, kv_table(&f->cache, q),
                (size_t)f->cache.sequences[q].block_count * sizeof(int32_t));
     }
+    s->counts[EXTENT_ROUTED_ROWS] = count * (int32_t)f->model->hparams.experts.used;
+    s->counts[EXTENT_ROUTED_OUTPUTS] = s->counts[EXTENT_OUTPUTS] * (int32_t)f->model->hparams.experts.used;
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
     graph_run(&f->graph, small ? NULL : f->threads, f->scratch);

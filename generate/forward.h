@@ -31,7 +31,10 @@ struct forward {
     struct node *logits;
     struct arena arena; // activations, scratch of the threads, logits
     struct threads *threads;
-    struct tensor rope_freq;
+    struct forward_rope {
+        struct tensor freq; // (pairs) F64
+        double magnitude;
+    } rope, rope_local;
     void *scratch;
     float *float_logits; // (max_outputs, V) where the model runs in double, else NULL
 };

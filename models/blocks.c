@@ -2,36 +2,203 @@
 
 #include <math.h>
 
+struct rope_tables block_rope_tables(struct graph *g, const struct tlm_model *m,
+                                     const struct build_inputs *in)
+{
+    struct rope_tables t = {0};
+    if (m->hparams.rope.pairs)
+        t.global = g_rope_table(g, in->step.positions, in->rope.freq, in->rope.magnitude);
+    if (m->hparams.rope_local.pairs)
+        t.local = g_rope_table(g, in->step.positions, in->rope_local.freq, in->rope_local.magnitude);
+    return t;
+}
+
+struct node *block_embed(struct graph *g, const struct tlm_model *m, const struct build_inputs *in)
+{
+    const struct weights *w = &m->weights;
+    struct node *x = g_embed(g, g_weight(g, w->embed), in->step.tokens);
+    if (w->positions) x = g_add(g, x, g_embed(g, g_weight(g, w->positions), in->step.positions));
+    if (m->hparams.embedding_scale != 1) x = g_scale(g, x, m->hparams.embedding_scale);
+    return block_norm(g, m, x, w->embed_norm, w->embed_norm_bias);
+}
+
+static struct node *norm(struct graph *g, const struct tlm_model *m, struct node *x, const struct tensor *w,
+                         const struct tensor *b, int64_t group)
+{
+    if (!w) return x;
+    if (!m->arch->layer_norm) return g_rmsnorm(g, x, g_weight(g, w), group, m->hparams.norm_eps);
+    return g_layernorm(g, x, g_weight(g, w), b ? g_weight(g, b) : NULL, group, m->hparams.norm_eps);
+}
+
+struct node *block_norm(struct graph *g, const struct tlm_model *m, struct node *x, const struct tensor *w,
+                        const struct tensor *b)
+{
+    return norm(g, m, x, w, b, x->out.ne[0]);
+}
+
 struct node *block_linear(struct graph *g, const struct tensor *w, const struct tensor *b, struct node *x)
 {
     x = g_matmul(g, g_weight(g, w), x);
     return b ? g_bias(g, x, g_weight(g, b)) : x;
 }
 
-struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in,
-                             int64_t l, struct node *x, struct node *rope_table)
+struct node *block_residual(struct graph *g, const struct tlm_model *m, struct node *x, struct node *y)
+{
+    double scale = m->hparams.residual_scale;
+    return g_add(g, x, scale == 1 ? y : g_scale(g, y, scale));
+}
+
+// ---- attention ----------------------------------------------------------------------------------------
+
+static struct node *rotated(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
+                            const struct rope_tables *rope, int64_t heads)
+{
+    struct node *table = w->local_rope ? rope->local : rope->global;
+    if (!table || w->no_rope) return x;
+    return g_rope(g, x, table, (int32_t)heads, m->hparams.rope.pairing);
+}
+
+static struct attention_params attention_params(const struct tlm_model *m, const struct layer *w)
+{
+    const struct hparams *h = &m->hparams;
+    return (struct attention_params){
+        .heads = (int32_t)h->heads,
+        .kv_heads = (int32_t)h->kv_heads,
+        .head_dim = (int32_t)h->head_dim,
+        .value_dim = (int32_t)h->value_dim,
+        .window = w->window,
+        .scale = h->attention_scale != 0 ? h->attention_scale : 1.0 / sqrt((double)h->head_dim),
+        .softcap = h->attention_softcap,
+        .sinks = w->sinks,
+        .slopes = m->weights.alibi_slopes,
+    };
+}
+
+// Multi-head latent attention in its absorbed form: queries are carried into the space of the compressed keys, which are the
+// values too, so all heads share one cached row of kv_rank + rope numbers. DeepSeek-V2, arXiv 2405.04434, section 2.1.
+//
+//     [c | k_r] = w_kv_a x,   c = norm(c),   q_h = [w_k_b,h q_n,h | rope(q_r,h)],   k = [c | rope(k_r)],   v = c
+//     y_h = w_v_b,h attention(q_h, k, c)
+static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
+                                     const struct build_inputs *in, int64_t l, struct node *x,
+                                     const struct rope_tables *rope)
 {
     const struct hparams *h = &m->hparams;
     const struct layer *w = &m->weights.layer[l];
+    int32_t heads = (int32_t)h->heads, rank = (int32_t)h->kv_rank, nope = (int32_t)h->nope_dim;
+    int32_t turned = (int32_t)(2 * h->rope.pairs);
+    struct node *q =
+        w->wq_a ? block_linear(g, w->wq_b, NULL,
+                               block_norm(g, m, block_linear(g, w->wq_a, NULL, x), w->q_a_norm, NULL))
+                : block_linear(g, w->wq, NULL, x);
+    struct node *q_rope = rotated(g, m, w, g_slice(g, q, heads, nope, turned), rope, heads);
+    q = g_matmul_heads(g, g_weight(g, w->wk_b), g_slice(g, q, heads, 0, nope));
+    q = g_concat(g, q, q_rope, heads, false);
+
+    struct node *kv = block_linear(g, w->wkv_a, NULL, x);
+    struct node *k_rope = rotated(g, m, w, g_slice(g, kv, 1, rank, turned), rope, 1);
+    struct node *k = block_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm, NULL);
+    k = g_kv_write(g, g_concat(g, k, k_rope, 1, false), in->step.slots, in->keys[l], 1);
+
+    struct attention_params p =
+        attention_params(m, w); // the scale is that of the heads before they were absorbed
+    p.kv_heads = 1;
+    p.head_dim = rank + turned;
+    p.value_dim = rank;
+    struct node *y = g_attention(g, q, k, k, &in->step, &p);
+    return block_linear(g, w->wo, w->bo, g_matmul_heads(g, g_weight(g, w->wv_b), y));
+}
+
+struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in,
+                             int64_t l, struct node *x, const struct rope_tables *rope)
+{
+    const struct hparams *h = &m->hparams;
+    const struct layer *w = &m->weights.layer[l];
+    if (h->kv_rank) return latent_attention(g, m, in, l, x, rope);
     int32_t heads = (int32_t)h->heads, kv_heads = (int32_t)h->kv_heads;
-    struct node *q = g_rope(g, block_linear(g, w->wq, w->bq, x), rope_table, heads, h->rope.pairing);
-    struct node *k = g_rope(g, block_linear(g, w->wk, w->bk, x), rope_table, kv_heads, h->rope.pairing);
-    struct node *v = block_linear(g, w->wv, w->bv, x);
+    struct node *q, *k, *v;
+    if (w->wqkv) {
+        int32_t qs = (int32_t)(h->heads * h->head_dim), ks = (int32_t)(h->kv_heads * h->head_dim);
+        struct node *qkv = block_linear(g, w->wqkv, w->bqkv, x);
+        q = g_slice(g, qkv, 1, 0, qs);
+        k = g_slice(g, qkv, 1, qs, ks);
+        v = g_slice(g, qkv, 1, qs + ks, (int32_t)(h->kv_heads * h->value_dim));
+    } else {
+        q = block_linear(g, w->wq, w->bq, x);
+        k = block_linear(g, w->wk, w->bk, x);
+        v = block_linear(g, w->wv, w->bv, x);
+    }
+    // A norm with one weight of the whole row spans the row; all others span a head.
+    if (w->q_norm) q = norm(g, m, q, w->q_norm, NULL, w->q_norm->ne[0]);
+    if (w->k_norm) k = norm(g, m, k, w->k_norm, NULL, w->k_norm->ne[0]);
+    q = rotated(g, m, w, q, rope, heads);
+    k = rotated(g, m, w, k, rope, kv_heads);
     struct node *keys = g_kv_write(g, k, in->step.slots, in->keys[l], kv_heads);
     struct node *values = g_kv_write(g, v, in->step.slots, in->values[l], kv_heads);
-    struct attention_params p = {
-        .heads = heads,
-        .kv_heads = kv_heads,
-        .head_dim = (int32_t)h->head_dim,
-        .value_dim = (int32_t)h->value_dim,
-        .scale = 1.0 / sqrt((double)h->head_dim),
-    };
+    struct attention_params p = attention_params(m, w);
     return block_linear(g, w->wo, w->bo, g_attention(g, q, keys, values, &in->step, &p));
 }
 
-struct node *block_swiglu(struct graph *g, const struct layer *w, struct node *x)
+// ---- feed-forward -------------------------------------------------------------------------------------
+
+struct node *block_glu(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
+                       enum activation act)
 {
-    struct node *gate = block_linear(g, w->gate, w->gate_bias, x),
-                *up = block_linear(g, w->up, w->up_bias, x);
-    return block_linear(g, w->down, w->down_bias, g_swiglu(g, gate, up));
+    struct node *gate, *up;
+    if (w->gate_up) {
+        int32_t n = (int32_t)m->hparams.feed_forward;
+        struct node *both = block_linear(g, w->gate_up, NULL, x);
+        gate = g_slice(g, both, 1, 0, n);
+        up = g_slice(g, both, 1, n, n);
+    } else {
+        gate = block_linear(g, w->gate, w->gate_bias, x);
+        up = block_linear(g, w->up, w->up_bias, x);
+    }
+    return block_linear(g, w->down, w->down_bias, g_glu(g, gate, up, act));
+}
+
+struct node *block_mlp(struct graph *g, const struct layer *w, struct node *x, enum activation act)
+{
+    return block_linear(g, w->down, w->down_bias,
+                        g_activation(g, block_linear(g, w->up, w->up_bias, x), act));
+}
+
+static struct node *expert_linear(struct graph *g, const struct tensor *w, const struct tensor *b,
+                                  struct node *x, struct node *sorted)
+{
+    x = g_matmul_experts(g, g_weight(g, w), x, sorted);
+    return b ? g_bias_experts(g, x, g_weight(g, b), sorted) : x;
+}
+
+struct node *block_experts(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
+                           enum activation act)
+{
+    const struct expert_hparams *e = &m->hparams.experts;
+    struct route_params p = {
+        .experts = (int32_t)e->count,
+        .used = (int32_t)e->used,
+        .groups = (int32_t)e->groups,
+        .groups_used = (int32_t)e->groups_used,
+        .gate = e->gate,
+        .normalize = e->normalize,
+        .scale = e->scale,
+    };
+    struct node *logits = block_linear(g, w->router, w->router_bias, x);
+    struct node *route = g_route(g, logits, w->choice_bias ? g_weight(g, w->choice_bias) : NULL, &p);
+    struct node *sorted = g_sort_experts(g, route), *rows = g_gather_experts(g, x, sorted);
+    struct node *gate = expert_linear(g, w->experts_gate, w->experts_gate_bias, rows, sorted);
+    struct node *up = expert_linear(g, w->experts_up, w->experts_up_bias, rows, sorted);
+    struct node *down =
+        expert_linear(g, w->experts_down, w->experts_down_bias, g_glu(g, gate, up, act), sorted);
+    struct node *y = g_combine_experts(g, down, route, sorted);
+    if (!w->shared_gate) return y;
+    gate = block_linear(g, w->shared_gate, NULL, x);
+    up = block_linear(g, w->shared_up, NULL, x);
+    return g_add(g, y, block_linear(g, w->shared_down, NULL, g_glu(g, gate, up, act)));
+}
+
+struct node *block_feed_forward(struct graph *g, const struct tlm_model *m, const struct layer *w,
+                                struct node *x, enum activation act)
+{
+    return w->router ? block_experts(g, m, w, x, act) : block_glu(g, m, w, x, act);
 }

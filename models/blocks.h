@@ -1,15 +1,40 @@
-// models/blocks.h -- the pieces that architectures share. Optional weights are NULL and leave their step out.
+// models/blocks.h -- the pieces that architectures share. Optional weights are NULL and leave their step out; what differs between
+// architectures stands in struct hparams and struct layer.
 #ifndef MODELS_BLOCKS_H
 #define MODELS_BLOCKS_H
 
 #include "models/model.h"
 
+// cos and sin of the step's positions, made once for all layers; `local` is NULL where no layer turns by rope_local.
+struct rope_tables {
+    struct node *global, *local;
+};
+struct rope_tables block_rope_tables(struct graph *g, const struct tlm_model *m,
+                                     const struct build_inputs *in);
+
+// The rows of the step's tokens, with learned positions, scale and norm where the model has them: (T, D)
+struct node *block_embed(struct graph *g, const struct tlm_model *m, const struct build_inputs *in);
+// RMSNorm or LayerNorm as the architecture has it; x itself where w is NULL.
+struct node *block_norm(struct graph *g, const struct tlm_model *m, struct node *x, const struct tensor *w,
+                        const struct tensor *b);
 // w x + b
 struct node *block_linear(struct graph *g, const struct tensor *w, const struct tensor *b, struct node *x);
-// Projections, rotation, the cache, attention, output projection of layer l; x (T, D) is normed already.
+// Projections (apart or fused), norms of queries and keys, rotation, the cache, attention, output projection of layer l; x (T, D) is
+// normed already. A model with hparams.kv_rank gets latent attention.
 struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in,
-                             int64_t l, struct node *x, struct node *rope_table);
-// down(silu(gate x) * up x)
-struct node *block_swiglu(struct graph *g, const struct layer *w, struct node *x);
+                             int64_t l, struct node *x, const struct rope_tables *rope);
+// down(act(gate x) * up x), gate and up apart or fused
+struct node *block_glu(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
+                       enum activation act);
+// down(act(up x))
+struct node *block_mlp(struct graph *g, const struct layer *w, struct node *x, enum activation act);
+// The chosen experts' gated parts, weighted and summed, and shared experts where there are some.
+struct node *block_experts(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
+                           enum activation act);
+// Experts where the layer has a router, a plain gated part where not.
+struct node *block_feed_forward(struct graph *g, const struct tlm_model *m, const struct layer *w,
+                                struct node *x, enum activation act);
+// x + y times the model's residual scale
+struct node *block_residual(struct graph *g, const struct tlm_model *m, struct node *x, struct node *y);
 
 #endif

@@ -3,54 +3,6 @@
 
 #include <math.h>
 
-// ---- hyperparameters ----------------------------------------------------------------------------------
-
-// Some files give a number a layer where all are the same; the architectures here want one number.
-static enum tlm_status same_number(const struct gguf *g, const char *key, struct tlm_error *err)
-{
-    const struct gguf_value *v = gguf_find(g, key);
-    if (!v || v->type != GGUF_ARRAY) return TLM_OK;
-    if (!v->count || !gguf_value_is_integer(v))
-        return error_set(err, TLM_ERR_FORMAT, "%s: expected a whole number, found an array of something else",
-                         key);
-    for (uint64_t i = 1; i < v->count; i++)
-        if (gguf_value_i64(v, i) != gguf_value_i64(v, 0))
-            return error_set(err, TLM_ERR_UNSUPPORTED,
-                             "%s: expected one number for all layers, found %lld and %lld", key,
-                             (long long)gguf_value_i64(v, 0), (long long)gguf_value_i64(v, i));
-    return TLM_OK;
-}
-
-enum tlm_status hparam_i64(const struct gguf *g, const char *arch, const char *key, int64_t min, int64_t max,
-                           int64_t *out, struct tlm_error *err)
-{
-    char name[128];
-    snprintf(name, sizeof name, "%s.%s", arch, key);
-    const struct gguf_value *v = gguf_find(g, name);
-    enum tlm_status s = same_number(g, name, err);
-    if (s) return s;
-    if (!v && *out < min) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this key", name);
-    if (v && v->type == GGUF_ARRAY)
-        *out = gguf_value_i64(v, 0);
-    else if ((s = gguf_get_i64(g, name, out, err)))
-        return s;
-    if (v && (*out < min || *out > max))
-        return error_set(err, TLM_ERR_FORMAT, "%s: expected %lld to %lld, found %lld", name, (long long)min,
-                         (long long)max, (long long)*out);
-    return TLM_OK;
-}
-
-enum tlm_status hparam_f64(const struct gguf *g, const char *arch, const char *key, double *out,
-                           struct tlm_error *err)
-{
-    char name[128];
-    snprintf(name, sizeof name, "%s.%s", arch, key);
-    enum tlm_status s = gguf_get_f64(g, name, out, err);
-    if (!s && !isfinite(*out))
-        return error_set(err, TLM_ERR_FORMAT, "%s: expected a finite number, found %g", name, *out);
-    return s;
-}
-
 // ---- weights ------------------------------------------------------------------------------------------
 
 static int64_t dim_size(const struct hparams *h, enum dim d)
@@ -59,30 +11,45 @@ static int64_t dim_size(const struct hparams *h, enum dim d)
     case DIM_1: return 1;
     case DIM_WIDTH: return h->width;
     case DIM_VOCAB: return h->vocab;
+    case DIM_CONTEXT: return h->context;
     case DIM_FF: return h->feed_forward;
+    case DIM_GATE_UP: return 2 * h->feed_forward;
     case DIM_Q: return h->heads * h->head_dim;
     case DIM_K: return h->kv_heads * h->head_dim;
     case DIM_V: return h->kv_heads * h->value_dim;
+    case DIM_QKV: return (h->heads + h->kv_heads) * h->head_dim + h->kv_heads * h->value_dim;
     case DIM_OUT: return h->heads * h->value_dim;
+    case DIM_HEADS: return h->heads;
+    case DIM_KV_HEADS: return h->kv_heads;
+    case DIM_HEAD: return h->head_dim;
     case DIM_ROPE_PAIRS: return h->rope.pairs;
+    case DIM_EXPERTS: return h->experts.count;
+    case DIM_EXPERT_FF: return h->experts.feed_forward;
+    case DIM_SHARED_FF: return h->experts.shared_feed_forward;
+    case DIM_Q_RANK: return h->q_rank;
+    case DIM_KV_RANK: return h->kv_rank;
+    case DIM_KV_A: return h->kv_rank + 2 * h->rope.pairs;
+    case DIM_NOPE: return h->nope_dim;
+    case DIM_VALUE: return h->value_dim;
     }
     return 0;
 }
 
 static bool is_matrix(const struct weight_spec *spec)
 {
-    return spec->role == ROLE_MATRIX || spec->role == ROLE_EMBEDDING;
+    return spec->role == ROLE_MATRIX || spec->role == ROLE_EMBEDDING || spec->role == ROLE_ROUTER;
 }
 
 static enum tlm_status check_weight(const struct tlm_model *m, const struct weight_spec *spec,
                                     const char *name, const struct tensor *t, struct tlm_error *err)
 {
     int64_t cols = dim_size(&m->hparams, spec->cols), rows = dim_size(&m->hparams, spec->rows);
-    if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
+    int64_t depth = dim_size(&m->hparams, spec->depth);
+    if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != depth || t->ne[3] != 1)
         return error_set(err, TLM_ERR_FORMAT,
-                         "%s: expected shape %lld x %lld, found %lld x %lld x %lld x %lld", name,
-                         (long long)cols, (long long)rows, (long long)t->ne[0], (long long)t->ne[1],
-                         (long long)t->ne[2], (long long)t->ne[3]);
+                         "%s: expected shape %lld x %lld x %lld, found %lld x %lld x %lld x %lld", name,
+                         (long long)cols, (long long)rows, (long long)depth, (long long)t->ne[0],
+                         (long long)t->ne[1], (long long)t->ne[2], (long long)t->ne[3]);
     bool runs = is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
                                 : m->kernels.to_real[t->type] != NULL;
     if (!runs)
@@ -98,9 +65,9 @@ static const struct tensor *place_weight(struct tlm_model *m, const struct weigh
     struct tensor *placed = arena_alloc(&m->vectors, sizeof *placed);
     *placed = *t;
     if (!is_matrix(spec)) {
-        *placed = tensor_shape(m->real, t->ne[0], 1, 1, 1);
+        *placed = tensor_shape(m->real, t->ne[0], t->ne[1], 1, 1);
         placed->data = arena_alloc(&m->vectors, tensor_bytes(placed));
-        m->kernels.to_real[t->type](placed->data, t->data, t->ne[0]);
+        m->kernels.to_real[t->type](placed->data, t->data, tensor_elements(t));
     }
     return placed;
 }
@@ -141,16 +108,21 @@ static bool spec_names(const struct weight_spec *spec, struct gguf_string name, 
     return l < layers && !memcmp(name.data + i, hole + 2, tail);
 }
 
+// The row of the table that names the tensor; NULL where none does.
+static const struct weight_spec *find_spec(const struct tlm_model *m, struct gguf_string name)
+{
+    for (size_t j = 0; j < m->arch->weight_count; j++)
+        if (spec_names(&m->arch->weights[j], name, m->hparams.layers)) return &m->arch->weights[j];
+    return NULL;
+}
+
 // A tensor that no row of the table names would be left out of the sums without a word: refuse it instead.
 static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error *err)
 {
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
         struct gguf_string name = m->gguf->tensors[i].name;
-        bool known = false;
-        for (size_t j = 0; j < m->arch->weight_count && !known; j++)
-            known = spec_names(&m->arch->weights[j], name, m->hparams.layers);
         char shown[96];
-        if (!known)
+        if (!find_spec(m, name))
             return error_set(
                 err, TLM_ERR_UNSUPPORTED, "tensor '%s': not one that architecture %s with %lld layers has",
                 gguf_printable(name, shown, sizeof shown), m->arch->name, (long long)m->hparams.layers);
@@ -158,15 +130,40 @@ static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error
     return TLM_OK;
 }
 
+// With room for the slopes of ALiBi, which no file holds.
 static size_t vectors_size(const struct tlm_model *m)
 {
     size_t size = align_up((size_t)m->hparams.layers * sizeof(struct layer), ARENA_ALIGN);
+    size += align_up((size_t)m->hparams.heads * sizeof(double), ARENA_ALIGN) + 2 * ARENA_ALIGN +
+            sizeof(struct tensor);
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
         const struct tensor *t = &m->gguf->tensors[i].tensor;
+        const struct weight_spec *spec = find_spec(m, m->gguf->tensors[i].name);
         size += 2 * align_up(sizeof *t, ARENA_ALIGN);
-        if (t->ne[1] == 1) size += align_up((size_t)t->ne[0] * sizeof(double), ARENA_ALIGN);
+        if (spec && !is_matrix(spec))
+            size += align_up((size_t)tensor_elements(t) * sizeof(double), ARENA_ALIGN);
     }
     return size;
+}
+
+// ALiBi's slopes, arXiv 2108.12409: with n the largest power of two of at most H heads, head h < n has 2^(-bias (h + 1) / n),
+// and those behind them take every second of the slopes that 2n heads would have.
+static void make_slopes(struct tlm_model *m)
+{
+    int64_t heads = m->hparams.heads, n = 1;
+    while (2 * n <= heads) n *= 2;
+    struct tensor *t = arena_alloc(&m->vectors, sizeof *t);
+    *t = tensor_shape(m->real, heads, 1, 1, 1);
+    t->data = arena_alloc(&m->vectors, tensor_bytes(t));
+    for (int64_t h = 0; h < heads; h++) {
+        double turn = h < n ? (double)(h + 1) / (double)n : (double)(2 * (h - n) + 1) / (double)(2 * n);
+        double slope = exp2(-m->hparams.alibi_bias * turn);
+        if (m->real == DTYPE_F64)
+            ((double *)t->data)[h] = slope;
+        else
+            ((float *)t->data)[h] = (float)slope;
+    }
+    m->weights.alibi_slopes = t;
 }
 
 static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
@@ -196,13 +193,18 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
         m->weight_bytes += tensor_bytes(&m->gguf->tensors[i].tensor);
         m->parameters += (uint64_t)tensor_elements(&m->gguf->tensors[i].tensor);
     }
+    if (m->hparams.alibi_bias > 0) make_slopes(m);
     m->head = (struct head){
         .norm = m->weights.out_norm,
+        .norm_bias = m->weights.out_norm_bias,
+        .layer_norm = m->arch->layer_norm,
         .weight = m->weights.out ? m->weights.out : m->weights.embed, // tied
-        .scale = 1,
+        .bias = m->weights.out_bias,
+        .scale = m->hparams.logit_scale,
+        .softcap = m->hparams.logit_softcap,
         .norm_eps = m->hparams.norm_eps,
     };
-    return TLM_OK;
+    return m->arch->finish ? m->arch->finish(m, err) : TLM_OK;
 }
 
 // ---- opening ------------------------------------------------------------------------------------------
@@ -237,6 +239,8 @@ static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
     if (!m->arch)
         return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
                          arch_names(), gguf_printable(name, shown, sizeof shown));
+    m->hparams =
+        (struct hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .experts.scale = 1};
     if ((s = m->arch->hparams(&m->hparams, m->gguf, err))) return s;
     if ((s = load_weights(m, err))) return s;
     describe(m);

@@ -25,24 +25,80 @@ struct rope_hparams {
     double yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
 };
 
+struct expert_hparams {
+    int64_t count, used; // 0: no experts
+    int64_t feed_forward;
+    int64_t shared, shared_feed_forward; // experts that every row passes through; their size together
+    int64_t dense_layers;                // layers in front that have a plain feed-forward part
+    int64_t groups, groups_used;         // experts are chosen from the best groups alone; 0 or 1: no groups
+    enum route_gate gate;
+    bool normalize; // the chosen weights are divided by their sum
+    double scale;   // times the chosen weights
+};
+
 struct hparams {
     int64_t layers, width, feed_forward, heads, kv_heads, head_dim, value_dim, vocab, context;
     double norm_eps;
-    struct rope_hparams rope;
+    struct rope_hparams rope, rope_local; // rope_local: of layers whose `local_rope` is set (Gemma 3)
+    int64_t window;                       // of the layers that have one: keys a row sees; 0: none
+    double attention_scale;               // of scores; 0: 1 / sqrt(head_dim)
+    double attention_softcap;             // 0: none
+    double embedding_scale, residual_scale, logit_scale,
+        logit_softcap; // 1, 1, 1, 0 where the file says nothing
+    double alibi_bias; // largest slope's exponent; 0: no ALiBi
+    struct expert_hparams experts;
+    // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434). kv_rank > 0: the cache of a layer holds one head of
+    // kv_rank + rope numbers, whose first kv_rank are also the values.
+    int64_t q_rank, kv_rank,
+        nope_dim; // q_rank 0: queries are not compressed; nope_dim: of a head, without positions
 };
 
 // ---- weights ------------------------------------------------------------------------------------------
 
 // Names for the sizes in a weight's shape.
-enum dim { DIM_1, DIM_WIDTH, DIM_VOCAB, DIM_FF, DIM_Q, DIM_K, DIM_V, DIM_OUT, DIM_ROPE_PAIRS };
-
-enum transform { // from a Hugging Face tensor to GGUF's
-    TRANSFORM_NONE,
-    TRANSFORM_ROPE_Q, // rows of each head from halves to adjacent pairs
-    TRANSFORM_ROPE_K,
+enum dim {
+    DIM_1,
+    DIM_WIDTH,
+    DIM_VOCAB,
+    DIM_CONTEXT, // rows of learned positions
+    DIM_FF,
+    DIM_GATE_UP, // 2 F, gate above up
+    DIM_Q,       // H d
+    DIM_K,       // G d
+    DIM_V,       // G d_v
+    DIM_QKV,     // the three above each other
+    DIM_OUT,     // H d_v
+    DIM_HEADS,
+    DIM_KV_HEADS,
+    DIM_HEAD, // d
+    DIM_ROPE_PAIRS,
+    DIM_EXPERTS,
+    DIM_EXPERT_FF,
+    DIM_SHARED_FF,
+    DIM_Q_RANK, // latent attention:
+    DIM_KV_RANK,
+    DIM_KV_A, // kv_rank + rotated part of a key
+    DIM_NOPE,
+    DIM_VALUE, // d_v of the expanded values
 };
-enum split { SPLIT_COPY, SPLIT_ROWS, SPLIT_HEADS, SPLIT_COLUMNS }; // over devices
-enum role { ROLE_MATRIX, ROLE_NORM, ROLE_BIAS, ROLE_EMBEDDING, ROLE_TABLE };
+
+// From a Hugging Face tensor to GGUF's. Where two rows of a table name the same Hugging Face tensor, each takes its part, and
+// the way back puts the parts together. A Hugging Face name with a second %d, for the expert, is stacked over experts.
+enum transform {
+    TRANSFORM_NONE,
+    TRANSFORM_ROPE_Q,      // rows of each head from halves to adjacent pairs
+    TRANSFORM_ROPE_K,      // the same for key-value heads
+    TRANSFORM_TRANSPOSE,   // (in, out) to (out, in): GPT-2's Conv1D
+    TRANSFORM_PLUS_ONE,    // w + 1: Gemma's norms
+    TRANSFORM_QKV_BY_HEAD, // rows [head][q k v][d] to [q k v][head][d]: GPT-NeoX, BLOOM
+    TRANSFORM_LATENT_K, // of kv_b_proj, rows [head][nope + value]: the nope rows, transposed: (nope, rank, head)
+    TRANSFORM_LATENT_V, // of kv_b_proj: the value rows: (rank, value, head)
+    TRANSFORM_EXPERT_EVEN, // of gpt-oss's gate_up_proj: even outputs, the gate; numbers or MXFP4 blocks with scales
+    TRANSFORM_EXPERT_ODD,   // odd outputs, up
+    TRANSFORM_EXPERT_PLAIN, // gpt-oss's down_proj
+};
+enum split { SPLIT_COPY, SPLIT_ROWS, SPLIT_HEADS, SPLIT_COLUMNS, SPLIT_EXPERTS }; // over devices
+enum role { ROLE_MATRIX, ROLE_NORM, ROLE_BIAS, ROLE_EMBEDDING, ROLE_TABLE, ROLE_ROUTER };
 
 struct weight_spec {
     const char *gguf; // "blk.%d." stands for the layer; so does "model.layers.%d." in hf
@@ -52,27 +108,51 @@ struct weight_spec {
     enum dim cols, rows;
     enum split split;
     enum role role;
-    bool optional; // absent: the slot stays NULL and helpers leave the step out
+    bool optional;  // absent: the slot stays NULL and helpers leave the step out
+    enum dim depth; // third axis: experts, heads
 };
 
 struct layer {
-    const struct tensor *attn_norm, *wq, *bq, *wk, *bk, *wv, *bv, *wo, *bo;
-    const struct tensor *ffn_norm, *gate, *gate_bias, *up, *up_bias, *down, *down_bias;
+    const struct tensor *attn_norm, *attn_norm_bias, *wq, *bq, *wk, *bk, *wv, *bv, *wqkv, *bqkv, *wo, *bo;
+    const struct tensor *q_norm,
+        *k_norm;                // of each head (d), of all (H d), or of each by its own weight (d, H)
+    const struct tensor *sinks; // (H)
+    const struct tensor *attn_post_norm; // behind attention, before the sum
+    const struct tensor *ffn_norm, *ffn_norm_bias, *gate, *gate_bias, *up, *up_bias, *down, *down_bias,
+        *gate_up;
+    const struct tensor *ffn_post_norm;
+    // Experts: (D, E), then stacks (K, N, E) with biases (N, E).
+    const struct tensor *router, *router_bias, *experts_gate, *experts_up, *experts_down;
+    const struct tensor *experts_gate_bias, *experts_up_bias, *experts_down_bias;
+    const struct tensor *choice_bias; // (E) joins the scores that choose experts, not their weights
+    const struct tensor *shared_gate, *shared_up, *shared_down;
+    // Latent attention: w_q_a (D, q_rank), w_q_b (q_rank, H (nope + rope)), w_kv_a (D, kv_rank + rope), w_k_b (nope, kv_rank, H),
+    // w_v_b (kv_rank, value, H)
+    const struct tensor *wq_a, *q_a_norm, *wq_b, *wkv_a, *kv_a_norm, *wk_b, *wv_b;
+    // Set by the architecture's finish(), not from the file:
+    int32_t window;  // keys a row sees; 0: all
+    bool local_rope; // turns by rope_local
+    bool no_rope;
 };
 
 struct weights {
-    const struct tensor *embed, *out_norm, *out;
+    const struct tensor *embed, *positions; // (D, V), (D, context)
+    const struct tensor *embed_norm, *embed_norm_bias;
+    const struct tensor *out_norm, *out_norm_bias, *out, *out_bias;
     const struct tensor *rope_freqs, *rope_short, *rope_long; // divisors of the frequencies, (pairs)
+    const struct tensor *alibi_slopes;                        // (H), worked out when the model is opened
     struct layer *layer;
 };
 
 // What stands behind the hidden rows: kept apart so that losses, pooling and draft heads use it without all logits.
 struct head {
-    const struct tensor *norm;   // (D)
-    const struct tensor *weight; // (V, D)
-    const struct tensor *bias;   // (V) or NULL
-    double scale;                // of the logits; 1
-    double softcap;              // 0: none
+    const struct tensor *norm;      // (D)
+    const struct tensor *norm_bias; // (D) or NULL
+    bool layer_norm;                // LayerNorm; else RMSNorm
+    const struct tensor *weight;    // (V, D)
+    const struct tensor *bias;      // (V) or NULL
+    double scale;                   // of the logits; 1
+    double softcap;                 // 0: none
     double norm_eps;
 };
 
@@ -81,10 +161,15 @@ struct head {
 // What build() is given beside the model: leaves of the step, rotation tables' inputs, and the cache.
 struct build_inputs {
     struct step_leaves step;
-    struct node *rope_freq; // (pairs) F64
-    double rope_magnitude;
+    struct {
+        struct node *freq; // (pairs) F64
+        double magnitude;
+    } rope, rope_local;
     const struct paged_kv *keys, *values; // [layers]
 };
+
+// A kind of model on Hugging Face (models/hf.h) that becomes this architecture.
+struct hf_variant;
 
 struct arch {
     const char *name; // general.architecture
@@ -93,10 +178,16 @@ struct arch {
     size_t weight_count;
     // Final hidden rows (T, D), before the head's norm.
     struct node *(*build)(struct graph *g, const struct tlm_model *m, const struct build_inputs *in);
+    // Fills in what depends on the layer (windows, kinds of rotation) and refuses combinations of optional weights that make no
+    // sense; NULL: nothing to do.
+    enum tlm_status (*finish)(struct tlm_model *m, struct tlm_error *err);
+    const struct hf_variant *variants;
+    size_t variant_count;
+    bool layer_norm; // norms are LayerNorms, with or without bias; else RMSNorms
 };
 
-extern const struct arch arch_llama;
 const struct arch *arch_find(struct gguf_string name); // NULL where there is none
+const struct arch *arch_at(size_t i);                  // all of them in turn, then NULL
 const char *arch_names(void);                          // "llama, ...", for messages
 
 // The public handle of tinylm.h is this struct.
@@ -116,16 +207,28 @@ struct tlm_model {
     uint64_t weight_bytes, parameters;
     char description[96];
 };
-// models/rope.c: the rotation frequencies (pairs) of a session that holds `context` tokens, and the factor of cos and sin.
-void rope_frequencies(const struct tlm_model *m, int64_t context, double *freq, double *magnitude);
+// models/rope.c: the rotation frequencies (pairs) by `h` (the model's rope or rope_local) of a session that holds `context` tokens, and
+// the factor of cos and sin. Divisors that the file holds belong to rope alone.
+void rope_frequencies(const struct tlm_model *m, const struct rope_hparams *h, int64_t context, double *freq,
+                      double *magnitude);
 // Reads ARCH.rope.* into *h; pairs, pairing and original_context hold the architecture's defaults on entry. Errors: FORMAT, UNSUPPORTED.
 enum tlm_status rope_hparams_read(struct rope_hparams *h, const struct gguf *g, const char *arch,
                                   struct tlm_error *err);
+
+// What nearly all architectures have, under the same keys: sizes, heads, `eps_key` ("attention.layer_norm_rms_epsilon"), experts. Sets
+// rope.pairs and rope.original_context for rope_hparams_read. Errors: FORMAT.
+enum tlm_status hparams_common(struct hparams *h, const struct gguf *g, const char *arch, const char *eps_key,
+                               struct tlm_error *err);
+// ARCH.expert_*; what the file does not say keeps its value.
+enum tlm_status hparams_experts(struct expert_hparams *e, const struct gguf *g, const char *arch,
+                                struct tlm_error *err);
 
 // Reads the whole number ARCH.`key` within [min, max]; required where *out < min on entry (no default).
 enum tlm_status hparam_i64(const struct gguf *g, const char *arch, const char *key, int64_t min, int64_t max,
                            int64_t *out, struct tlm_error *err);
 enum tlm_status hparam_f64(const struct gguf *g, const char *arch, const char *key, double *out,
                            struct tlm_error *err);
+enum tlm_status hparam_bool(const struct gguf *g, const char *arch, const char *key, bool *out,
+                            struct tlm_error *err);
 
 #endif

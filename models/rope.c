@@ -36,14 +36,16 @@ static void divide(double *freq, const struct tensor *by)
         freq[i] /= by->type == DTYPE_F64 ? ((const double *)by->data)[i] : ((const float *)by->data)[i];
 }
 
-void rope_frequencies(const struct tlm_model *m, int64_t context, double *freq, double *magnitude)
+void rope_frequencies(const struct tlm_model *m, const struct rope_hparams *h, int64_t context, double *freq,
+                      double *magnitude)
 {
-    const struct rope_hparams *h = &m->hparams.rope;
     const struct weights *w = &m->weights;
     *magnitude = h->attn_factor;
     for (int64_t i = 0; i < h->pairs; i++) freq[i] = pow(h->base, -(double)i / (double)h->pairs);
-    divide(freq, w->rope_freqs);
-    divide(freq, context > h->original_context ? w->rope_long : w->rope_short);
+    if (h == &m->hparams.rope) {
+        divide(freq, w->rope_freqs);
+        divide(freq, context > h->original_context ? w->rope_long : w->rope_short);
+    }
     switch (h->scaling) {
     case ROPE_SCALING_NONE:
     case ROPE_SCALING_LONGROPE: break;

@@ -1,4 +1,5 @@
-// ops/add.c -- sums of rows: y = a + b, and a bias b (cols) added to each row of x (rows, cols).
+// ops/add.c -- sums and multiples of rows: y = a + b, y = x * factor, y += x * weight, and a bias b (cols) added to each row of
+// x (rows, cols).
 //
 // The compiler's vectors (-O3) keep up with the memory; no other form gained anything.
 #include "ops/ops.h"
@@ -12,4 +13,14 @@ void REF(bias_fwd)(real *y, const real *x, const real *b, int64_t rows, int64_t 
 {
     for (int64_t r = 0; r < rows; r++, x += cols, y += cols)
         for (int64_t i = 0; i < cols; i++) y[i] = x[i] + b[i];
+}
+
+void REF(scale_fwd)(real *y, const real *x, int64_t count, double factor)
+{
+    for (int64_t i = 0; i < count; i++) y[i] = x[i] * (real)factor;
+}
+
+void REF(add_scaled_fwd)(real *y, const real *x, real weight, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) y[i] += x[i] * weight;
 }

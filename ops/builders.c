@@ -60,11 +60,27 @@ struct node *g_convert(struct graph *g, struct node *x, enum dtype type)
                 INPUTS(x));
 }
 
-struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, double eps)
+static bool norm_fits(const struct node *x, const struct node *w, int64_t group)
 {
-    TLM_ASSERT(w->out.ne[0] == x->out.ne[0] && w->out.type == g->real);
-    struct rmsnorm_params p = {eps};
+    int64_t weights = tensor_elements(&w->out);
+    return x->out.ne[0] % group == 0 && (weights == group || weights == x->out.ne[0]);
+}
+
+struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, int64_t group, double eps)
+{
+    TLM_ASSERT(norm_fits(x, w, group) && w->out.type == g->real);
+    struct norm_params p = {eps, group};
     return node(g, OP_rmsnorm, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, &p, sizeof p, INPUTS(x, w));
+}
+
+struct node *g_layernorm(struct graph *g, struct node *x, struct node *w, struct node *b, int64_t group,
+                         double eps)
+{
+    TLM_ASSERT(norm_fits(x, w, group) && w->out.type == g->real &&
+               (!b || tensor_elements(&b->out) == tensor_elements(&w->out)));
+    struct norm_params p = {eps, group};
+    return node(g, OP_layernorm, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, &p, sizeof p, b ? 3 : 2,
+                (struct node *[]){x, w, b});
 }
 
 struct node *g_matmul(struct graph *g, struct node *w, struct node *x)
@@ -85,10 +101,58 @@ struct node *g_add(struct graph *g, struct node *a, struct node *b)
     return node(g, OP_add, matrix(g, a->out.ne[0], a->out.ne[1]), a->extent, NULL, 0, INPUTS(a, b));
 }
 
-struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up)
+struct node *g_matmul_heads(struct graph *g, struct node *w, struct node *x)
+{
+    TLM_ASSERT(w->out.ne[0] * w->out.ne[2] == x->out.ne[0]);
+    return node(g, OP_matmul_heads, matrix(g, w->out.ne[1] * w->out.ne[2], x->out.ne[1]), x->extent, NULL, 0,
+                INPUTS(x, w));
+}
+
+static struct node *element_wise(struct graph *g, enum op_id op, struct node *x, const void *params,
+                                 size_t size)
+{
+    return node(g, op, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, params, size, INPUTS(x));
+}
+
+struct node *g_scale(struct graph *g, struct node *x, double factor)
+{
+    return element_wise(g, OP_scale, x, &(struct factor_params){factor}, sizeof(struct factor_params));
+}
+
+struct node *g_softcap(struct graph *g, struct node *x, double cap)
+{
+    return element_wise(g, OP_softcap, x, &(struct factor_params){cap}, sizeof(struct factor_params));
+}
+
+struct node *g_activation(struct graph *g, struct node *x, enum activation kind)
+{
+    return element_wise(g, OP_activation, x, &(struct activation_params){kind},
+                        sizeof(struct activation_params));
+}
+
+struct node *g_glu(struct graph *g, struct node *gate, struct node *up, enum activation kind)
 {
     TLM_ASSERT(gate->out.ne[0] == up->out.ne[0] && gate->extent == up->extent);
-    return node(g, OP_swiglu, matrix(g, up->out.ne[0], up->out.ne[1]), up->extent, NULL, 0, INPUTS(gate, up));
+    struct activation_params p = {kind};
+    return node(g, OP_glu, matrix(g, up->out.ne[0], up->out.ne[1]), up->extent, &p, sizeof p,
+                INPUTS(gate, up));
+}
+
+struct node *g_slice(struct graph *g, struct node *x, int32_t heads, int32_t offset, int32_t count)
+{
+    TLM_ASSERT(x->out.ne[0] % heads == 0 && offset + count <= x->out.ne[0] / heads);
+    struct slice_params p = {heads, offset, count};
+    return node(g, OP_slice, matrix(g, (int64_t)heads * count, x->out.ne[1]), x->extent, &p, sizeof p,
+                INPUTS(x));
+}
+
+struct node *g_concat(struct graph *g, struct node *a, struct node *b, int32_t heads, bool b_shared)
+{
+    TLM_ASSERT(a->out.ne[0] % heads == 0 && (b_shared || b->out.ne[0] % heads == 0) &&
+               a->extent == b->extent);
+    struct concat_params p = {heads, b_shared};
+    int64_t cols = a->out.ne[0] + (b_shared ? heads : 1) * b->out.ne[0];
+    return node(g, OP_concat, matrix(g, cols, a->out.ne[1]), a->extent, &p, sizeof p, INPUTS(a, b));
 }
 
 struct node *g_rope_table(struct graph *g, struct node *positions, struct node *freq, double magnitude)
@@ -126,4 +190,57 @@ struct node *g_attention(struct graph *g, struct node *q, struct node *k_written
     struct tensor out = matrix(g, (int64_t)p->heads * p->value_dim, q->out.ne[1]);
     return node(g, OP_attention, out, q->extent, p, sizeof *p,
                 INPUTS(q, k_written, v_written, step->positions, step->tiles, step->block_tables));
+}
+
+// ---- mixtures of experts ------------------------------------------------------------------------------
+
+static enum extent routed(enum extent rows)
+{
+    TLM_ASSERT(rows == EXTENT_ROWS || rows == EXTENT_OUTPUTS);
+    return rows == EXTENT_ROWS ? EXTENT_ROUTED_ROWS : EXTENT_ROUTED_OUTPUTS;
+}
+
+struct node *g_route(struct graph *g, struct node *logits, struct node *choice_bias,
+                     const struct route_params *p)
+{
+    TLM_ASSERT(logits->out.ne[0] == p->experts && p->used <= p->experts);
+    return node(g, OP_route, matrix(g, 2 * p->used, logits->out.ne[1]), logits->extent, p, sizeof *p,
+                choice_bias ? 2 : 1, (struct node *[]){logits, choice_bias});
+}
+
+struct node *g_sort_experts(struct graph *g, struct node *route)
+{
+    const struct route_params *p = route->params;
+    TLM_ASSERT(route->op == OP_route);
+    int64_t head = 2 * p->experts + 2, pairs = route->out.ne[1] * p->used;
+    return node(g, OP_sort_experts, tensor_shape(DTYPE_I32, 1, head + 3 * pairs, 1, 1), EXTENT_FIXED, p,
+                sizeof *p, INPUTS(route));
+}
+
+struct node *g_gather_experts(struct graph *g, struct node *x, struct node *sorted)
+{
+    const struct route_params *p = sorted->params;
+    struct tensor out = tensor_shape(x->out.type, x->out.ne[0], x->out.ne[1] * p->used, 1, 1);
+    return node(g, OP_gather_experts, out, routed(x->extent), NULL, 0, INPUTS(x, sorted));
+}
+
+struct node *g_matmul_experts(struct graph *g, struct node *w, struct node *x, struct node *sorted)
+{
+    TLM_ASSERT(w->out.ne[0] == x->out.ne[0] && sorted->op == OP_sort_experts);
+    return node(g, OP_matmul_experts, matrix(g, w->out.ne[1], x->out.ne[1]), x->extent, NULL, 0,
+                INPUTS(x, w, sorted));
+}
+
+struct node *g_bias_experts(struct graph *g, struct node *x, struct node *b, struct node *sorted)
+{
+    TLM_ASSERT(b->out.ne[0] == x->out.ne[0] && b->out.type == g->real);
+    return node(g, OP_bias_experts, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, NULL, 0,
+                INPUTS(x, b, sorted));
+}
+
+struct node *g_combine_experts(struct graph *g, struct node *x, struct node *route, struct node *sorted)
+{
+    TLM_ASSERT(x->extent == routed(route->extent));
+    return node(g, OP_combine_experts, matrix(g, x->out.ne[0], route->out.ne[1]), route->extent, NULL, 0,
+                INPUTS(x, route, sorted));
 }

@@ -15,7 +15,11 @@ static void use_reference(struct kernels *k)
     k->to_real[DTYPE_F64] = REF(row_from_f64), k->from_real[DTYPE_F64] = REF(row_to_f64);
     k->attention_fwd = REF(attention_fwd), k->attention_scratch = REF(attention_scratch);
     k->rmsnorm_fwd = REF(rmsnorm_fwd);
-    k->swiglu_fwd = REF(swiglu_fwd);
+    k->layernorm_fwd = REF(layernorm_fwd);
+    k->activation_fwd = REF(activation_fwd), k->glu_fwd = REF(glu_fwd);
+    k->softcap_fwd = REF(softcap_fwd);
+    k->scale_fwd = REF(scale_fwd), k->add_scaled_fwd = REF(add_scaled_fwd);
+    k->route_fwd = REF(route_fwd);
     k->add_fwd = REF(add_fwd);
     k->bias_fwd = REF(bias_fwd);
     k->rope_table_fwd = REF(rope_table_fwd);
@@ -44,7 +48,7 @@ static void use_avx2(struct kernels *k)
     k->matmul[DTYPE_BF16] = (struct matmul_kernel){
         .fwd = matmul_fwd_bf16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx2, k->attention_scratch = attention_scratch_avx2;
-    k->swiglu_fwd = swiglu_fwd_avx2;
+    k->activation_fwd = activation_fwd_avx2, k->glu_fwd = glu_fwd_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
 }
@@ -59,7 +63,7 @@ static void use_avx512(struct kernels *k)
         .fwd = matmul_fwd_bf16_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx512, k->attention_scratch = attention_scratch_avx512;
     k->rmsnorm_fwd = rmsnorm_fwd_avx512;
-    k->swiglu_fwd = swiglu_fwd_avx512;
+    k->activation_fwd = activation_fwd_avx512, k->glu_fwd = glu_fwd_avx512;
 }
 
 static void use_avx512_bf16(struct kernels *k)

@@ -1,12 +1,7 @@
 // ops/nodes.c -- the ops as the CPU runs them: how much work a step has, and the kernel call for a part of it.
 //
 // Row-wise ops split by rows; matmul by outputs; attention by tiles of rows and key-value heads.
-#include "ops/nodes.h"
-
-static const struct kernels *kernels_of(const struct graph *g)
-{
-    return g->kernels;
-}
+#include "ops/nodes_cpu.h"
 
 static int64_t units_rows(const struct graph *g, const struct node *n)
 {
@@ -19,7 +14,13 @@ static int64_t units_rows(const struct graph *g, const struct node *n)
 #define units_rmsnorm    units_rows
 #define units_bias       units_rows
 #define units_add        units_rows
-#define units_swiglu     units_rows
+#define units_layernorm  units_rows
+#define units_scale      units_rows
+#define units_softcap    units_rows
+#define units_activation units_rows
+#define units_glu        units_rows
+#define units_slice      units_rows
+#define units_concat     units_rows
 #define units_rope_table units_rows
 #define units_rope       units_rows
 #define units_kv_write   units_rows
@@ -49,13 +50,38 @@ static void run_convert(const struct graph *g, const struct node *n, int64_t beg
     from_real(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin), (end - begin) * n->out.ne[0]);
 }
 
+// One weight for every group of columns: all groups are rows of one call. Otherwise a call a group.
 static void run_rmsnorm(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
                         void *scratch)
 {
     (void)scratch;
-    const struct rmsnorm_params *p = n->params;
-    kernels_of(g)->rmsnorm_fwd(tensor_row(&n->out, begin), NULL, tensor_row(&n->in[0]->out, begin),
-                               n->in[1]->out.data, end - begin, n->out.ne[0], p->eps);
+    const struct norm_params *p = n->params;
+    rmsnorm_fwd_fn *norm = kernels_of(g)->rmsnorm_fwd;
+    real *y = tensor_row(&n->out, begin);
+    const real *x = tensor_row(&n->in[0]->out, begin), *w = n->in[1]->out.data;
+    int64_t groups = (end - begin) * n->out.ne[0] / p->group,
+            weights = tensor_elements(&n->in[1]->out) / p->group;
+    if (weights == 1)
+        norm(y, NULL, x, w, groups, p->group, p->eps);
+    else
+        for (int64_t i = 0; i < groups; i++)
+            norm(y + i * p->group, NULL, x + i * p->group, w + i % weights * p->group, 1, p->group, p->eps);
+}
+
+static void run_layernorm(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                          void *scratch)
+{
+    (void)scratch;
+    const struct norm_params *p = n->params;
+    layernorm_fwd_fn *norm = kernels_of(g)->layernorm_fwd;
+    real *y = tensor_row(&n->out, begin);
+    const real *x = tensor_row(&n->in[0]->out, begin), *w = n->in[1]->out.data;
+    const real *b = n->input_count == 3 ? n->in[2]->out.data : NULL;
+    int64_t groups = (end - begin) * n->out.ne[0] / p->group,
+            weights = tensor_elements(&n->in[1]->out) / p->group;
+    for (int64_t i = 0, at = 0; i < groups; i++, at = (at + 1) % weights)
+        norm(y + i * p->group, NULL, NULL, x + i * p->group, w + at * p->group, b ? b + at * p->group : NULL,
+             1, p->group, p->eps);
 }
 
 static void run_bias(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
@@ -72,11 +98,66 @@ static void run_add(const struct graph *g, const struct node *n, int64_t begin, 
                            tensor_row(&n->in[1]->out, begin), (end - begin) * n->out.ne[0]);
 }
 
-static void run_swiglu(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+static void run_scale(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
     (void)scratch;
-    kernels_of(g)->swiglu_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
-                              tensor_row(&n->in[1]->out, begin), (end - begin) * n->out.ne[0]);
+    const struct factor_params *p = n->params;
+    kernels_of(g)->scale_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
+                             (end - begin) * n->out.ne[0], p->factor);
+}
+
+static void run_softcap(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                        void *scratch)
+{
+    (void)scratch;
+    const struct factor_params *p = n->params;
+    kernels_of(g)->softcap_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
+                               (end - begin) * n->out.ne[0], p->factor);
+}
+
+static void run_activation(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                           void *scratch)
+{
+    (void)scratch;
+    const struct activation_params *p = n->params;
+    kernels_of(g)->activation_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
+                                  (end - begin) * n->out.ne[0], p->kind);
+}
+
+static void run_glu(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)scratch;
+    const struct activation_params *p = n->params;
+    kernels_of(g)->glu_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
+                           tensor_row(&n->in[1]->out, begin), (end - begin) * n->out.ne[0], p->kind);
+}
+
+static void run_slice(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)g, (void)scratch;
+    const struct slice_params *p = n->params;
+    int64_t part = n->in[0]->out.ne[0] / p->heads;
+    for (int64_t r = begin; r < end; r++) {
+        const real *x = tensor_row(&n->in[0]->out, r);
+        real *y = tensor_row(&n->out, r);
+        for (int32_t h = 0; h < p->heads; h++)
+            memcpy(y + (int64_t)h * p->count, x + h * part + p->offset, (size_t)p->count * sizeof(real));
+    }
+}
+
+static void run_concat(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)g, (void)scratch;
+    const struct concat_params *p = n->params;
+    int64_t part = n->out.ne[0] / p->heads, first = n->in[0]->out.ne[0] / p->heads, second = part - first;
+    for (int64_t r = begin; r < end; r++) {
+        const real *a = tensor_row(&n->in[0]->out, r), *b = tensor_row(&n->in[1]->out, r);
+        real *y = tensor_row(&n->out, r);
+        for (int32_t h = 0; h < p->heads; h++) {
+            memcpy(y + h * part, a + h * first, (size_t)first * sizeof(real));
+            memcpy(y + h * part + first, b + (p->b_shared ? 0 : h * second), (size_t)second * sizeof(real));
+        }
+    }
 }
 
 static void run_rope_table(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
@@ -121,16 +202,24 @@ static const struct matmul_kernel *matmul_of(const struct graph *g, const struct
     return &kernels_of(g)->matmul[n->in[1]->out.type];
 }
 
+int64_t REF(matmul_units)(const struct matmul_kernel *k, int64_t outputs)
+{
+    return (outputs + k->unit - 1) / k->unit;
+}
+
 static int64_t units_matmul(const struct graph *g, const struct node *n)
 {
-    int64_t unit = matmul_of(g, n)->unit;
-    return graph_rows(g, n) ? (n->out.ne[0] + unit - 1) / unit : 0;
+    return graph_rows(g, n) ? REF(matmul_units)(matmul_of(g, n), n->out.ne[0]) : 0;
+}
+
+size_t REF(matmul_scratch)(const struct matmul_kernel *k, int64_t k_count)
+{
+    return k->scratch + (k->dequantize ? (size_t)k->unit * (size_t)k_count * sizeof(real) : 0);
 }
 
 static size_t scratch_matmul(const struct graph *g, const struct node *n)
 {
-    const struct matmul_kernel *k = matmul_of(g, n);
-    return k->scratch + (k->dequantize ? (size_t)k->unit * (size_t)n->in[1]->out.ne[0] * sizeof(real) : 0);
+    return REF(matmul_scratch)(matmul_of(g, n), n->in[1]->out.ne[0]);
 }
 
 // The product with rows that are dequantized first, a unit at a time.
@@ -154,9 +243,20 @@ static void run_dequantized(const struct graph *g, const struct matmul_kernel *k
     }
 }
 
+void REF(matmul_run)(const struct graph *g, const struct matmul_kernel *k, struct matmul_args a,
+                     int64_t begin, int64_t end)
+{
+    int64_t outputs = a.n_end;
+    a.n_begin = begin * k->unit;
+    a.n_end = end * k->unit < outputs ? end * k->unit : outputs;
+    if (k->dequantize)
+        run_dequantized(g, k, a);
+    else
+        k->fwd(&a);
+}
+
 static void run_matmul(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
-    const struct matmul_kernel *k = matmul_of(g, n);
     const struct tensor *x = &n->in[0]->out, *w = &n->in[1]->out;
     struct matmul_args a = {
         .y = n->out.data,
@@ -166,16 +266,63 @@ static void run_matmul(const struct graph *g, const struct node *n, int64_t begi
         .w = w->data,
         .w_type = w->type,
         .w_stride = w->nb[1],
-        .n_begin = begin * k->unit,
-        .n_end = end * k->unit < n->out.ne[0] ? end * k->unit : n->out.ne[0],
+        .n_end = n->out.ne[0],
         .t_count = graph_rows(g, n),
-        .k_count = x->ne[0],
+        .k_count = w->ne[0],
         .scratch = scratch,
     };
-    if (k->dequantize)
-        run_dequantized(g, k, a);
-    else
-        k->fwd(&a);
+    REF(matmul_run)(g, matmul_of(g, n), a, begin, end);
+}
+
+// ---- matmul_heads: units are (head, group of outputs) -------------------------------------------------
+
+// Parts of a row are no rows that could be converted to a kernel's own type: types that want that are dequantized.
+static struct matmul_kernel heads_kernel(const struct graph *g, const struct node *n)
+{
+    struct matmul_kernel k = *matmul_of(g, n);
+    if (k.x_type == DTYPE_REAL) return k;
+    k = kernels_of(g)->matmul[DTYPE_REAL];
+    k.dequantize = true;
+    return k;
+}
+
+static int64_t units_matmul_heads(const struct graph *g, const struct node *n)
+{
+    const struct tensor *w = &n->in[1]->out;
+    struct matmul_kernel k = heads_kernel(g, n);
+    return graph_rows(g, n) ? w->ne[2] * REF(matmul_units)(&k, w->ne[1]) : 0;
+}
+
+static size_t scratch_matmul_heads(const struct graph *g, const struct node *n)
+{
+    struct matmul_kernel k = heads_kernel(g, n);
+    return REF(matmul_scratch)(&k, n->in[1]->out.ne[0]);
+}
+
+static void run_matmul_heads(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                             void *scratch)
+{
+    const struct tensor *x = &n->in[0]->out, *w = &n->in[1]->out;
+    struct matmul_kernel k = heads_kernel(g, n);
+    int64_t units = REF(matmul_units)(&k, w->ne[1]);
+    for (int64_t u = begin, next; u < end; u = next) {
+        int64_t h = u / units;
+        next = (h + 1) * units < end ? (h + 1) * units : end;
+        struct matmul_args a = {
+            .y = (real *)n->out.data + h * w->ne[1],
+            .y_stride = (size_t)n->out.ne[0],
+            .x = (const real *)x->data + h * w->ne[0],
+            .x_stride = (size_t)x->ne[0],
+            .w = (const char *)w->data + (size_t)h * w->nb[2],
+            .w_type = w->type,
+            .w_stride = w->nb[1],
+            .n_end = w->ne[1],
+            .t_count = graph_rows(g, n),
+            .k_count = w->ne[0],
+            .scratch = scratch,
+        };
+        REF(matmul_run)(g, &k, a, u - h * units, next - h * units);
+    }
 }
 
 // ---- attention: units are (tile of rows, key-value head) ----------------------------------------------
@@ -221,6 +368,9 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
             .value_dim = p->value_dim,
             .window = p->window,
             .scale = (float)p->scale,
+            .softcap = (float)p->softcap,
+            .sinks = p->sinks ? p->sinks->data : NULL,
+            .slopes = p->slopes ? p->slopes->data : NULL,
             .scratch = scratch,
         });
     }
@@ -233,10 +383,36 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
 #define scratch_rmsnorm    scratch_none
 #define scratch_bias       scratch_none
 #define scratch_add        scratch_none
-#define scratch_swiglu     scratch_none
+#define scratch_layernorm  scratch_none
+#define scratch_scale      scratch_none
+#define scratch_softcap    scratch_none
+#define scratch_activation scratch_none
+#define scratch_glu        scratch_none
+#define scratch_slice      scratch_none
+#define scratch_concat     scratch_none
 #define scratch_rope_table scratch_none
 #define scratch_rope       scratch_none
 #define scratch_kv_write   scratch_none
+
+// Those of ops/nodes_experts.c:
+#define units_route             REF(units_route)
+#define run_route               REF(run_route)
+#define scratch_route           REF(scratch_route)
+#define units_sort_experts      REF(units_sort_experts)
+#define run_sort_experts        REF(run_sort_experts)
+#define scratch_sort_experts    scratch_none
+#define units_gather_experts    REF(units_gather_experts)
+#define run_gather_experts      REF(run_gather_experts)
+#define scratch_gather_experts  scratch_none
+#define units_matmul_experts    REF(units_matmul_experts)
+#define run_matmul_experts      REF(run_matmul_experts)
+#define scratch_matmul_experts  REF(scratch_matmul_experts)
+#define units_bias_experts      REF(units_bias_experts)
+#define run_bias_experts        REF(run_bias_experts)
+#define scratch_bias_experts    scratch_none
+#define units_combine_experts   REF(units_combine_experts)
+#define run_combine_experts     REF(run_combine_experts)
+#define scratch_combine_experts scratch_none
 
 const struct op REF(op_table)[OP_COUNT] = {
 #define OP(name) [OP_##name] = {#name, units_##name, run_##name, scratch_##name},

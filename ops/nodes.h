@@ -16,8 +16,22 @@ enum op_id {
 };
 
 // Typed parameters, one struct an op that has any.
-struct rmsnorm_params {
+struct norm_params { // of rmsnorm and layernorm
     double eps;
+    int64_t group; // columns that are normalised together
+};
+struct factor_params { // of scale and softcap
+    double factor;
+};
+struct activation_params { // of activation and glu
+    enum activation kind;
+};
+struct slice_params { // numbers offset .. offset + count of each of the `heads` parts of a row
+    int32_t heads, offset, count;
+};
+struct concat_params {
+    int32_t heads;
+    bool b_shared;
 };
 struct rope_table_params {
     double magnitude; // of cos and sin (YaRN, LongRoPE); 1 otherwise
@@ -33,6 +47,14 @@ struct kv_write_params {
 struct attention_params {
     int32_t heads, kv_heads, head_dim, value_dim;
     int32_t window; // keys a row sees, itself included; 0: all
+    double scale, softcap;
+    const struct tensor *sinks, *slopes; // (heads) or NULL
+};
+
+struct route_params {
+    int32_t experts, used, groups, groups_used;
+    enum route_gate gate;
+    bool normalize;
     double scale;
 };
 
@@ -48,12 +70,25 @@ struct node *g_embed(struct graph *g, struct node *w, struct node *tokens);
 // (outputs, D): rows outputs[i] of x
 struct node *g_select(struct graph *g, struct node *x, struct node *outputs);
 struct node *g_convert(struct graph *g, struct node *x, enum dtype type);
-struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, double eps);
+// Norms of each `group` columns; w (group) serves all groups, or w (columns of x) gives each its own.
+struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, int64_t group, double eps);
+// b may be NULL
+struct node *g_layernorm(struct graph *g, struct node *x, struct node *w, struct node *b, int64_t group,
+                         double eps);
 // (rows, N): x (rows, K) times w (N, K) transposed
 struct node *g_matmul(struct graph *g, struct node *w, struct node *x);
 struct node *g_bias(struct graph *g, struct node *x, struct node *b);
 struct node *g_add(struct graph *g, struct node *a, struct node *b);
-struct node *g_swiglu(struct graph *g, struct node *gate, struct node *up);
+// (rows, H*N): part h of a row of x (rows, H*K) times matrix h of w (H, N, K) transposed
+struct node *g_matmul_heads(struct graph *g, struct node *w, struct node *x);
+struct node *g_scale(struct graph *g, struct node *x, double factor);
+struct node *g_softcap(struct graph *g, struct node *x, double cap);
+struct node *g_activation(struct graph *g, struct node *x, enum activation kind);
+struct node *g_glu(struct graph *g, struct node *gate, struct node *up, enum activation kind);
+// (rows, heads*count): numbers offset .. offset + count of each of the `heads` equal parts of x's rows
+struct node *g_slice(struct graph *g, struct node *x, int32_t heads, int32_t offset, int32_t count);
+// Head by head side by side: (rows, heads*(a + b)) of a (rows, heads*a) and b (rows, heads*b), or (rows, b) for all heads alike.
+struct node *g_concat(struct graph *g, struct node *a, struct node *b, int32_t heads, bool b_shared);
 // (rows, 2*pairs): cos and sin of positions times freq (pairs, F64)
 struct node *g_rope_table(struct graph *g, struct node *positions, struct node *freq, double magnitude);
 struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads,
@@ -64,6 +99,20 @@ struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, str
 // (rows, heads*value_dim)
 struct node *g_attention(struct graph *g, struct node *q, struct node *k_written, struct node *v_written,
                          const struct step_leaves *step, const struct attention_params *params);
+
+// ---- mixtures of experts (ops/nodes_experts.c)
+//
+// A row goes to `used` experts. route says to which; sort puts the (row, expert) pairs in the order of experts, so that each expert
+// multiplies its rows as one matrix; combine adds up a row's results in the order of route. What is in between has the extent
+// ROUTED_ROWS: `used` rows a row.
+struct node *g_route(struct graph *g, struct node *logits, struct node *choice_bias,
+                     const struct route_params *p);
+struct node *g_sort_experts(struct graph *g, struct node *route);
+struct node *g_gather_experts(struct graph *g, struct node *x, struct node *sorted);
+// (pairs, N) of w (E, N, K) and x (pairs, K)
+struct node *g_matmul_experts(struct graph *g, struct node *w, struct node *x, struct node *sorted);
+struct node *g_bias_experts(struct graph *g, struct node *x, struct node *b, struct node *sorted); // b (E, N)
+struct node *g_combine_experts(struct graph *g, struct node *x, struct node *route, struct node *sorted);
 
 // The tables that graph_init() takes, for float and double; its `kernels` is a struct kernels of the same build.
 extern const struct op op_table_ref[OP_COUNT], op_table_f64[OP_COUNT];

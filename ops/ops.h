@@ -80,6 +80,7 @@ struct paged_kv {
 // ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head
 //
 // Rows are consecutive rows of one sequence; row r sees the keys j with pos[r] - window < j <= pos[r] (window 0: all).
+// v may be k itself, its rows then being the first value_dim numbers of the keys (multi-head latent attention).
 // q: (rows, H*d) real and y: (rows, H*d_v) real, row r at q + r * q_stride; heads head_begin .. head_begin + head_count of
 // them use key-value head `kv_head`. lse: (rows, H) real, log-sum-exp, or NULL.
 struct attention_args {
@@ -95,6 +96,11 @@ struct attention_args {
     int32_t head_dim, value_dim;
     int32_t window;
     float scale;
+    float softcap; // 0: none; else scores become softcap * tanh(score / softcap) (Gemma 2, arXiv 2408.00118)
+    const void
+        *sinks; // (H) real or NULL: a logit a head that takes part in the softmax and has no value (gpt-oss)
+    const void *
+        slopes; // (H) real or NULL: slopes[h] * (j - pos[r]) joins the score of key j (ALiBi, arXiv 2108.12409)
     void *scratch; // attention_scratch_fn() bytes, aligned to 64
 };
 typedef void attention_fwd_fn(const struct attention_args *a);
@@ -105,8 +111,31 @@ typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t he
 // y = x * w / sqrt(mean(x^2) + eps). rstd: (rows) or NULL. Zhang and Sennrich, arXiv 1910.07467.
 typedef void rmsnorm_fwd_fn(real *y, real *rstd, const real *x, const real *w, int64_t rows, int64_t cols,
                             double eps);
-// y = gate * sigmoid(gate) * up. Shazeer, arXiv 2002.05202.
-typedef void swiglu_fwd_fn(real *y, const real *gate, const real *up, int64_t count);
+// y = (x - mean) / sqrt(variance + eps) * w + b. mean, rstd: (rows) or NULL; b may be NULL. Ba et al., arXiv 1607.06450.
+typedef void layernorm_fwd_fn(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b,
+                              int64_t rows, int64_t cols, double eps);
+enum activation {
+    ACT_SILU,
+    ACT_GELU,      // by erf
+    ACT_GELU_TANH, // its approximation by tanh
+    ACT_RELU,
+    ACT_RELU_SQUARED,
+    ACT_SWIGLU_CLAMPED, // gated alone: gpt-oss
+};
+#define GELU_SCALE   0.79788456080286535588 // sqrt(2 / pi)
+#define GELU_CUBE    0.044715
+#define SWIGLU_ALPHA 1.702 // of gpt-oss
+#define SWIGLU_LIMIT 7
+// y = act(x)
+typedef void activation_fwd_fn(real *y, const real *x, int64_t count, enum activation kind);
+// y = act(gate) * up. Shazeer, arXiv 2002.05202.
+typedef void glu_fwd_fn(real *y, const real *gate, const real *up, int64_t count, enum activation kind);
+// y = cap * tanh(x / cap)
+typedef void softcap_fwd_fn(real *y, const real *x, int64_t count, double cap);
+// y = x * factor
+typedef void scale_fwd_fn(real *y, const real *x, int64_t count, double factor);
+// y += x * weight
+typedef void add_scaled_fwd_fn(real *y, const real *x, real weight, int64_t count);
 // y = a + b
 typedef void add_fwd_fn(real *y, const real *a, const real *b, int64_t count);
 // y[r][c] = x[r][c] + b[c]
@@ -123,6 +152,27 @@ enum rope_pairing {
 typedef void rope_fwd_fn(real *y, const real *x, const real *table, int64_t rows, int32_t heads,
                          int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
 
+// ---- routing to experts (ops/route.c) -----------------------------------------------------------------
+
+// How logits become the weights of the chosen experts.
+enum route_gate {
+    ROUTE_SOFTMAX,        // softmax over all experts, then the best (Mixtral, Qwen3)
+    ROUTE_SIGMOID,        // sigmoid of each, then the best (DeepSeek-V3)
+    ROUTE_SOFTMAX_CHOSEN, // the best by logit, then softmax over these (gpt-oss)
+};
+
+struct route_args {
+    void *out;          // (rows, 2 used) real: the weights of the chosen experts, then their numbers as int32
+    const void *logits; // (rows, experts) real
+    const void *choice_bias; // (experts) real or NULL
+    int64_t rows, experts, used, groups, groups_used;
+    enum route_gate gate;
+    bool normalize;
+    double scale;
+    void *scratch; // 3 * experts real
+};
+typedef void route_fwd_fn(const struct route_args *a);
+
 // Row `id` of a matrix of any plain type, as real.
 typedef void row_to_real_fn(real *y, const void *x, int64_t count);
 // The other way, rounding to nearest even. Also the conversion of activations to a kernel's x_type, and of keys and
@@ -137,7 +187,13 @@ struct kernels {
     attention_fwd_fn *attention_fwd;
     attention_scratch_fn *attention_scratch;
     rmsnorm_fwd_fn *rmsnorm_fwd;
-    swiglu_fwd_fn *swiglu_fwd;
+    layernorm_fwd_fn *layernorm_fwd;
+    activation_fwd_fn *activation_fwd;
+    glu_fwd_fn *glu_fwd;
+    softcap_fwd_fn *softcap_fwd;
+    scale_fwd_fn *scale_fwd;
+    add_scaled_fwd_fn *add_scaled_fwd;
+    route_fwd_fn *route_fwd;
     add_fwd_fn *add_fwd;
     bias_fwd_fn *bias_fwd;
     rope_table_fwd_fn *rope_table_fwd;
@@ -154,7 +210,13 @@ matmul_fwd_fn REF(matmul_fwd);
 attention_fwd_fn REF(attention_fwd);
 attention_scratch_fn REF(attention_scratch);
 rmsnorm_fwd_fn REF(rmsnorm_fwd);
-swiglu_fwd_fn REF(swiglu_fwd);
+layernorm_fwd_fn REF(layernorm_fwd);
+activation_fwd_fn REF(activation_fwd);
+glu_fwd_fn REF(glu_fwd);
+softcap_fwd_fn REF(softcap_fwd);
+scale_fwd_fn REF(scale_fwd);
+add_scaled_fwd_fn REF(add_scaled_fwd);
+route_fwd_fn REF(route_fwd);
 add_fwd_fn REF(add_fwd);
 bias_fwd_fn REF(bias_fwd);
 rope_table_fwd_fn REF(rope_table_fwd);
@@ -171,7 +233,8 @@ matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx5
 attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512;
 attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512;
 rmsnorm_fwd_fn rmsnorm_fwd_avx512;
-swiglu_fwd_fn swiglu_fwd_avx2, swiglu_fwd_avx512;
+activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
+glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 row_to_real_fn row_from_f16_avx2;
 row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2;
 #endif

@@ -50,7 +50,7 @@ START_TEST(test_golden)
     check_golden(y, golden_rms_y, 21);
     check_golden(&rstd[0], &(double){golden_rms_y[0] / golden_rms_x[0] / golden_rms_w[0]}, 1);
 
-    k.swiglu_fwd((void *)y, (const void *)golden_swiglu_gate, (const void *)golden_swiglu_up, 9);
+    k.glu_fwd((void *)y, (const void *)golden_swiglu_gate, (const void *)golden_swiglu_up, 9, ACT_SILU);
     check_golden(y, golden_swiglu_y, 9);
 
     double table[12], freq[3];
@@ -107,8 +107,8 @@ static void check_swiglu(const struct kernels *k, int64_t n, float spread)
     fill_random(gate.data, n, 1), fill(up.data, n, FILL_ONE, 2);
     for (int64_t i = 0; i < n; i++) ((float *)gate.data)[i] *= spread;
     double *dgate = doubles(gate.data, n), *dup = doubles(up.data, n), *dy = malloc((size_t)n * 8);
-    f64.swiglu_fwd((void *)dy, (void *)dgate, (void *)dup, n);
-    k->swiglu_fwd(y.data, gate.data, up.data, n);
+    f64.glu_fwd((void *)dy, (void *)dgate, (void *)dup, n, ACT_SILU);
+    k->glu_fwd(y.data, gate.data, up.data, n, ACT_SILU);
     for (int64_t i = 0; i < n;
          i++) // each number by itself: exp is right to the last bit or two wherever it does not overflow
         ck_assert_msg(fabs(((float *)y.data)[i] - dy[i]) <= 5e-7 * fabs(dy[i]) + 1e-36,
@@ -117,7 +117,7 @@ static void check_swiglu(const struct kernels *k, int64_t n, float spread)
     ck_assert(guarded_intact(&y));
     for (int64_t i = 0; i < n; i++) { // singly and in place: the same bits
         float *g = (float *)gate.data + i;
-        k->swiglu_fwd(g, g, (float *)up.data + i, 1);
+        k->glu_fwd(g, g, (float *)up.data + i, 1, ACT_SILU);
     }
     ck_assert_mem_eq(gate.data, y.data, y.size);
     free(dgate), free(dup), free(dy);
@@ -137,7 +137,7 @@ START_TEST(test_swiglu)
         check_swiglu(&k, 100000, 100);
         float y[SPECIAL], up[SPECIAL];
         for (int i = 0; i < SPECIAL; i++) up[i] = 1;
-        k.swiglu_fwd(y, special, up, SPECIAL);
+        k.glu_fwd(y, special, up, SPECIAL, ACT_SILU);
         for (int i = 0; i < SPECIAL; i++) { // -inf: -inf * 0, a NaN
             double want = special[i] / (1 + exp(-(double)special[i]));
             if (isnan(want))

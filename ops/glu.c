@@ -1,0 +1,52 @@
+// ops/glu.c -- activations, alone and gated, the reference.
+//
+//     SiLU        x sigmoid(x) = x / (1 + exp(-x))                              (Elfwing et al., arXiv 1702.03118)
+//     GELU        x Phi(x) = x (1 + erf(x / sqrt 2)) / 2                        (Hendrycks and Gimpel, arXiv 1606.08415)
+//     its tanh    x (1 + tanh(z)) / 2 = x sigmoid(2 z),  z = sqrt(2 / pi) (x + 0.044715 x^3)
+//     gated       y = act(gate) up                                              (Shazeer, arXiv 2002.05202)
+//     gpt-oss     g = min(gate, 7), u = clamp(up, -7, 7):  y = g sigmoid(1.702 g) (u + 1)
+//
+// Where exp(-x) overflows the quotient is 0: there is nothing to guard against.
+#include <tgmath.h>
+
+#include "ops/ops.h"
+
+static real act(real x, enum activation kind)
+{
+    switch (kind) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return x * (1 + erf(x * (real)M_SQRT1_2)) / 2;
+    case ACT_GELU_TANH: return x / (1 + exp(-2 * (real)GELU_SCALE * (x + (real)GELU_CUBE * x * x * x)));
+    case ACT_RELU: return x > 0 ? x : 0 * x; // a NaN stays one
+    case ACT_RELU_SQUARED: return x > 0 ? x * x : 0 * x;
+    case ACT_SWIGLU_CLAMPED: break;
+    }
+    TLM_ASSERT(!"an activation");
+    return 0;
+}
+
+void REF(activation_fwd)(real *y, const real *x, int64_t count, enum activation kind)
+{
+    for (int64_t i = 0; i < count; i++) y[i] = act(x[i], kind);
+}
+
+static real clamped(real gate, real up)
+{
+    const real limit = SWIGLU_LIMIT;
+    real g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
+    return g / (1 + exp(-(real)SWIGLU_ALPHA * g)) * (u + 1);
+}
+
+void REF(glu_fwd)(real *y, const real *gate, const real *up, int64_t count, enum activation kind)
+{
+    if (kind == ACT_SWIGLU_CLAMPED)
+        for (int64_t i = 0; i < count; i++) y[i] = clamped(gate[i], up[i]);
+    else
+        for (int64_t i = 0; i < count; i++) y[i] = act(gate[i], kind) * up[i];
+}
+
+// y = c tanh(x / c)
+void REF(softcap_fwd)(real *y, const real *x, int64_t count, double cap)
+{
+    for (int64_t i = 0; i < count; i++) y[i] = (real)cap * tanh(x[i] / (real)cap);
+}

@@ -1,0 +1,33 @@
+// ops/nodes_cpu.h -- what the files of the CPU's op table (ops/nodes.c, ops/nodes_experts.c) share.
+#ifndef OPS_NODES_CPU_H
+#define OPS_NODES_CPU_H
+
+#include "ops/nodes.h"
+
+static inline const struct kernels *kernels_of(const struct graph *g)
+{
+    return g->kernels;
+}
+
+// Units of a product with that many outputs, and bytes of scratch with that much depth.
+int64_t REF(matmul_units)(const struct matmul_kernel *k, int64_t outputs);
+size_t REF(matmul_scratch)(const struct matmul_kernel *k, int64_t k_count);
+// Units begin .. end of the product; a.n_end holds the number of outputs, a.n_begin is set here.
+void REF(matmul_run)(const struct graph *g, const struct matmul_kernel *k, struct matmul_args a,
+                     int64_t begin, int64_t end);
+
+// ops/nodes_experts.c
+#define DECLARE_OP(name)                                                                          \
+    int64_t REF(units_##name)(const struct graph *g, const struct node *n);                       \
+    void REF(run_##name)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
+                         void *scratch)
+DECLARE_OP(route);
+DECLARE_OP(sort_experts);
+DECLARE_OP(gather_experts);
+DECLARE_OP(matmul_experts);
+DECLARE_OP(bias_experts);
+DECLARE_OP(combine_experts);
+size_t REF(scratch_route)(const struct graph *g, const struct node *n);
+size_t REF(scratch_matmul_experts)(const struct graph *g, const struct node *n);
+
+#endif
