@@ -10,20 +10,19 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/bench_work.h"
 #include "core/rng.h"
-#include "models/model.h"
+#include "generate/forward.h"
 
 static const double SLICE = 0.5; // seconds
 
 struct bench_args {
-    struct option_strings models;
-    struct option_ints prompt, gen, depth, threads;
+    struct option_strings models, types_k, types_v;
+    struct option_ints prompt, gen, parallel, depth, threads;
     int32_t batch, repeats;
-    const char *isa, *type_k, *type_v, *format;
-    bool no_warmup;
+    const char *isa, *format, *plot, *compare;
+    bool no_warmup, load;
 };
-
-static const char *const kv_choices[] = {"f16", "bf16", "f32", NULL};
 
 static const struct option options[] = {
     {"-m, --model", "FILE", OPTION_STRINGS, offsetof(struct bench_args, models),
@@ -32,6 +31,8 @@ static const struct option options[] = {
      .help = "prompt tokens, joined by commas; 0 for no such test. Default: 512."},
     {"-n, --n-gen", "LIST", OPTION_INTS, offsetof(struct bench_args, gen), .low = 0, .high = 1 << 24,
      .help = "tokens to generate, likewise. Default: 128."},
+    {"-npl, --parallel", "LIST", OPTION_INTS, offsetof(struct bench_args, parallel), .low = 1, .high = 256,
+     .help = "sequences that generate side by side, a token of each in one pass. Default: 1."},
     {"-d, --n-depth", "LIST", OPTION_INTS, offsetof(struct bench_args, depth), .low = 0, .high = 1 << 24,
      .help = "tokens that the context holds before a test begins. Default: 0."},
     {"-t, --threads", "LIST", OPTION_INTS, offsetof(struct bench_args, threads), .low = 1, .high = 1024,
@@ -40,16 +41,26 @@ static const struct option options[] = {
      .help = "prompt tokens that one pass over the weights takes. Default: 512."},
     {"-r, --repetitions", "N", OPTION_INT, offsetof(struct bench_args, repeats), .low = 1, .high = 10000,
      .help = "times each test is run, and pairs at least. Default: 5."},
-    {"-ctk, --cache-type-k", "TYPE", OPTION_CHOICE, offsetof(struct bench_args, type_k),
-     .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32. Default: f16."},
-    {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct bench_args, type_v),
-     .choices = kv_choices, .help = "type of cached values, likewise. Default: f16."},
+    {"-ctk, --cache-type-k", "TYPE", OPTION_STRINGS, offsetof(struct bench_args, types_k),
+     .help = "type of cached keys: f16, bf16, f32, q8_0, q4_0; may be given several times. Default: f16."},
+    {"-ctv, --cache-type-v", "TYPE", OPTION_STRINGS, offsetof(struct bench_args, types_v),
+     .help = "type of cached values, likewise; each goes with each type of keys. Default: f16."},
     {"--isa", "NAME", OPTION_STRING, offsetof(struct bench_args, isa),
      .help = "instruction sets that kernels and limits use: auto, ref, avx2, avx512, avx512-vnni, "
              "avx512-bf16. Default: "
              "auto."},
     {"-o, --output", "FORMAT", OPTION_CHOICE, offsetof(struct bench_args, format), .choices = bench_formats,
      .help = "md (a table; memory on standard error), json, jsonl or csv. Default: md."},
+    {"--load", NULL, OPTION_FLAG, offsetof(struct bench_args, load),
+     .help = "also measures opening the model up to the first token of an 8-token prompt: warm, and cold, "
+             "with the file "
+             "dropped from the system's cache before. Default: no."},
+    {"--plot", "FILE", OPTION_STRING, offsetof(struct bench_args, plot),
+     .help = "writes a chart of all tests as SVG. Default: none."},
+    {"--compare", "FILE", OPTION_STRING, offsetof(struct bench_args, compare),
+     .help = "holds the shares of the limits against those of an earlier run (-o json): a test whose "
+             "quartiles lie wholly "
+             "below the old ones is a regression, named on standard error; exit 1. Default: none."},
     {"--no-warmup", NULL, OPTION_FLAG, offsetof(struct bench_args, no_warmup),
      .help = "measure at once. Default: the prompt, or one token, goes before the runs that are measured."},
 };
@@ -64,54 +75,24 @@ static const char notes[] = "pp is the prompt in one go, tg generates token by t
 
 // ---- the work of a test -------------------------------------------------------------------------------
 
-static double elements(const struct tensor *t)
+// The units that most of a pass runs on: those that the kernel of most weights uses.
+static enum limit compute_limit(const struct tlm_model *m)
 {
-    return t ? (double)tensor_elements(t) : 0;
-}
-
-// Bytes that a step of generation reads with `length` tokens in the context, its own among them.
-static double step_bytes(const struct tlm_model *m, const struct bench_result *r, int64_t length)
-{
-    const struct hparams *h = &m->hparams;
-    double weights = (double)m->weight_bytes;
-    // Of the embedding it reads a row, unless the output is tied to it.
-    if (m->weights.out) weights -= (double)tensor_bytes(m->weights.embed);
-    double token = (double)(h->head_dim * dtype_traits[dtype_parse(r->type_k)].block_bytes +
-                            h->value_dim * dtype_traits[dtype_parse(r->type_v)].block_bytes);
-    return weights + (double)(h->layers * h->kv_heads * length) * token;
-}
-
-// Operations of a prompt of n tokens behind `depth`. All rows pass through the matrices, but from the last
-// layer's attention on only the one whose logits are wanted; a row's attention multiplies with the keys and
-// values up to its own.
-static double prompt_operations(const struct tlm_model *m, int64_t n, int64_t depth)
-{
-    const struct hparams *h = &m->hparams;
-    double rows = (double)n, sum = elements(m->head.weight);
-    for (int64_t l = 0; l < h->layers; l++) {
-        const struct layer *w = &m->weights.layer[l];
-        double behind = elements(w->wo) + elements(w->gate) + elements(w->up) + elements(w->down);
-        sum += rows * (elements(w->wq) + elements(w->wk) + elements(w->wv));
-        sum += l + 1 < h->layers ? rows * behind : behind;
+    switch ((int)m->kernels.matmul[work_main_type(m)].x_type) {
+    case DTYPE_BF16: return LIMIT_BF16;
+    default: return LIMIT_FMA;
     }
-    double pairs = rows * (double)depth + rows * (rows + 1) / 2; // of a row and a key
-    return 2 * (sum + (double)(h->layers * h->heads * (h->head_dim + h->value_dim)) * pairs);
-}
-
-// The units that most of a prompt's work runs on: those that the kernel of the largest matrices uses.
-static enum limit prompt_limit(const struct tlm_model *m)
-{
-    return m->kernels.matmul[m->weights.layer->up->type].x_type == DTYPE_BF16 ? LIMIT_BF16 : LIMIT_FMA;
 }
 
 // ---- measuring ----------------------------------------------------------------------------------------
 
 struct bench {
     const struct tlm_model *model;
-    struct tlm_session *session;
+    struct forward forward;
+    struct forward_row *rows; // [forward.config.max_rows]
     struct limits *limits;
-    int32_t *tokens; // [depth + prompt + gen]
     struct bench_result *result;
+    uint64_t run;                     // counts runs, so that each has other tokens
     double slice_work, slice_seconds; // since the last pair
 };
 
@@ -149,25 +130,70 @@ static enum tlm_status add_work(struct bench *b, double work, double seconds, st
     return status;
 }
 
-// Runs the test once; *seconds receives the time that it took, the limit's apart. The first token behind the
-// depth is another than last time, so the session keeps the tokens before it and nothing of the last run.
+static int32_t any_token(const struct bench *b, int32_t sequence, int32_t position)
+{
+    uint64_t stream = b->run << 16 | (uint64_t)sequence;
+    return (int32_t)(rng_uniform(1, stream, (uint64_t)position) * b->model->hparams.vocab);
+}
+
+// Reads tokens begin .. end of one sequence, in passes of as many as the batch takes; logits for the last.
+static enum tlm_status read_tokens(struct bench *b, int32_t sequence, int32_t begin, int32_t end,
+                                   struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
+    for (int32_t at = begin; at < end && !status;) {
+        int32_t count = 0;
+        for (; at < end && count < b->forward.config.max_rows; at++)
+            b->rows[count++] = (struct forward_row){any_token(b, sequence, at), at, sequence, at + 1 == end};
+        status = forward_run(&b->forward, b->rows, count, err);
+    }
+    return status;
+}
+
+// One more token of every sequence, all of which hold `length`.
+static enum tlm_status step(struct bench *b, int32_t length, struct tlm_error *err)
+{
+    int32_t n = b->result->n_parallel;
+    for (int32_t s = 0; s < n; s++)
+        b->rows[s] = (struct forward_row){any_token(b, s, length), length, s, true};
+    return forward_run(&b->forward, b->rows, n, err);
+}
+
+// All sequences hold the first `depth` tokens again.
+static enum tlm_status rewind_to(struct bench *b, int32_t depth, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
+    for (int32_t s = 0; s < b->result->n_parallel && !status; s++)
+        status = kv_resize(&b->forward.cache, s, depth, err);
+    return status;
+}
+
+static double step_work(const struct bench *b, int32_t length)
+{
+    const struct bench_result *r = b->result;
+    if (r->limit != LIMIT_READ) return work_operations(b->model, r->n_parallel, 1, length - 1);
+    return work_step_bytes(b->model, b->forward.config.type_k, b->forward.config.type_v, r->n_parallel,
+                           length);
+}
+
+// Runs the test once; *seconds receives the time that it took, the limit's apart.
 static enum tlm_status run_once(struct bench *b, double *seconds, struct tlm_error *err)
 {
     struct bench_result *r = b->result;
-    int32_t n = r->n_prompt ? r->n_prompt : r->n_gen, depth = r->n_depth;
-    b->tokens[depth] = (b->tokens[depth] + 1) % tlm_model_vocab_size(b->model);
-    enum tlm_status status = TLM_OK;
+    int32_t depth = r->n_depth;
+    enum tlm_status status = rewind_to(b, depth, err);
     *seconds = 0;
-    // A prompt is one pass over n tokens, generating n passes over one.
-    for (int32_t done = r->n_prompt ? n : 1; done <= n && !status; done++) {
+    b->run++;
+    // A prompt is read in one go, generating is n_gen steps.
+    for (int32_t done = 0; done < (r->n_prompt ? 1 : r->n_gen) && !status; done++) {
         double begin = common_seconds();
-        if ((status = tlm_session_sync(b->session, b->tokens, (size_t)depth + (size_t)done, err)))
-            return status;
+        status =
+            r->n_prompt ? read_tokens(b, 0, depth, depth + r->n_prompt, err) : step(b, depth + done, err);
         double taken = common_seconds() - begin;
         *seconds += taken;
         double work =
-            r->n_prompt ? prompt_operations(b->model, n, depth) : step_bytes(b->model, r, depth + done);
-        status = add_work(b, work, taken, err);
+            r->n_prompt ? work_operations(b->model, 1, r->n_prompt, depth) : step_work(b, depth + done + 1);
+        if (!status) status = add_work(b, work, taken, err);
     }
     return status;
 }
@@ -184,24 +210,38 @@ static enum tlm_status take_sample(struct bench *b, struct tlm_error *err)
         runs++;
     } while (all < SLICE);
     if ((status = series_add(&r->samples_ns, 1e9 * all / runs, err))) return status;
-    return series_add(&r->samples_ts, (r->n_prompt + r->n_gen) * runs / all, err);
+    double tokens = r->n_prompt ? r->n_prompt : (double)r->n_gen * r->n_parallel;
+    return series_add(&r->samples_ts, tokens * runs / all, err);
+}
+
+// With many sequences a step may be bound by reading or by computing: the one that takes longer is its limit.
+static enum tlm_status choose_limit(struct bench *b, struct tlm_error *err)
+{
+    struct bench_result *r = b->result;
+    double read, compute;
+    r->limit = LIMIT_READ;
+    double bytes = step_work(b, r->n_depth + 1);
+    r->limit = compute_limit(b->model);
+    double operations = step_work(b, r->n_depth + 1);
+    enum tlm_status status;
+    if ((status = limits_measure(b->limits, LIMIT_READ, SLICE, &read, err)) ||
+        (status = limits_measure(b->limits, r->limit, SLICE, &compute, err)))
+        return status;
+    if (bytes / read > operations / compute) r->limit = LIMIT_READ;
+    return TLM_OK;
 }
 
 static enum tlm_status run_test(struct bench *b, const struct bench_args *args, struct tlm_error *err)
 {
     struct bench_result *r = b->result;
-    size_t count = (size_t)r->n_depth + (size_t)r->n_prompt + (size_t)r->n_gen;
-    int32_t vocab = tlm_model_vocab_size(b->model);
-    if (vocab < 2)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "expected a vocabulary of 2 tokens at least, found %d",
-                         vocab);
-    b->tokens = malloc(count * sizeof *b->tokens);
-    if (!b->tokens) return error_set(err, TLM_ERR_MEMORY, "no memory for %zu tokens", count);
-    for (size_t i = 0; i < count; i++) b->tokens[i] = (int32_t)(rng_uniform(1, 0, i) * vocab);
-    // What stands before the test, and with it the prompt, or a first step, which reads all weights.
-    size_t before = (size_t)r->n_depth;
-    if (!args->no_warmup) before += r->n_prompt ? (size_t)r->n_prompt : 1;
-    enum tlm_status status = before ? tlm_session_sync(b->session, b->tokens, before, err) : TLM_OK;
+    enum tlm_status status = TLM_OK;
+    if (r->n_parallel > 1 && (status = choose_limit(b, err))) return status;
+    // What stands before the test.
+    for (int32_t s = 0; s < r->n_parallel && !status; s++) status = read_tokens(b, s, 0, r->n_depth, err);
+    // A prompt, or a first step, which reads all weights.
+    if (!status && !args->no_warmup)
+        status = r->n_prompt ? read_tokens(b, 0, r->n_depth, r->n_depth + r->n_prompt, err)
+                             : step(b, r->n_depth, err);
     for (int32_t i = 0; i < args->repeats && !status; i++) status = take_sample(b, err);
     sample_memory(r);
     return status;
@@ -211,85 +251,140 @@ static enum tlm_status run_test(struct bench *b, const struct bench_args *args, 
 
 struct plan {
     const struct bench_args *args;
-    size_t results; // reported so far
+    struct bench_baseline *baseline; // what --compare names; NULL: none
+    struct bench_plot *plot;         // NULL: none
+    size_t results;                  // reported so far
 };
 
-// Opens what one test needs, runs it and reports it. Errors: all of the session's and the limits'.
+static enum tlm_status cache_type(const struct tlm_model *m, const char *name, const char *option,
+                                  enum dtype *type, struct tlm_error *err)
+{
+    int parsed = dtype_parse(name);
+    if (parsed < 0) return error_set(err, TLM_ERR_ARGUMENT, "%s: no type is called '%s'", option, name);
+    *type = m->real == DTYPE_F64 ? DTYPE_F64 : (enum dtype)parsed; // the oracle rounds nothing
+    return TLM_OK;
+}
+
+static enum tlm_status open_forward(struct bench *b, struct tlm_error *err)
+{
+    struct bench_result *r = b->result;
+    int32_t most = r->n_prompt ? r->n_batch : r->n_parallel > r->n_depth ? r->n_parallel : r->n_depth;
+    struct forward_config config = {
+        .context = r->n_depth + r->n_prompt + r->n_gen,
+        .sequences = r->n_parallel,
+        .max_rows = most < r->n_batch ? most : r->n_batch,
+        .max_outputs = r->n_parallel,
+        .threads = r->n_threads,
+    };
+    if (config.max_rows < r->n_parallel) config.max_rows = r->n_parallel;
+    enum tlm_status status;
+    if ((status = cache_type(b->model, r->type_k, "-ctk", &config.type_k, err)) ||
+        (status = cache_type(b->model, r->type_v, "-ctv", &config.type_v, err)))
+        return status;
+    b->rows = calloc((size_t)config.max_rows, sizeof *b->rows);
+    if (!b->rows) return error_set(err, TLM_ERR_MEMORY, "no memory for %d rows", config.max_rows);
+    if ((status = forward_open(&b->forward, b->model, &config, err))) return status;
+    r->kv_bytes = kv_storage_bytes(&b->forward.cache.config);
+    return TLM_OK;
+}
+
+static void finish_test(struct plan *p, const struct bench_result *r)
+{
+    bench_report(p->args->format, r, p->results++);
+    if (p->plot) bench_plot_add(p->plot, r);
+    if (p->baseline) bench_baseline_compare(p->baseline, r);
+}
+
+// Opens what one test needs, runs it and reports it. Errors: all of the pass's and the limits'.
 static enum tlm_status bench_test(struct plan *p, const struct tlm_model *model, struct bench_result *r,
                                   struct tlm_error *err)
 {
-    const struct bench_args *args = p->args;
     struct bench b = {.model = model, .result = r};
     time_t now = time(NULL);
     struct tm utc;
     strftime(r->test_time, sizeof r->test_time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    struct tlm_session_options session = {
-        .context = r->n_depth + r->n_prompt + r->n_gen,
-        .threads = r->n_threads,
-        .batch = args->batch,
-        .kv_type_k = args->type_k,
-        .kv_type_v = args->type_v,
-    };
-    enum tlm_status status = tlm_session_open(&b.session, model, &session, err);
-    if (!status) {
-        struct tlm_session_info info = tlm_session_info(b.session);
-        r->n_threads = info.threads;
-        r->kv_bytes = info.kv_bytes;
-        status = limits_open(&b.limits, model->isa, info.threads, err);
-    }
-    if (!status) status = run_test(&b, args, err);
-    if (!status) bench_report(args->format, r, p->results++);
+    enum tlm_status status = open_forward(&b, err);
+    if (!status) status = limits_open(&b.limits, model->isa, r->n_threads, err);
+    if (!status) status = run_test(&b, p->args, err);
+    if (!status) finish_test(p, r);
     limits_close(b.limits);
-    tlm_session_close(b.session);
-    free(b.tokens);
+    forward_close(&b.forward);
+    free(b.rows);
     return status;
 }
 
-// All tests of one model on so many threads (0: the default) behind a depth.
-static enum tlm_status bench_depth(struct plan *p, const struct tlm_model *model, const char *path,
-                                   int32_t threads, int32_t depth, struct tlm_error *err)
+static struct bench_result new_result(const struct plan *p, const struct tlm_model *model, const char *path)
+{
+    return (struct bench_result){
+        .model_filename = path,
+        .model_type = tlm_model_description(model),
+        .isa = tlm_model_isa(model),
+        .model_size = tlm_model_bytes(model),
+        .model_n_params = tlm_model_parameters(model),
+        .n_batch = p->args->batch,
+        .n_parallel = 1,
+    };
+}
+
+// All prompts, then all numbers of tokens to generate with all numbers of sequences.
+static enum tlm_status bench_tests(struct plan *p, const struct tlm_model *model,
+                                   const struct bench_result *common, struct tlm_error *err)
 {
     const struct bench_args *args = p->args;
     enum tlm_status status = TLM_OK;
-    size_t tests = args->prompt.count + args->gen.count;
+    size_t tests = args->prompt.count + args->gen.count * args->parallel.count;
     for (size_t i = 0; i < tests && !status && !common_output_broken(); i++) {
         bool prompt = i < args->prompt.count;
-        int32_t n = prompt ? args->prompt.items[i] : args->gen.items[i - args->prompt.count];
-        if (!n) continue;
-        struct bench_result r = {
-            .model_filename = path,
-            .model_type = tlm_model_description(model),
-            .isa = tlm_model_isa(model),
-            .type_k = model->isa == ISA_F64 ? "f64" : args->type_k,
-            .type_v = model->isa == ISA_F64 ? "f64" : args->type_v,
-            .model_size = tlm_model_bytes(model),
-            .model_n_params = tlm_model_parameters(model),
-            .n_batch = args->batch,
-            .n_threads = threads,
-            .n_prompt = prompt ? n : 0,
-            .n_gen = prompt ? 0 : n,
-            .n_depth = depth,
-            .limit = prompt ? prompt_limit(model) : LIMIT_READ,
-        };
-        status = bench_test(p, model, &r, err);
+        size_t at = i - args->prompt.count;
+        struct bench_result r = *common;
+        if (prompt) {
+            r.n_prompt = args->prompt.items[i];
+            r.limit = compute_limit(model);
+        } else {
+            r.n_gen = args->gen.items[at / args->parallel.count];
+            r.n_parallel = args->parallel.items[at % args->parallel.count];
+            r.limit = LIMIT_READ;
+        }
+        if (r.n_prompt + r.n_gen) status = bench_test(p, model, &r, err);
         bench_result_free(&r);
     }
     return status;
 }
 
+// All threads, depths and types of cached keys and values.
 static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_error *err)
 {
     const struct bench_args *args = p->args;
     struct tlm_model_options how = {.isa = args->isa};
     struct tlm_model *model;
-    enum tlm_status status = tlm_model_open(&model, path, &how, err);
-    if (status) return status;
-    for (size_t t = 0; t < args->threads.count && !status; t++)
-        for (size_t d = 0; d < args->depth.count && !status; d++)
-            status = bench_depth(p, model, path, args->threads.items[t], args->depth.items[d], err);
+    enum tlm_status status = TLM_OK;
+    if (args->load && (status = bench_load(args->format, path, args->isa, args->repeats, &p->results, err)))
+        return status;
+    if ((status = tlm_model_open(&model, path, &how, err))) return status;
+    if (model->hparams.vocab < 2)
+        status = error_set(err, TLM_ERR_UNSUPPORTED, "expected a vocabulary of 2 tokens at least, found %lld",
+                           (long long)model->hparams.vocab);
+    size_t kinds = args->types_k.count * args->types_v.count,
+           grid = args->threads.count * args->depth.count * kinds;
+    for (size_t i = 0; i < grid && !status; i++) {
+        struct bench_result r = new_result(p, model, path);
+        int32_t threads = args->threads.items[i / kinds / args->depth.count];
+        r.n_threads = threads ? threads : cpu_count();
+        r.n_depth = args->depth.items[i / kinds % args->depth.count];
+        r.type_k = args->types_k.items[i % kinds / args->types_v.count];
+        r.type_v = args->types_v.items[i % args->types_v.count];
+        status = bench_tests(p, model, &r, err);
+    }
     if (status) error_prefix(err, "%s", path);
     tlm_model_close(model);
     return status;
+}
+
+static bool any(const struct option_ints *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i]) return true;
+    return false;
 }
 
 int command_bench(int argc, char **argv)
@@ -297,12 +392,11 @@ int command_bench(int argc, char **argv)
     struct bench_args args = {
         .prompt = {1, {512}},
         .gen = {1, {128}},
+        .parallel = {1, {1}},
         .depth = {1, {0}},
         .threads = {1, {0}},
         .batch = 512,
         .repeats = 5,
-        .type_k = kv_choices[0],
-        .type_v = kv_choices[0],
         .format = bench_formats[BENCH_MD],
     };
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
@@ -316,15 +410,21 @@ int command_bench(int argc, char **argv)
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
     if (!args.models.count) return options_wrong(&line, "no model: expected -m FILE");
-    int32_t tokens = 0;
-    for (size_t i = 0; i < args.prompt.count; i++) tokens |= args.prompt.items[i];
-    for (size_t i = 0; i < args.gen.count; i++) tokens |= args.gen.items[i];
-    if (!tokens) return options_wrong(&line, "no test: expected -p or -n above 0");
+    if (!any(&args.prompt) && !any(&args.gen) && !args.load)
+        return options_wrong(&line, "no test: expected -p or -n above 0");
+    if (!args.types_k.count) args.types_k = (struct option_strings){1, {"f16"}};
+    if (!args.types_v.count) args.types_v = (struct option_strings){1, {"f16"}};
     struct plan plan = {.args = &args};
     struct tlm_error err;
     enum tlm_status status = TLM_OK;
+    if (args.compare) status = bench_baseline_open(&plan.baseline, args.compare, &err);
+    if (args.plot && !status) status = bench_plot_open(&plan.plot, args.plot, &err);
     for (size_t i = 0; i < args.models.count && !status; i++)
         status = bench_model(&plan, args.models.items[i], &err);
     bench_report_end(args.format, plan.results);
-    return common_finish_output(&line, status ? common_failed(&line, &err) : EXIT_DONE);
+    if (plan.plot && !status) status = bench_plot_write(plan.plot, &err);
+    code = status ? common_failed(&line, &err) : EXIT_DONE;
+    if (plan.baseline && !bench_baseline_close(plan.baseline, !status) && !status) code = EXIT_FAILED;
+    bench_plot_close(plan.plot);
+    return common_finish_output(&line, code);
 }

@@ -21,7 +21,9 @@ struct bench_result {
     const char *model_filename, *model_type, *isa, *type_k, *type_v;
     uint64_t model_size, model_n_params;
     int32_t n_batch, n_threads, n_prompt, n_gen, n_depth; // of n_prompt and n_gen one is 0
-    char test_time[24];                                   // when it began, "2026-01-31T12:00:00Z"
+    int32_t n_parallel;                                   // sequences that generate side by side
+    const char *load;   // "warm" or "cold": a test of opening the model, up to the first token; NULL: none
+    char test_time[24]; // when it began, "2026-01-31T12:00:00Z"
 
     // A sample is a run of the test, or as many of them as fill a slice of time.
     struct series samples_ns; // time of a run
@@ -43,9 +45,43 @@ void bench_result_free(struct bench_result *r);
 enum { BENCH_MD, BENCH_JSON, BENCH_JSONL, BENCH_CSV, BENCH_FORMATS };
 extern const char *const bench_formats[]; // names in that order, then NULL
 
+// "tg128 x4 @ d512"; returns text.
+const char *bench_test_name(const struct bench_result *r, char *text, size_t size);
+// "read"; a test of loading has the time that plain reading of the file takes: "file".
+const char *bench_limit_name(const struct bench_result *r);
+
 // Writes to stdout in the format of that name; `results` is how many were written before.
 void bench_report(const char *format, const struct bench_result *r, size_t results);
 // What stands behind the last result.
 void bench_report_end(const char *format, size_t results);
+
+// ---- loading (cli/bench_load.c)
+
+// Opens the model and computes the first token behind a short prompt, `repeats` times warm and as often cold, in turn with plain
+// reads of the file, and reports both. Errors: those of opening; IO.
+enum tlm_status bench_load(const char *format, const char *path, const char *isa, int32_t repeats,
+                           size_t *results, struct tlm_error *err);
+
+// ---- an earlier run (cli/bench_baseline.c)
+
+struct bench_baseline;
+
+// Errors: IO, FORMAT.
+enum tlm_status bench_baseline_open(struct bench_baseline **out, const char *path, struct tlm_error *err);
+// Finds the same test in the earlier run, and says on stderr how the two compare.
+void bench_baseline_compare(struct bench_baseline *b, const struct bench_result *r);
+// Frees it. True where no test got slower beyond its spread; with `report` a line on stderr sums up.
+bool bench_baseline_close(struct bench_baseline *b, bool report);
+
+// ---- a chart (cli/bench_plot.c)
+
+struct bench_plot;
+
+// The file is written at the end, so errors of memory come back then. Errors: MEMORY.
+enum tlm_status bench_plot_open(struct bench_plot **out, const char *path, struct tlm_error *err);
+void bench_plot_add(struct bench_plot *p, const struct bench_result *r);
+// Errors: IO, MEMORY.
+enum tlm_status bench_plot_write(struct bench_plot *p, struct tlm_error *err);
+void bench_plot_close(struct bench_plot *p); // NULL is allowed
 
 #endif

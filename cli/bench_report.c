@@ -160,6 +160,8 @@ static void write_fields(struct fields *f, const struct bench_result *r)
     whole_field(f, "n_prompt", (uint64_t)r->n_prompt);
     whole_field(f, "n_gen", (uint64_t)r->n_gen);
     whole_field(f, "n_depth", (uint64_t)r->n_depth);
+    whole_field(f, "n_parallel", (uint64_t)r->n_parallel);
+    text_field(f, "load", r->load ? r->load : "");
     text_field(f, "test_time", r->test_time);
     whole_field(f, "avg_ns", (uint64_t)series_mean(&r->samples_ns));
     whole_field(f, "stddev_ns", (uint64_t)series_deviation(&r->samples_ns));
@@ -168,7 +170,7 @@ static void write_fields(struct fields *f, const struct bench_result *r)
     list_field(f, "samples_ns", &r->samples_ns, "%.0f");
     list_field(f, "samples_ts", &r->samples_ts, "%.9g");
     // Ours. Rates are bytes a second where the limit is "read", else operations a second.
-    text_field(f, "limit", limit_names[r->limit]);
+    text_field(f, "limit", bench_limit_name(r));
     real_field(f, "rate", r->work / r->seconds);
     real_field(f, "limit_rate", series_quantile(&r->bound, 0.5));
     whole_field(f, "pairs", r->share.count);
@@ -205,6 +207,24 @@ static void report_fields(const char *format, const struct bench_result *r, size
 
 // ---- Markdown -----------------------------------------------------------------------------------------
 
+const char *bench_limit_name(const struct bench_result *r)
+{
+    return r->load ? "file" : limit_names[r->limit];
+}
+
+const char *bench_test_name(const struct bench_result *r, char *text, size_t size)
+{
+    char parallel[16] = "", depth[16] = "";
+    if (r->n_parallel > 1) snprintf(parallel, sizeof parallel, " x%d", r->n_parallel);
+    if (r->n_depth) snprintf(depth, sizeof depth, " @ d%d", r->n_depth);
+    if (r->load)
+        snprintf(text, size, "first token, %s", r->load);
+    else
+        snprintf(text, size, r->n_prompt ? "pp%d%s%s" : "tg%d%s%s", r->n_prompt ? r->n_prompt : r->n_gen,
+                 parallel, depth);
+    return text;
+}
+
 // "1.24 B"
 static const char *human_count(uint64_t n, char *text, size_t size)
 {
@@ -223,8 +243,7 @@ static void report_row(const struct bench_result *r, size_t results)
                "------", "--------------", "-----------------", "-------------", "--------",
                "-------------------");
     char size[16], params[16], backend[24], test[40], speed[32], rate[24], share[40];
-    int n = snprintf(test, sizeof test, r->n_prompt ? "pp%d" : "tg%d", r->n_prompt ? r->n_prompt : r->n_gen);
-    if (r->n_depth) snprintf(test + n, sizeof test - (size_t)n, " @ d%d", r->n_depth);
+    bench_test_name(r, test, sizeof test);
     snprintf(backend, sizeof backend, "CPU %s", r->isa);
     snprintf(speed, sizeof speed, "%.2f \u00b1 %.2f", series_mean(&r->samples_ts),
              series_deviation(&r->samples_ts));
@@ -241,7 +260,7 @@ static void report_row(const struct bench_result *r, size_t results)
     char anonymous[16], file[16], kv[16];
     fprintf(stderr,
             "%s: pairs with the %s limit: %zu; memory: %s anonymous, %s of files; cache for %d tokens: %s\n",
-            test, limit_names[r->limit], r->share.count,
+            test, bench_limit_name(r), r->share.count,
             common_human_bytes(r->anonymous_bytes, anonymous, sizeof anonymous),
             common_human_bytes(r->file_bytes, file, sizeof file), r->n_depth + r->n_prompt + r->n_gen,
             common_human_bytes(r->kv_bytes, kv, sizeof kv));

@@ -87,10 +87,29 @@ run 0 $bench -r 1 -p 3 -n 2 -o csv
 awk -F, 'NR == 1 { n = NF } NF != n { exit 1 } END { exit NR != 3 }' "$out" || bad "rows of CSV differ in length"
 run 0 $bench -r 2 -p 3 -n 0 -o json
 for name in model_filename model_type model_size model_n_params n_batch n_threads type_k type_v n_prompt n_gen n_depth \
-    test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts rate limit share share_q1 share_q3; do
+    n_parallel test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns samples_ts rate limit share share_q1 share_q3; do
     prints "\"$name\": "
 done
 prints '"samples_ts": \[[0-9.e+]*, [0-9.e+]*\]'; prints '^\]$'
+run 0 $bench -r 1 -p 0 -n 2 -npl 1,3 -ctk f16 -ctk f32 -o jsonl
+[ "$(grep -c '"n_parallel": 3' "$out")" -eq 2 ] && [ "$(grep -c '"type_k": "f32"' "$out")" -eq 2 ] || bad "not each type with each number"
+fails "no type is called 'f17'" bench -m "$model" -ctk f17
+run 0 $bench -r 1 -p 0 -n 0 --load -o jsonl
+prints '"load": "warm"'; prints '"load": "cold"'
+run 0 $bench -r 1 -p 3 -n 0 -o json --plot "$work/plot.svg"
+grep -q '^</svg>' "$work/plot.svg" || bad "no whole chart"
+# An earlier run that was far slower, and one that was far faster.
+sed 's/"share_q\([13]\)": [0-9.e-]*/"share_q\1": 0.000001/' "$out" >"$work/slow.json"
+sed 's/"share_q\([13]\)": [0-9.e-]*/"share_q\1": 1000/' "$out" >"$work/fast.json"
+run 0 $bench -r 1 -p 3 -n 0 --compare "$work/slow.json"
+grep -q '0 slower, 1 faster' "$err" || bad "not told to be faster"
+run 1 $bench -r 1 -p 3 -n 0 --compare "$work/fast.json"
+grep -q 'SLOWER' "$err" || bad "not told to be slower"
+run 0 $bench -r 1 -p 4 -n 0 --compare "$work/fast.json"
+grep -q 'no such test' "$err" || bad "not told that there is nothing to compare"
+echo '{' >"$work/broken.json"
+fails 'broken.json' bench -m "$model" --compare "$work/broken.json"
+fails 'nowhere' bench -m "$model" --compare "$work/nowhere"
 wrong 'no test' bench -m "$model" -p 0 -n 0
 wrong 'no model' bench
 fails 'nowhere' bench -m "$work/nowhere"
