@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 // Room in address space, not memory: pages that are never touched cost nothing.
 enum { NODES_MAX = 1 << 17, PARAMS_MAX = 1 << 24 };
@@ -150,6 +151,13 @@ struct run {
     } counter[2][PHASE_NODES_MAX];
 };
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static void run_node(struct run *r, const struct node *n, atomic_llong *next, int threads, void *scratch)
 {
     const struct op *op = &r->g->ops[n->op];
@@ -186,8 +194,11 @@ static void run_thread(void *user, int thread)
         if (thread == 0 && threads > 1)
             for (int64_t j = 0; j < PHASE_NODES_MAX && atomic_load(&r->counter[!parity][j].next); j++)
                 atomic_store_explicit(&r->counter[!parity][j].next, 0, memory_order_relaxed);
-        for (int64_t j = i; j < end; j++)
+        for (int64_t j = i; j < end; j++) {
+            double begin = g->watch ? now() : 0;
             run_node(r, g->order[j], &r->counter[parity][j - i].next, threads, scratch);
+            if (g->watch) g->watch->done(g->watch->user, g, g->order[j], thread, begin, now());
+        }
         if (threads > 1) threads_barrier(r->threads);
         i = end;
     }

@@ -57,6 +57,15 @@ struct op {
     size_t (*scratch)(const struct graph *g, const struct node *n); // bytes a thread; NULL: none
 };
 
+// Somebody who wants to know when a node was run: profiles, comparisons of activations.
+struct graph_watch {
+    // A thread has done its part of node n between two times of CLOCK_MONOTONIC, in seconds. On one thread that is the whole node,
+    // and n->out holds the result, until the planner's next tenant of those bytes runs.
+    void (*done)(void *user, const struct graph *g, const struct node *n, int thread, double begin,
+                 double end);
+    void *user;
+};
+
 struct graph {
     const struct op *ops;  // the backend's table
     const void *kernels;   // the backend's own data
@@ -65,7 +74,8 @@ struct graph {
     struct arena nodes;    // the flat array, then params
     int64_t node_count;
     struct arena params;
-    int layer; // given to nodes as they are added
+    int layer;                       // given to nodes as they are added
+    const struct graph_watch *watch; // NULL: nobody watches
 
     // set by graph_plan
     struct node **order; // nodes to run, by phase
