@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/bench_profile.h"
 #include "cli/bench_work.h"
 #include "core/rng.h"
 #include "generate/forward.h"
@@ -20,8 +21,8 @@ struct bench_args {
     struct option_strings models, types_k, types_v;
     struct option_ints prompt, gen, parallel, depth, threads;
     int32_t batch, repeats;
-    const char *isa, *format, *plot, *compare;
-    bool no_warmup, load;
+    const char *isa, *format, *plot, *compare, *trace;
+    bool no_warmup, load, profile;
 };
 
 static const struct option options[] = {
@@ -55,6 +56,13 @@ static const struct option options[] = {
      .help = "also measures opening the model up to the first token of an 8-token prompt: warm, and cold, "
              "with the file "
              "dropped from the system's cache before. Default: no."},
+    {"--profile", NULL, OPTION_FLAG, offsetof(struct bench_args, profile),
+     .help = "behind each test, one more run with the time of each op and what it reads and computes a "
+             "second, on standard "
+             "error. Default: no."},
+    {"--trace", "FILE", OPTION_STRING, offsetof(struct bench_args, trace),
+     .help = "writes such a run of the last test as trace events, which Chrome and Perfetto show. Default: "
+             "none."},
     {"--plot", "FILE", OPTION_STRING, offsetof(struct bench_args, plot),
      .help = "writes a chart of all tests as SVG. Default: none."},
     {"--compare", "FILE", OPTION_STRING, offsetof(struct bench_args, compare),
@@ -231,6 +239,21 @@ static enum tlm_status choose_limit(struct bench *b, struct tlm_error *err)
     return TLM_OK;
 }
 
+// One more run, watched: behind the runs that are measured, so that it costs them nothing.
+static enum tlm_status profile(struct bench *b, const struct bench_args *args, struct tlm_error *err)
+{
+    struct bench_profile *p;
+    enum tlm_status status = bench_profile_open(&p, &b->forward, err);
+    if (status) return status;
+    double seconds;
+    char name[48];
+    if (!(status = run_once(b, &seconds, err)) && args->profile)
+        bench_profile_report(p, bench_test_name(b->result, name, sizeof name), seconds);
+    if (!status && args->trace) status = bench_profile_trace(p, args->trace, err);
+    bench_profile_close(p);
+    return status;
+}
+
 static enum tlm_status run_test(struct bench *b, const struct bench_args *args, struct tlm_error *err)
 {
     struct bench_result *r = b->result;
@@ -307,6 +330,7 @@ static enum tlm_status bench_test(struct plan *p, const struct tlm_model *model,
     if (!status) status = limits_open(&b.limits, model->isa, r->n_threads, err);
     if (!status) status = run_test(&b, p->args, err);
     if (!status) finish_test(p, r);
+    if (!status && (p->args->profile || p->args->trace)) status = profile(&b, p->args, err);
     limits_close(b.limits);
     forward_close(&b.forward);
     free(b.rows);

@@ -98,6 +98,10 @@ run 0 $bench -r 1 -p 0 -n 0 --load -o jsonl
 prints '"load": "warm"'; prints '"load": "cold"'
 run 0 $bench -r 1 -p 3 -n 0 -o json --plot "$work/plot.svg"
 grep -q '^</svg>' "$work/plot.svg" || bad "no whole chart"
+run 0 $bench -r 1 -p 3 -n 0 --profile --trace "$work/trace.json"
+grep -q '| matmul *| F32' "$err" && grep -q '| waiting ' "$err" || bad "no table of ops"
+grep -q '"name": "matmul F32", "ph": "X"' "$work/trace.json" && [ "$(tail -n 1 "$work/trace.json")" = ']}' ] || bad "no whole trace"
+run 0 $bench -r 1 -p 3 -n 0 -o json
 # An earlier run that was far slower, and one that was far faster.
 sed 's/"share_q\([13]\)": [0-9.e-]*/"share_q\1": 0.000001/' "$out" >"$work/slow.json"
 sed 's/"share_q\([13]\)": [0-9.e-]*/"share_q\1": 1000/' "$out" >"$work/fast.json"
