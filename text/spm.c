@@ -8,9 +8,10 @@
 //
 // Joins are found with a heap, in n log n for n characters. Where two neighbours stand inside no token of the
 // vocabulary, nothing can ever join across, so the text is cut there and the pieces, mostly words, are done
-// one by one: the heap and its symbols stay in the cache.
+// one by one: the heap and its symbols stay in the cache, and the ids of short pieces are remembered.
 #include "text/heap.h"
 #include "text/tokenizer_internal.h"
+#include "text/word_cache.h"
 
 static const char space_mark[] = "\xE2\x96\x81"; // U+2581, which stands for a space
 enum { MARK_BYTES = 3 };
@@ -21,6 +22,7 @@ enum { MARK_CLASS = 256, CLASSES = 257 };
 
 struct spm {
     uint8_t joined[CLASSES][(CLASSES + 7) / 8]; // bit: a token has such neighbours
+    struct word_cache cache;
 };
 
 struct symbol {             // a character, or what was joined
@@ -76,7 +78,9 @@ static enum tlm_status spm_open(struct tokenizer *t, const struct gguf *g, struc
                              "found none for <0x%02X>",
                              (unsigned)b);
     struct spm *spm = t->state = calloc(1, sizeof *spm);
-    if (!spm) return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %zu bytes", sizeof *spm);
+    if (spm) spm->cache.entries = calloc(WORD_CACHE_ENTRIES, sizeof *spm->cache.entries);
+    if (!spm || !spm->cache.entries)
+        return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for its cache");
     for (int32_t id = 0; id < t->size; id++) {
         const char *text = t->tokens[id].text;
         uint32_t left = t->tokens[id].length, n, m;
@@ -92,7 +96,9 @@ static enum tlm_status spm_open(struct tokenizer *t, const struct gguf *g, struc
 
 static void spm_close(struct tokenizer *t)
 {
-    free(t->state);
+    struct spm *spm = t->state;
+    if (spm) free(spm->cache.entries);
+    free(spm);
 }
 
 // Enters the join of a symbol with its right neighbour, if they are a token together.
@@ -158,31 +164,61 @@ static bool grow(struct merger *m, size_t count)
     return true;
 }
 
+// Bytes of the piece that begins at s: up to the first neighbours that stand inside no token.
+static size_t piece(const struct spm *spm, const char *s, size_t left)
+{
+    size_t at = 0;
+    for (uint32_t length = character(s, left);;) {
+        unsigned before = left_class(s + at, length);
+        at += length;
+        if (at == left) return at;
+        length = character(s + at, left - at);
+        unsigned after = right_class(s + at, length);
+        if (!(spm->joined[before][after / 8] >> after % 8 & 1)) return at;
+    }
+}
+
+static bool encode_piece(const struct tokenizer *t, struct merger *m, const char *text, size_t bytes,
+                         struct id_sink *ids)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < bytes; count++) {
+        uint32_t length = character(text + at, bytes - at);
+        if (!grow(m, count)) return false;
+        m->symbols[count] = (struct symbol){text + at, length, -1, (int32_t)count - 1, (int32_t)count + 1};
+        at += length;
+    }
+    m->symbols[count - 1].next = -1;
+    join_all(t, m, (int32_t)count);
+    for (int32_t i = 0; i >= 0; i = m->symbols[i].next) put_symbol(t, &m->symbols[i], ids);
+    return true;
+}
+
+static bool encode_short(const struct tokenizer *t, struct merger *m, const char *text, size_t bytes,
+                         struct id_sink *ids)
+{
+    const struct spm *spm = t->state;
+    uint32_t hash = token_hash(text, bytes);
+    const struct word_cache_entry *known = word_cache_find(&spm->cache, hash, text, bytes);
+    for (int i = 0; known && i < known->count; i++) id_sink_put(ids, known->ids[i]);
+    if (known) return true;
+    int32_t own[WORD_CACHE_BYTES];
+    struct id_sink all = {.ids = own, .capacity = WORD_CACHE_BYTES};
+    if (!encode_piece(t, m, text, bytes, &all)) return false;
+    word_cache_put(&spm->cache, hash, text, bytes, own, all.count);
+    for (size_t i = 0; i < all.count; i++) id_sink_put(ids, own[i]);
+    return true;
+}
+
 // Encodes text whose spaces are marks already.
 static bool encode_marked(const struct tokenizer *t, struct merger *m, const char *text, size_t bytes,
                           struct id_sink *ids)
 {
-    const struct spm *spm = t->state;
-    for (size_t at = 0; at < bytes;) {
-        size_t count = 0;
-        uint32_t length = character(text + at, bytes - at);
-        for (bool joined = true; joined; count++) {
-            if (!grow(m, count)) return false;
-            m->symbols[count] =
-                (struct symbol){text + at, length, -1, (int32_t)count - 1, (int32_t)count + 1};
-            unsigned left = left_class(text + at, length), right;
-            at += length;
-            if (at == bytes) {
-                joined = false;
-            } else {
-                length = character(text + at, bytes - at);
-                right = right_class(text + at, length);
-                joined = spm->joined[left][right / 8] >> right % 8 & 1;
-            }
-        }
-        m->symbols[count - 1].next = -1;
-        join_all(t, m, (int32_t)count);
-        for (int32_t i = 0; i >= 0; i = m->symbols[i].next) put_symbol(t, &m->symbols[i], ids);
+    for (size_t at = 0, length; at < bytes; at += length) {
+        length = piece(t->state, text + at, bytes - at);
+        if (length <= WORD_CACHE_BYTES ? !encode_short(t, m, text + at, length, ids)
+                                       : !encode_piece(t, m, text + at, length, ids))
+            return false;
     }
     return true;
 }
