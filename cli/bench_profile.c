@@ -1,6 +1,6 @@
 // cli/bench_profile.c -- sums up what a graph's watcher sees.
 //
-// A thread notes its own: per node the seconds that it spent, and the first EVENTS stretches for the trace. What is left of the
+// A thread notes its own: per node (of the graph for many rows, then of the one for few) the seconds that it spent, and the first EVENTS stretches for the trace. What is left of the
 // threads' time they waited for each other, or for work.
 #include "cli/bench_profile.h"
 
@@ -37,7 +37,7 @@ static void done(void *user, const struct graph *g, const struct node *n, int th
 {
     struct bench_profile *p = user;
     struct watcher *w = &p->watchers[thread];
-    int64_t index = n - (const struct node *)g->nodes.base;
+    int64_t index = n->index + (g == &p->forward->small.graph ? p->forward->large.graph.node_count : 0);
     w->seconds[index] += end - begin;
     if (w->event_count < EVENTS) w->events[w->event_count++] = (struct event){(int32_t)index, begin, end};
     if (thread) return;
@@ -52,7 +52,7 @@ enum tlm_status bench_profile_open(struct bench_profile **out, struct forward *f
     if (!p) return error_set(err, TLM_ERR_MEMORY, "profile: no memory");
     p->forward = f;
     p->threads = f->config.threads;
-    p->nodes = f->graph.node_count;
+    p->nodes = f->large.graph.node_count + f->small.graph.node_count;
     p->watch = (struct graph_watch){done, p};
     p->watchers = aligned_alloc(_Alignof(struct watcher), (size_t)p->threads * sizeof *p->watchers);
     p->runs = calloc((size_t)p->nodes, sizeof *p->runs);
@@ -65,19 +65,19 @@ enum tlm_status bench_profile_open(struct bench_profile **out, struct forward *f
         whole = whole && p->watchers[i].seconds && p->watchers[i].events;
     }
     if (whole) {
-        f->graph.watch = &p->watch;
+        forward_watch(f, &p->watch);
         return TLM_OK;
     }
+    int64_t nodes = p->nodes;
     bench_profile_close(p);
     *out = NULL;
-    return error_set(err, TLM_ERR_MEMORY, "profile: no memory for %lld nodes",
-                     (long long)f->graph.node_count);
+    return error_set(err, TLM_ERR_MEMORY, "profile: no memory for %lld nodes", (long long)nodes);
 }
 
 void bench_profile_close(struct bench_profile *p)
 {
     if (!p) return;
-    p->forward->graph.watch = NULL;
+    forward_watch(p->forward, NULL);
     for (int i = 0; i < p->threads && p->watchers; i++)
         free(p->watchers[i].seconds), free(p->watchers[i].events);
     free(p->watchers);
@@ -96,7 +96,9 @@ struct line {
 
 static const struct node *node_at(const struct bench_profile *p, int64_t i)
 {
-    return (const struct node *)p->forward->graph.nodes.base + i;
+    int64_t large = p->forward->large.graph.node_count;
+    const struct graph *g = i < large ? &p->forward->large.graph : &p->forward->small.graph;
+    return (const struct node *)g->nodes.base + (i < large ? i : i - large);
 }
 
 // Type of the weights that a node multiplies with; -1 where it has none.
@@ -165,7 +167,7 @@ void bench_profile_report(const struct bench_profile *p, const char *test, doubl
         if (l->operations > 0) snprintf(gops, sizeof gops, "%.1f", l->operations / l->seconds / 1e9);
         if (l->bytes > 0) snprintf(gbs, sizeof gbs, "%.1f", l->bytes / l->seconds / 1e9);
         fprintf(stderr, "| %-16s | %-8s | %9.0f | %9.2f | %6.1f%% | %7s | %7s |\n",
-                p->forward->graph.ops[l->op].name, l->type < 0 ? "" : dtype_traits[l->type].name, l->runs,
+                p->forward->model->ops[l->op].name, l->type < 0 ? "" : dtype_traits[l->type].name, l->runs,
                 1e3 * l->seconds, 100 * l->seconds / seconds, gbs, gops);
         busy += l->seconds;
     }
@@ -193,7 +195,7 @@ enum tlm_status bench_profile_trace(const struct bench_profile *p, const char *p
                 text, sizeof text,
                 "%s{\"name\": \"%s%s%s\", \"ph\": \"X\", \"pid\": 1, \"tid\": %d, \"ts\": %.3f, \"dur\": "
                 "%.3f, \"args\": {\"layer\": %d, \"phase\": %d}}",
-                separator, p->forward->graph.ops[n->op].name, type < 0 ? "" : " ",
+                separator, p->forward->model->ops[n->op].name, type < 0 ? "" : " ",
                 type < 0 ? "" : dtype_traits[type].name, t, 1e6 * (e->begin - start),
                 1e6 * (e->end - e->begin), n->layer, n->phase);
             file_writer_write(w, text, (size_t)length);

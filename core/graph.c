@@ -1,6 +1,7 @@
 #include "core/graph.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,6 +21,7 @@ void graph_free(struct graph *g)
     arena_free(&g->nodes);
     arena_free(&g->params);
     free(g->order);
+    free(g->replicas);
     *g = (struct graph){0};
 }
 
@@ -29,6 +31,7 @@ struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent 
     TLM_ASSERT(g->node_count < NODES_MAX && input_count <= GRAPH_MAX_INPUTS);
     struct node *n = (struct node *)g->nodes.base + g->node_count++;
     *n = (struct node){.out = out, .op = op, .extent = extent, .layer = g->layer, .input_count = input_count};
+    n->index = (int32_t)(g->node_count - 1);
     for (int i = 0; i < input_count; i++) n->in[i] = in[i];
     if (params_size) {
         void *copy = arena_alloc(&g->params, params_size);
@@ -45,38 +48,60 @@ struct node *graph_leaf(struct graph *g, const struct tensor *t, enum extent ext
 
 // ---- planning -----------------------------------------------------------------------------------------
 
-// The phase of a node is one more than the largest of its inputs. Nodes are added behind their inputs or by passes at
-// the end, so the walk goes by inputs, not by index; depth is bounded by an explicit stack.
+// Wider outputs than this are shared out among the threads whatever the op.
+enum { LOCAL_COLUMNS = 1 << 15 };
+
+static bool can_be_local(const struct graph *g, const struct node *n)
+{
+    return g->threads && n->op != GRAPH_LEAF && g->ops[n->op].light && n->effect == EFFECT_NONE &&
+           n->out.ne[0] <= LOCAL_COLUMNS;
+}
+
+// A node runs in the first phase in which all that it reads is there: behind the phase of what threads share, within the phase of
+// what each has for itself.
+static void rank(struct node *n)
+{
+    n->phase = 1;
+    for (int i = 0; i < n->input_count; i++) {
+        const struct node *in = n->in[i];
+        int phase = in->op == GRAPH_LEAF ? 1 : in->local ? in->phase : in->phase + 1;
+        if (phase > n->phase) n->phase = phase;
+    }
+    n->rank = 0;
+    for (int i = 0; i < n->input_count; i++) {
+        const struct node *in = n->in[i];
+        if (in->local && in->phase == n->phase && in->rank >= n->rank) n->rank = in->rank + 1;
+    }
+}
+
+// Nodes are added behind their inputs or by passes at the end, so the walk goes by inputs, not by index; depth is bounded by an
+// explicit stack.
 static void mark(struct node *root, struct node **stack)
 {
     int64_t depth = 0;
     stack[depth++] = root;
     while (depth) {
-        struct node *n = stack[depth - 1];
-        int phase = 0;
-        struct node *open = NULL;
-        for (int i = 0; i < n->input_count && !open; i++) {
-            struct node *in = n->in[i];
-            if (in->op != GRAPH_LEAF && !in->phase) open = in;
-            if (in->phase > phase) phase = in->phase;
-        }
+        struct node *n = stack[depth - 1], *open = NULL;
+        for (int i = 0; i < n->input_count && !open; i++)
+            if (n->in[i]->op != GRAPH_LEAF && !n->in[i]->phase) open = n->in[i];
         if (open) {
             stack[depth++] = open;
         } else {
-            if (n->op != GRAPH_LEAF) n->phase = phase + 1;
+            if (n->op != GRAPH_LEAF) rank(n);
             depth--;
         }
     }
 }
 
 // A place for each output: the lowest that overlaps with no output alive in the same phases. Phases are closed by
-// barriers, so outputs whose phases do not meet may share bytes.
-static void place(struct graph *g, struct node **by_offset)
+// barriers, so outputs whose phases do not meet may share bytes. Returns the bytes that all take.
+static size_t place(struct graph *g, bool local, struct node **by_offset)
 {
     int64_t placed = 0;
+    size_t bytes = 0;
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
-        if (n->effect != EFFECT_NONE) continue; // lives in the cache
+        if (n->effect != EFFECT_NONE || n->local != local) continue; // lives in the cache, or elsewhere
         size_t size = align_up(tensor_bytes(&n->out), ARENA_ALIGN), offset = 0;
         int64_t at = 0;
         for (int64_t j = 0; j < placed; j++) { // by rising offset
@@ -92,8 +117,16 @@ static void place(struct graph *g, struct node **by_offset)
         by_offset[at] = n;
         placed++;
         n->out.data = (void *)offset; // becomes an address in graph_bind
-        if (offset + size > g->arena_bytes) g->arena_bytes = offset + size;
+        if (offset + size > bytes) bytes = offset + size;
     }
+    return bytes;
+}
+
+static int runs_before(const void *a, const void *b)
+{
+    const struct node *x = *(struct node *const *)a, *y = *(struct node *const *)b;
+    if (x->phase != y->phase) return x->phase - y->phase;
+    return x->rank != y->rank ? x->rank - y->rank : x->index - y->index;
 }
 
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err)
@@ -101,39 +134,55 @@ enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_
     struct node *nodes = (struct node *)g->nodes.base,
                 **stack = malloc(2 * (size_t)g->node_count * sizeof *stack);
     g->order = malloc((size_t)g->node_count * sizeof *g->order);
-    if (!stack || !g->order) {
+    for (int64_t i = 0; i < g->node_count; i++) nodes[i].local = can_be_local(g, &nodes[i]);
+    for (int i = 0; i < root_count && stack; i++) roots[i]->local = false;
+    for (int i = 0; i < root_count && stack; i++) mark(roots[i], stack);
+    for (int64_t i = 0; i < g->node_count && g->order; i++)
+        if (nodes[i].phase) g->order[g->order_count++] = &nodes[i];
+    if (g->threads) g->replicas = malloc((size_t)(g->threads * g->order_count) * sizeof *g->replicas);
+    if (!stack || !g->order || (g->threads && !g->replicas)) {
         free(stack);
         return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes",
                          (long long)g->node_count);
     }
-    int phases = 0;
-    for (int i = 0; i < root_count; i++) {
-        mark(roots[i], stack);
-        if (roots[i]->phase > phases) phases = roots[i]->phase;
-    }
-    for (int phase = 1; phase <= phases; phase++) // few hundred phases, few thousand nodes
-        for (int64_t i = 0; i < g->node_count; i++)
-            if (nodes[i].phase == phase) g->order[g->order_count++] = &nodes[i];
+    qsort(g->order, (size_t)g->order_count, sizeof *g->order, runs_before);
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
+        n->at = (int32_t)i;
         if (n->last_phase < n->phase) n->last_phase = n->phase;
         for (int j = 0; j < n->input_count; j++)
             if (n->in[j]->last_phase < n->phase) n->in[j]->last_phase = n->phase;
         size_t scratch = g->ops[n->op].scratch ? g->ops[n->op].scratch(g, n) : 0;
         if (scratch > g->scratch_bytes) g->scratch_bytes = align_up(scratch, 4096);
     }
-    for (int i = 0; i < root_count; i++) roots[i]->last_phase = phases;
-    place(g, stack);
+    for (int i = 0; i < root_count; i++) roots[i]->last_phase = g->order[g->order_count - 1]->phase;
+    g->arena_bytes = place(g, false, stack);
+    g->local_bytes = align_up(place(g, true, stack), 4096);
     free(stack);
     return TLM_OK;
 }
 
-void graph_bind(struct graph *g, void *memory)
+// Each thread's nodes read each thread's nodes; leaves are the same for all.
+static void bind_replicas(struct graph *g, char *local)
+{
+    for (int t = 0; t < g->threads; t++) {
+        struct node *own = g->replicas + t * g->order_count;
+        for (int64_t i = 0; i < g->order_count; i++) {
+            own[i] = *g->order[i];
+            if (own[i].local) own[i].out.data = local + (size_t)t * g->local_bytes + (size_t)own[i].out.data;
+            for (int j = 0; j < own[i].input_count; j++)
+                if (own[i].in[j]->op != GRAPH_LEAF) own[i].in[j] = own + own[i].in[j]->at;
+        }
+    }
+}
+
+void graph_bind(struct graph *g, void *memory, void *local)
 {
     for (int64_t i = 0; i < g->order_count; i++) {
-        struct tensor *t = &g->order[i]->out;
-        if (g->order[i]->effect == EFFECT_NONE) t->data = (char *)memory + (size_t)t->data;
+        struct node *n = g->order[i];
+        if (n->effect == EFFECT_NONE && !n->local) n->out.data = (char *)memory + (size_t)n->out.data;
     }
+    if (g->threads) bind_replicas(g, local);
 }
 
 // ---- running ------------------------------------------------------------------------------------------
@@ -181,23 +230,35 @@ static void run_node(struct run *r, const struct node *n, atomic_llong *next, in
     }
 }
 
+static const struct node *node_of(const struct graph *g, int thread, int64_t i)
+{
+    return g->replicas ? &g->replicas[thread * g->order_count + i] : g->order[i];
+}
+
 static void run_thread(void *user, int thread)
 {
     struct run *r = user;
     const struct graph *g = r->g;
     int threads = r->threads ? threads_count(r->threads) : 1, parity = 0;
+    TLM_ASSERT(!g->replicas || threads <= g->threads);
     void *scratch = r->scratch + (size_t)thread * g->scratch_bytes;
     for (int64_t i = 0; i < g->order_count; parity ^= 1) {
-        int64_t end = i;
+        int64_t end = i, shared = 0; // nodes that have a counter
         int phase = g->order[i]->phase;
-        while (end < g->order_count && end - i < PHASE_NODES_MAX && g->order[end]->phase == phase) end++;
+        while (end < g->order_count && shared < PHASE_NODES_MAX && g->order[end]->phase == phase)
+            shared += !g->order[end++]->local;
         if (thread == 0 && threads > 1)
             for (int64_t j = 0; j < PHASE_NODES_MAX && atomic_load(&r->counter[!parity][j].next); j++)
                 atomic_store_explicit(&r->counter[!parity][j].next, 0, memory_order_relaxed);
+        shared = 0;
         for (int64_t j = i; j < end; j++) {
+            const struct node *n = node_of(g, thread, j);
             double begin = g->watch ? now() : 0;
-            run_node(r, g->order[j], &r->counter[parity][j - i].next, threads, scratch);
-            if (g->watch) g->watch->done(g->watch->user, g, g->order[j], thread, begin, now());
+            if (n->local)
+                run_node(r, n, NULL, 1, scratch);
+            else
+                run_node(r, n, &r->counter[parity][shared++].next, threads, scratch);
+            if (g->watch) g->watch->done(g->watch->user, g, n, thread, begin, now());
         }
         if (threads > 1) threads_barrier(r->threads);
         i = end;

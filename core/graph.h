@@ -7,6 +7,10 @@
 //
 // Nodes of one PHASE do not depend on each other: the threads share out the work units of all of them and meet at a
 // barrier behind the phase. What an op does is a table given by the backend (ops/nodes.c for the CPU).
+//
+// In a graph for few rows, barriers cost more than the light ops between the matrix products. There every thread runs the light
+// nodes for itself, into memory of its own: such a LOCAL node needs no barrier, neither before its readers nor behind what it
+// reads in the same phase, and a layer is left with the barriers that its products and attention need.
 #ifndef CORE_GRAPH_H
 #define CORE_GRAPH_H
 
@@ -41,8 +45,13 @@ struct node {
     int input_count;
     struct node *in[GRAPH_MAX_INPUTS];
     const void *params; // the op's own struct
-    int phase;          // set by graph_plan: leaves 0
-    int last_phase;     // the last phase that reads the output
+    int32_t index;      // in the order of adding
+    // Set by graph_plan:
+    bool local;     // every thread runs it for itself
+    int phase;      // leaves 0
+    int rank;       // within the phase: behind the local nodes that it reads
+    int last_phase; // the last phase that reads the output
+    int32_t at;     // place in the order of running
 };
 
 enum { GRAPH_LEAF = -1 };
@@ -55,12 +64,13 @@ struct op {
     int64_t (*units)(const struct graph *g, const struct node *n);
     void (*run)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch);
     size_t (*scratch)(const struct graph *g, const struct node *n); // bytes a thread; NULL: none
+    bool light; // for a row or two it takes less time than a barrier
 };
 
 // Somebody who wants to know when a node was run: profiles, comparisons of activations.
 struct graph_watch {
     // A thread has done its part of node n between two times of CLOCK_MONOTONIC, in seconds. On one thread that is the whole node,
-    // and n->out holds the result, until the planner's next tenant of those bytes runs.
+    // and n->out holds the result, until the planner's next tenant of those bytes runs. n may be a thread's replica: index names it.
     void (*done)(void *user, const struct graph *g, const struct node *n, int thread, double begin,
                  double end);
     void *user;
@@ -74,14 +84,18 @@ struct graph {
     struct arena nodes;    // the flat array, then params
     int64_t node_count;
     struct arena params;
-    int layer;                       // given to nodes as they are added
+    int layer;   // given to nodes as they are added
+    int threads; // for each of which light nodes are local; 0: no node is. Set before graph_plan
     const struct graph_watch *watch; // NULL: nobody watches
 
     // set by graph_plan
     struct node **order; // nodes to run, by phase
     int64_t order_count;
-    size_t arena_bytes;   // of all outputs
+    size_t arena_bytes;   // of the outputs that threads share
+    size_t local_bytes;   // a thread: of local outputs
     size_t scratch_bytes; // a thread
+    struct node
+        *replicas; // (threads, order_count): the nodes as each thread sees them, NULL without local nodes
 };
 
 // Starts an empty graph. Errors: MEMORY.
@@ -97,8 +111,8 @@ struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent 
 
 // Orders what `roots` need into phases, gives each output its place, and sums the sizes. Errors: MEMORY.
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
-// Puts the planned outputs into memory of at least arena_bytes.
-void graph_bind(struct graph *g, void *memory);
+// Puts the planned outputs into memory of at least arena_bytes, and local ones into threads * local_bytes.
+void graph_bind(struct graph *g, void *memory, void *local);
 // Runs all nodes, on the pool or (NULL) on the caller alone. scratch: threads * scratch_bytes. Allocates nothing.
 void graph_run(const struct graph *g, struct threads *t, void *scratch);
 

@@ -5,14 +5,17 @@
 enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
 
 // The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
-static enum tlm_status build(struct forward *f, struct tlm_error *err)
+static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32_t max_rows, int threads,
+                             struct tlm_error *err)
 {
     const struct tlm_model *m = f->model;
-    struct graph *g = &f->graph;
+    struct graph *g = &pass->graph;
+    int32_t max_outputs = max_rows < f->config.max_outputs ? max_rows : f->config.max_outputs;
     enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
     if (s) return s;
+    g->threads = threads;
     struct build_inputs in = {
-        .step = g_step(g, &f->step),
+        .step = g_step(g, &f->step, max_rows, max_outputs),
         .rope = {graph_leaf(g, &f->rope.freq, EXTENT_FIXED), f->rope.magnitude},
         .rope_local = {graph_leaf(g, &f->rope_local.freq, EXTENT_FIXED), f->rope_local.magnitude},
         .keys = f->cache.keys,
@@ -23,21 +26,31 @@ static enum tlm_status build(struct forward *f, struct tlm_error *err)
     x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
     x = block_linear(g, m->head.weight, m->head.bias, x);
     if (m->head.scale != 1) x = g_scale(g, x, m->head.scale);
-    f->logits = m->head.softcap != 0 ? g_softcap(g, x, m->head.softcap) : x;
+    pass->logits = m->head.softcap != 0 ? g_softcap(g, x, m->head.softcap) : x;
     pass_convert(g, &m->kernels);
-    return graph_plan(g, &f->logits, 1, err);
+    return graph_plan(g, &pass->logits, 1, err);
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+// One pass runs at a time: both use the same memory.
 static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
 {
     const struct forward_config *c = &f->config;
-    size_t activations = align_up(f->graph.arena_bytes, 4096);
-    size_t scratch = f->graph.scratch_bytes * (size_t)c->threads;
+    const struct graph *large = &f->large.graph, *small = &f->small.graph;
+    size_t shared = align_up(larger(large->arena_bytes, small->arena_bytes), 4096);
+    size_t local = small->local_bytes * (size_t)c->threads;
+    size_t scratch = larger(large->scratch_bytes, small->scratch_bytes) * (size_t)c->threads;
     size_t copies =
         f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
-    enum tlm_status s = arena_init(&f->arena, activations + scratch + copies + 4096, "activations", err);
+    enum tlm_status s = arena_init(&f->arena, shared + local + scratch + copies + 4096, "activations", err);
     if (s) return s;
-    graph_bind(&f->graph, arena_alloc(&f->arena, activations));
+    char *memory = arena_alloc(&f->arena, shared), *own = arena_alloc(&f->arena, local);
+    graph_bind(&f->large.graph, memory, NULL);
+    graph_bind(&f->small.graph, memory, own);
     f->scratch = arena_alloc(&f->arena, scratch);
     if (copies) f->float_logits = arena_alloc(&f->arena, copies);
     return TLM_OK;
@@ -59,6 +72,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 {
     const struct hparams *h = &m->hparams;
     bool latent = h->kv_rank > 0;
+    int32_t small_rows = config->max_rows < FORWARD_SMALL ? config->max_rows : FORWARD_SMALL;
     *f = (struct forward){.model = m, .config = *config};
     struct kv_config kv = {
         .layers = (int32_t)h->layers,
@@ -77,7 +91,8 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
         (s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
         (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
                        f->cache.blocks_per_sequence, err)) ||
-        (s = build(f, err)) || (s = allocate(f, err)))
+        (s = build(f, &f->large, config->max_rows, 0, err)) ||
+        (s = build(f, &f->small, small_rows, config->threads, err)) || (s = allocate(f, err)))
         forward_close(f);
     return s;
 }
@@ -85,7 +100,8 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 void forward_close(struct forward *f)
 {
     threads_close(f->threads);
-    graph_free(&f->graph);
+    graph_free(&f->large.graph);
+    graph_free(&f->small.graph);
     arena_free(&f->arena);
     step_free(&f->step);
     kv_close(&f->cache);
@@ -138,17 +154,23 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     s->counts[EXTENT_ROUTED_OUTPUTS] = s->counts[EXTENT_OUTPUTS] * (int32_t)f->model->hparams.experts.used;
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
-    graph_run(&f->graph, small ? NULL : f->threads, f->scratch);
+    f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
+    graph_run(&f->last->graph, small ? NULL : f->threads, f->scratch);
     if (f->float_logits) {
-        const double *logits = f->logits->out.data;
+        const double *logits = f->last->logits->out.data;
         int64_t n = s->counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;
         for (int64_t i = 0; i < n; i++) f->float_logits[i] = (float)logits[i];
     }
     return TLM_OK;
 }
 
+void forward_watch(struct forward *f, const struct graph_watch *watch)
+{
+    f->large.graph.watch = f->small.graph.watch = watch;
+}
+
 const float *forward_logits(const struct forward *f, int32_t i)
 {
-    const float *logits = f->float_logits ? f->float_logits : f->logits->out.data;
+    const float *logits = f->float_logits ? f->float_logits : f->last->logits->out.data;
     return logits + i * f->model->hparams.vocab;
 }

@@ -17,6 +17,8 @@ struct forward_config {
     enum dtype type_k, type_v;
 };
 
+enum { FORWARD_SMALL = 2 };
+
 struct forward_row {
     int32_t token, position, sequence;
     bool output; // logits wanted
@@ -27,9 +29,13 @@ struct forward {
     struct forward_config config;
     struct kv_cache cache;
     struct step step;
-    struct graph graph;
-    struct node *logits;
-    struct arena arena; // activations, scratch of the threads, logits
+    // A graph for many rows, and one for at most FORWARD_SMALL rows, in which threads share the products and attention alone.
+    struct forward_pass {
+        struct graph graph;
+        struct node *logits;
+    } large, small;
+    const struct forward_pass *last; // the one that ran
+    struct arena arena;              // activations, scratch of the threads, logits
     struct threads *threads;
     struct forward_rope {
         struct tensor freq; // (pairs) F64
@@ -48,6 +54,8 @@ void forward_close(struct forward *f);
 // Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_resize() them back.
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err);
+// Calls watch->done for every node of later passes; NULL ends it.
+void forward_watch(struct forward *f, const struct graph_watch *watch);
 // (V) logits of the i-th row of the last pass that had `output`.
 const float *forward_logits(const struct forward *f, int32_t i);
 

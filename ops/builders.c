@@ -24,15 +24,15 @@ static struct node *step_leaf(struct graph *g, void *data, int64_t cols, int64_t
     return graph_leaf(g, &t, extent);
 }
 
-struct step_leaves g_step(struct graph *g, const struct step *s)
+struct step_leaves g_step(struct graph *g, const struct step *s, int32_t max_rows, int32_t max_outputs)
 {
     int64_t tile_words = sizeof(struct attention_tile) / sizeof(int32_t);
     return (struct step_leaves){
-        .tokens = step_leaf(g, s->tokens, 1, s->max_rows, EXTENT_ROWS),
-        .positions = step_leaf(g, s->positions, 1, s->max_rows, EXTENT_ROWS),
-        .slots = step_leaf(g, s->slots, 1, s->max_rows, EXTENT_ROWS),
-        .outputs = step_leaf(g, s->outputs, 1, s->max_outputs, EXTENT_OUTPUTS),
-        .tiles = step_leaf(g, s->tiles, tile_words, s->max_rows, EXTENT_TILES),
+        .tokens = step_leaf(g, s->tokens, 1, max_rows, EXTENT_ROWS),
+        .positions = step_leaf(g, s->positions, 1, max_rows, EXTENT_ROWS),
+        .slots = step_leaf(g, s->slots, 1, max_rows, EXTENT_ROWS),
+        .outputs = step_leaf(g, s->outputs, 1, max_outputs, EXTENT_OUTPUTS),
+        .tiles = step_leaf(g, s->tiles, tile_words, max_rows, EXTENT_TILES),
         .block_tables = step_leaf(g, s->block_tables, s->blocks_per_sequence, s->max_sequences, EXTENT_FIXED),
     };
 }

@@ -415,7 +415,7 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
 #define scratch_combine_experts scratch_none
 
 const struct op REF(op_table)[OP_COUNT] = {
-#define OP(name) [OP_##name] = {#name, units_##name, run_##name, scratch_##name},
+#define OP(name, light) [OP_##name] = {#name, units_##name, run_##name, scratch_##name, light},
 #include "ops/ops.def"
 #undef OP
 };

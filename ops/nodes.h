@@ -9,7 +9,7 @@
 #include "ops/step.h"
 
 enum op_id {
-#define OP(name) OP_##name,
+#define OP(name, light) OP_##name,
 #include "ops/ops.def"
 #undef OP
     OP_COUNT
@@ -62,7 +62,8 @@ struct route_params {
 struct step_leaves {
     struct node *tokens, *positions, *slots, *outputs, *tiles, *block_tables;
 };
-struct step_leaves g_step(struct graph *g, const struct step *s);
+// With room for so many rows and outputs, no more than the step has.
+struct step_leaves g_step(struct graph *g, const struct step *s, int32_t max_rows, int32_t max_outputs);
 
 struct node *g_weight(struct graph *g, const struct tensor *w);
 // (rows, D): row tokens[r] of w (V, D)

@@ -79,15 +79,18 @@ static void toy_sum(const struct graph *g, const struct node *n, int64_t begin, 
     }
 }
 
-static const struct op toys[] = {{"fill", toy_units, toy_fill, NULL}, {"sum", toy_units, toy_sum, NULL}};
+static const struct op toys[] = {{"fill", toy_units, toy_fill, NULL, false},
+                                 {"sum", toy_units, toy_sum, NULL, false},
+                                 {"light sum", toy_units, toy_sum, NULL, true}};
 
-static struct node *sum(struct graph *g, struct node *a, struct node *b)
+static struct node *sum(struct graph *g, struct node *a, struct node *b, bool light)
 {
-    return graph_node(g, 1, a->out, EXTENT_ROWS, NULL, 0, (struct node *[]){a, b}, 2);
+    return graph_node(g, light ? 2 : 1, a->out, EXTENT_ROWS, NULL, 0, (struct node *[]){a, b}, 2);
 }
 
-// A chain with skips: node i is node i-1 plus node i/2, over columns that differ from node to node in nothing but place.
-static void check_chain(int threads, int32_t rows)
+// A chain with skips: node i is node i-1 plus node i/2, over columns that differ from node to node in nothing but place. With
+// `local`, two of three nodes are light and every thread runs them for itself.
+static void check_chain(int threads, int32_t rows, bool local)
 {
     enum { LENGTH = 40, COLS = 33, ROWS = 7 };
     int32_t counts[EXTENT_COUNT] = {[EXTENT_ROWS] = rows};
@@ -98,17 +101,23 @@ static void check_chain(int threads, int32_t rows)
     struct tensor shape = tensor_shape(DTYPE_F32, COLS, ROWS, 1, 1);
     struct node *chain[LENGTH];
     float one = 1;
+    g.threads = local ? threads : 0;
     chain[0] = graph_node(&g, 0, shape, EXTENT_ROWS, &one, sizeof one, NULL, 0);
-    for (int i = 1; i < LENGTH; i++) chain[i] = sum(&g, chain[i - 1], chain[i / 2]);
-    struct node *unused = sum(&g, chain[3], chain[4]); // nobody reads it: it must not run
+    for (int i = 1; i < LENGTH; i++) chain[i] = sum(&g, chain[i - 1], chain[i / 2], i % 3 != 0);
+    struct node *unused = sum(&g, chain[3], chain[4], false); // nobody reads it: it must not run
     ck_assert_int_eq(graph_plan(&g, &chain[LENGTH - 1], 1, NULL), TLM_OK);
     ck_assert_int_eq(g.order_count, LENGTH);
     ck_assert_int_eq(unused->phase, 0);
+    // Each node waits for the one before it. Local: the first, every third, and the last, which is the root, are shared.
+    ck_assert_int_eq(chain[LENGTH - 1]->phase, local ? 14 : LENGTH);
     ck_assert_uint_lt(g.arena_bytes,
                       LENGTH * align_up(tensor_bytes(&shape), ARENA_ALIGN)); // places are used again
-    void *memory = aligned_alloc(ARENA_ALIGN, g.arena_bytes);
+    size_t local_bytes = align_up(g.local_bytes * (size_t)g.threads, ARENA_ALIGN);
+    void *memory = aligned_alloc(ARENA_ALIGN, g.arena_bytes),
+         *own = aligned_alloc(ARENA_ALIGN, local_bytes + ARENA_ALIGN);
     memset(memory, 0xff, g.arena_bytes);
-    graph_bind(&g, memory);
+    memset(own, 0xff, local_bytes);
+    graph_bind(&g, memory, own);
     graph_run(&g, pool, NULL);
     double factor[LENGTH] = {1};
     for (int i = 1; i < LENGTH; i++) factor[i] = factor[i - 1] + factor[i / 2];
@@ -119,13 +128,14 @@ static void check_chain(int threads, int32_t rows)
         ck_assert(isnan(out[i])); // rows that the step lacks stay untouched
     threads_close(pool);
     graph_free(&g);
-    free(memory);
+    free(memory), free(own);
 }
 
 START_TEST(test_graph)
 {
     for (int threads = 1; threads <= 4; threads++)
-        for (int32_t rows = 1; rows <= 7; rows += 3) check_chain(threads, rows);
+        for (int32_t rows = 1; rows <= 7; rows += 3)
+            check_chain(threads, rows, false), check_chain(threads, rows, true);
 }
 END_TEST
 
