@@ -18,8 +18,11 @@ CFLAGS += -Og -DTLM_DEBUG
 else ifeq ($(config),sanitize)
 CFLAGS  += -O1 -DTLM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
+else ifeq ($(config),fuzz)
+CC     := clang
+CFLAGS += -O1 -DTLM_DEBUG -fsanitize=fuzzer-no-link,address,undefined
 else
-$(error config=$(config): expected release, debug or sanitize)
+$(error config=$(config): expected release, debug, sanitize or fuzz)
 endif
 ifeq ($(CI),true)
 CFLAGS += -Werror
@@ -50,7 +53,7 @@ PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 DEMO     := build/demo.gguf
-FUZZERS  := gguf tokenizer template tokenizer_json
+FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config
 FUZZ_SECONDS ?= 60
 
 .PHONY: all demo test bench check fuzz format clean help deps
@@ -80,7 +83,8 @@ $(BUILD)/%.o: %.c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(call kernel_flags,$*) -MMD -MP -c -o $@ $<
 
 # A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
-$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/bench_matmul: \
+$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/bench_matmul \
+  $(BUILD)/tests/bench_attention: \
   $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -120,13 +124,14 @@ check: ## formatting and static analysis
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (60) under clang's libFuzzer
 	@scripts/install_deps.sh --dev
-	@for f in $(FUZZERS); do $(MAKE) --no-print-directory build/fuzz/$$f && mkdir -p build/fuzz/corpus-$$f && \
+	@$(JOBS) config=fuzz $(FUZZERS:%=build/fuzz/%)
+	@for f in $(FUZZERS); do mkdir -p build/fuzz/corpus-$$f && \
 	  build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 \
 	    -artifact_prefix=build/fuzz/ build/fuzz/corpus-$$f tests/golden || exit 1; done
 
-build/fuzz/%: tests/fuzz_%.c tests/fuzz_main.c $(wildcard core/*.c text/*.c)
-	@mkdir -p $(@D)
-	clang -std=gnu11 -g -O1 $(CPPFLAGS) -DTLM_DEBUG -DFUZZ_TARGET=fuzz_$* -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+build/fuzz/%: tests/fuzz_%.c tests/fuzz_main.c build/fuzz/libtinylm.a
+	@echo "  LD   $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_TARGET=fuzz_$* -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
 
 format: ## lay out all C files by .clang-format
 	@clang-format -i $(C_FILES)

@@ -99,7 +99,7 @@ struct tlm_session_options {
     int32_t context;       // tokens the cache holds; default: the model's context length, at most 4096
     int32_t threads;       // default: the processors this process may run on
     int32_t batch;         // rows a pass over the weights takes; default 512
-    const char *kv_type_k; // type of the cached keys: "f16" (default), "f32", "bf16"
+    const char *kv_type_k; // type of the cached keys: "f16" (default), "f32", "bf16", "q8_0", "q4_0"
     const char *kv_type_v; // type of the cached values, likewise
 };
 

@@ -1,7 +1,9 @@
 // cache/kv.h -- the paged key-value cache: a pool of blocks, and for each sequence a table of the blocks it uses.
 //
-//     block b of a layer's keys:  [kv head][place in the block, KV_BLOCK][head_dim], so that the 16 keys of a head lie together
+//     a layer's keys: [kv head][block of the pool][16 keys of head_dim numbers, in a layout of ops/paged.h]
 //     sequence s: table[s][i] is the block of positions 16 i .. 16 i + 15
+//
+// Without values of their own (value_dim 0: latent attention) the keys stand in rows, whose first numbers are the values.
 //
 // Block ids are logical: the same id stands for a place in every layer's storage. A block has a reference count; it is
 // written only by a sequence that holds the one reference. The cache knows nothing of models: heads and sizes come in the
@@ -45,7 +47,7 @@ static inline int32_t kv_blocks(int32_t positions)
 }
 
 size_t kv_storage_bytes(const struct kv_config *config);
-// Errors: MEMORY (with the bytes).
+// Errors: ARGUMENT (a head size that the type's blocks do not divide), MEMORY (with the bytes).
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err);
 void kv_close(struct kv_cache *c);
 

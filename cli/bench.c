@@ -88,6 +88,7 @@ static enum limit compute_limit(const struct tlm_model *m)
 {
     switch ((int)m->kernels.matmul[work_main_type(m)].x_type) {
     case DTYPE_BF16: return LIMIT_BF16;
+    case DTYPE_Q8_K: return LIMIT_INT8;
     default: return LIMIT_FMA;
     }
 }

@@ -15,11 +15,12 @@
 
 static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx512",
                                           "avx512-vnni", "avx512-bf16", "f64",  NULL};
-static const char *const kv_choices[] = {"f16", "bf16", "f32", NULL};
+static const char *const kv_choices[] = {"f16", "bf16", "f32", "q8_0", "q4_0", NULL};
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
     {"-m, --model", "FILE", OPTION_STRING, offsetof(struct model_args, path),
-     .help = "a GGUF file; of a split set the first. No model is built in: 'make demo' makes a small one, "
+     .help = "a GGUF file, of a split set the first, or a Hugging Face folder. No model is built in: 'make "
+             "demo' makes a small one, "
              "scripts/get_model.sh downloads public ones. Default: none."},
     {"--isa", "NAME", OPTION_CHOICE, offsetof(struct model_args, isa),
      .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx512 (the best AVX-512 "
@@ -37,7 +38,7 @@ const struct option session_options[SESSION_OPTION_COUNT] = {
     {"-t, --threads", "N", OPTION_INT, offsetof(struct session_args, threads), .low = 0, .high = 1024,
      .help = "threads; 0 for the default. Default: the processors this process may run on."},
     {"-ctk, --cache-type-k", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_k),
-     .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32. Default: f16."},
+     .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32, q8_0, q4_0. Default: f16."},
     {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_v),
      .choices = kv_choices, .help = "type of cached values, likewise. Default: f16."},
 };

@@ -6,6 +6,7 @@
 #include "cli/common.h"
 #include "core/cpu.h"
 #include "core/gguf.h"
+#include "models/hf.h"
 
 enum { STRING_WIDTH = 72, ARRAY_ITEMS = 4, ITEM_WIDTH = 16 };
 
@@ -136,14 +137,19 @@ static int info_model(const struct command_line *line, const char *path)
 {
     struct gguf *g;
     struct tlm_error err;
-    if (gguf_open(&g, path, &err)) return common_failed(line, &err);
+    if (model_file_open(&g, path, MODEL_SHAPES, &err)) return common_failed(line, &err);
     uint64_t bytes = 0;
     char size[16];
     for (int i = 0; i < g->file_count; i++) bytes += g->files[i].size;
     printf("%s\n", path);
-    printf("GGUF version %" PRIu32 ", %d file%s, %" PRIu64 " bytes (%s), alignment %" PRIu64 "\n", g->version,
-           g->file_count, g->file_count == 1 ? "" : "s", bytes, common_human_bytes(bytes, size, sizeof size),
-           g->alignment);
+    common_human_bytes(bytes, size, sizeof size);
+    if (g->files[0].map)
+        printf("GGUF version %" PRIu32 ", %d file%s, %" PRIu64 " bytes (%s), alignment %" PRIu64 "\n",
+               g->version, g->file_count, g->file_count == 1 ? "" : "s", bytes, size, g->alignment);
+    else
+        printf("Hugging Face folder, %" PRIu64
+               " bytes of weights (%s), shown as the GGUF file it would become\n",
+               bytes, size);
     print_metadata(g);
     print_tensors(g);
     print_totals(g);
@@ -212,7 +218,8 @@ int command_info(int argc, char **argv)
         "info",
         "[MODEL]",
         "Shows the metadata and the tensors of a GGUF file (of a split set: of all its "
-        "files); without a file, what this machine has and which instruction sets the "
+        "files) or of a Hugging Face folder; without a file, what this machine has and which instruction "
+        "sets the "
         "kernels take.",
         groups,
         1,

@@ -9,7 +9,7 @@
 #include "cli/common.h"
 #include "core/threads.h"
 
-const char *const limit_names[LIMIT_COUNT] = {"read", "fma", "bf16"};
+const char *const limit_names[LIMIT_COUNT] = {"read", "fma", "bf16", "int8"};
 
 // Far more than any cache holds; between two looks at the clock a thread reads a CHUNK.
 enum { STREAM_BYTES = 1 << 30, CHUNK = 1 << 20 };
@@ -72,6 +72,7 @@ static void choose_kernels(struct limits *l, enum isa isa)
     l->read = limit_read_ref, l->peak[LIMIT_FMA] = limit_fma_ref;
     if (vectors && isa >= ISA_AVX2) l->read = limit_read_avx2, l->peak[LIMIT_FMA] = limit_fma_avx2;
     if (vectors && isa >= ISA_AVX512) l->read = limit_read_avx512, l->peak[LIMIT_FMA] = limit_fma_avx512;
+    if (vectors && isa >= ISA_AVX512_VNNI) l->peak[LIMIT_INT8] = limit_int8_avx512_vnni;
     if (vectors && isa >= ISA_AVX512_BF16) l->peak[LIMIT_BF16] = limit_bf16_avx512_bf16;
 }
 

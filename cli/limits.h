@@ -12,9 +12,10 @@ enum limit {
     LIMIT_READ, // bytes a second, streamed from memory: 1 GiB in pages of 4 KiB, as files are mapped
     LIMIT_FMA,  // operations a second: f32 multiply and add, 2 a lane
     LIMIT_BF16, // operations a second: bf16 dot products of pairs, 4 a lane
+    LIMIT_INT8, // operations a second: int8 dot products of fours, 8 a lane
     LIMIT_COUNT,
 };
-extern const char *const limit_names[LIMIT_COUNT]; // "read", "fma", "bf16"
+extern const char *const limit_names[LIMIT_COUNT]; // "read", "fma", "bf16", "int8"
 
 struct limits;
 
@@ -36,7 +37,7 @@ limit_read_fn limit_read_ref, limit_read_avx2, limit_read_avx512;
 
 // Keeps the arithmetic units busy for some tens of microseconds; returns the operations that were done.
 typedef double limit_peak_fn(void);
-limit_peak_fn limit_fma_ref, limit_fma_avx2, limit_fma_avx512, limit_bf16_avx512_bf16;
+limit_peak_fn limit_fma_ref, limit_fma_avx2, limit_fma_avx512, limit_bf16_avx512_bf16, limit_int8_avx512_vnni;
 
 // Independent chains: enough to hide the latency of any multiply-add (4 to 6 cycles, at two a cycle), few
 // enough for the 16 registers of AVX2.

@@ -7,6 +7,7 @@
 
 #include "cli/common.h"
 #include "core/cpu.h"
+#include "models/hf.h"
 #include "quant/mix.h"
 #include "quant/quant.h"
 #include "quant/requantize.h"
@@ -234,7 +235,7 @@ static enum tlm_status write_file(const struct plan *p, const char *path, int th
 static int run(struct plan *p, const struct quantize_args *args, const char *const operands[3])
 {
     struct tlm_error err;
-    enum tlm_status status = gguf_open(&p->in, operands[0], &err);
+    enum tlm_status status = model_file_open(&p->in, operands[0], MODEL_ALL, &err);
     if (status) return common_failed(p->line, &err);
     p->types = calloc(p->in->tensor_count ? p->in->tensor_count : 1, sizeof *p->types);
     if (!p->types) status = error_set(&err, TLM_ERR_MEMORY, "no memory for the types of all tensors");

@@ -14,7 +14,8 @@ struct tokenize_args {
 
 static const struct option options[] = {
     {"-m, --model", "FILE", OPTION_STRING, offsetof(struct tokenize_args, model.path),
-     .help = "a GGUF file, of any architecture, with or without weights. Default: none."},
+     .help = "a GGUF file, of any architecture, with or without weights, or a Hugging Face folder. Default: "
+             "none."},
     {"--bos", NULL, OPTION_FLAG, offsetof(struct tokenize_args, bos),
      .help = "put the token that begins a text first, if the model asks for one. Default: off."},
     {"--special", NULL, OPTION_FLAG, offsetof(struct tokenize_args, special),

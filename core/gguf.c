@@ -56,6 +56,7 @@ void gguf_close(struct gguf *g)
     for (int i = 0; i < g->file_count; i++) {
         file_unmap(g->files[i].map, g->files[i].size);
         free(g->files[i].path);
+        free(g->files[i].own);
     }
     free(g->files);
     free(g->keys);

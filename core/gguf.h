@@ -70,6 +70,7 @@ struct gguf_file {
     size_t size;
     size_t data_offset;
     char *path;
+    void *own; // memory that tensors or keys lie in beside the map, for free(); mostly NULL
 };
 
 struct gguf {
@@ -160,5 +161,10 @@ void gguf_add_tensor(struct gguf_writer *w, const char *name, const struct tenso
 enum tlm_status gguf_write_data(struct gguf_writer *w, const void *data, size_t bytes, struct tlm_error *err);
 // Checks that all data came, syncs and renames. Errors: IO, MEMORY, ARGUMENT (data missing).
 enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err);
+
+// A writer into memory; `name` is for messages. It ends with gguf_writer_take(), which checks that all data came and hands out
+// the bytes for free(). Errors: MEMORY; also ARGUMENT (data missing).
+enum tlm_status gguf_writer_open_memory(struct gguf_writer **out, const char *name, struct tlm_error *err);
+enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err);
 
 #endif

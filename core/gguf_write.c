@@ -36,7 +36,10 @@ struct output {
 
 struct gguf_writer {
     char *path;
-    struct file_writer *file;
+    struct file_writer *file; // NULL: into memory
+    FILE *memory;
+    char *bytes; // of memory, valid once it is closed
+    size_t size;
     struct tlm_error error; // the first failure before any data was written; code TLM_OK while there is none
     struct key *keys, **keys_end;
     struct output *tensors, **tensors_end;
@@ -48,7 +51,8 @@ struct gguf_writer {
     size_t current_bytes;   // of its data that have come
 };
 
-enum tlm_status gguf_writer_open(struct gguf_writer **out, const char *path, struct tlm_error *err)
+static enum tlm_status open_writer(struct gguf_writer **out, const char *path, bool memory,
+                                   struct tlm_error *err)
 {
     *out = NULL;
     struct gguf_writer *w = calloc(1, sizeof *w);
@@ -61,12 +65,26 @@ enum tlm_status gguf_writer_open(struct gguf_writer **out, const char *path, str
     w->path = copy;
     w->keys_end = &w->keys;
     w->tensors_end = &w->tensors;
-    enum tlm_status status = file_writer_open(&w->file, path, err);
+    enum tlm_status status = TLM_OK;
+    if (!memory)
+        status = file_writer_open(&w->file, path, err);
+    else if (!(w->memory = open_memstream(&w->bytes, &w->size)))
+        status = error_set(err, TLM_ERR_MEMORY, "%.300s: no memory to write it", path);
     if (status)
         gguf_writer_close(w);
     else
         *out = w;
     return status;
+}
+
+enum tlm_status gguf_writer_open(struct gguf_writer **out, const char *path, struct tlm_error *err)
+{
+    return open_writer(out, path, false, err);
+}
+
+enum tlm_status gguf_writer_open_memory(struct gguf_writer **out, const char *name, struct tlm_error *err)
+{
+    return open_writer(out, name, true, err);
 }
 
 static void leave_node(void *node)
@@ -78,6 +96,8 @@ void gguf_writer_close(struct gguf_writer *w)
 {
     if (!w) return;
     file_writer_abort(w->file);
+    if (w->memory) fclose(w->memory);
+    free(w->bytes);
     tdestroy(w->key_tree, leave_node);
     tdestroy(w->tensor_tree, leave_node);
     for (struct key *k = w->keys, *next; k; k = next) {
@@ -274,14 +294,29 @@ void gguf_add_tensor(struct gguf_writer *w, const char *name, const struct tenso
 
 // ---- the file -----------------------------------------------------------------------------------------
 
+static void put(struct gguf_writer *w, const void *data, size_t bytes)
+{
+    if (w->file)
+        file_writer_write(w->file, data, bytes);
+    else if (bytes)
+        fwrite(data, 1, bytes, w->memory); // a failure stays with the stream
+}
+
+static enum tlm_status output_status(const struct gguf_writer *w, struct tlm_error *err)
+{
+    if (w->file) return file_writer_status(w->file, err);
+    return ferror(w->memory) ? error_set(err, TLM_ERR_MEMORY, "%.300s: no memory for its data", w->path)
+                             : TLM_OK;
+}
+
 static void write_u32(struct gguf_writer *w, uint32_t x)
 {
-    file_writer_write(w->file, &x, sizeof x);
+    put(w, &x, sizeof x);
 }
 
 static void write_u64(struct gguf_writer *w, uint64_t x)
 {
-    file_writer_write(w->file, &x, sizeof x);
+    put(w, &x, sizeof x);
 }
 
 static void write_padding(struct gguf_writer *w, uint64_t at)
@@ -289,7 +324,7 @@ static void write_padding(struct gguf_writer *w, uint64_t at)
     static const uint8_t zeros[4096];
     for (uint64_t left = align_up(at, w->alignment) - at; left;) {
         size_t n = left < sizeof zeros ? left : sizeof zeros;
-        file_writer_write(w->file, zeros, n);
+        put(w, zeros, n);
         left -= n;
     }
 }
@@ -326,26 +361,26 @@ static bool place_tensors(struct gguf_writer *w)
 static void write_header(struct gguf_writer *w)
 {
     uint64_t at = 4 + 4 + 8 + 8;
-    file_writer_write(w->file, "GGUF", 4);
+    put(w, "GGUF", 4);
     write_u32(w, VERSION);
     write_u64(w, w->tensor_count);
     write_u64(w, w->key_count);
     for (const struct key *k = w->keys; k; k = k->next) {
         write_u64(w, k->name.length);
-        file_writer_write(w->file, k->name.data, k->name.length);
+        put(w, k->name.data, k->name.length);
         write_u32(w, k->type);
         if (k->type == GGUF_ARRAY) {
             write_u32(w, k->item);
             write_u64(w, k->count);
         }
-        file_writer_write(w->file, k->data, k->bytes);
+        put(w, k->data, k->bytes);
         at += 8 + k->name.length + 4 + (k->type == GGUF_ARRAY ? 12 : 0) + k->bytes;
     }
     for (const struct output *t = w->tensors; t; t = t->next) {
         uint32_t n_dims = TENSOR_MAX_DIMS;
         while (n_dims > 1 && t->shape.ne[n_dims - 1] == 1) n_dims--;
         write_u64(w, t->name.length);
-        file_writer_write(w->file, t->name.data, t->name.length);
+        put(w, t->name.data, t->name.length);
         write_u32(w, n_dims);
         for (uint32_t i = 0; i < n_dims; i++) write_u64(w, (uint64_t)t->shape.ne[i]);
         write_u32(w, t->shape.type);
@@ -369,7 +404,7 @@ static enum tlm_status start(struct gguf_writer *w, struct tlm_error *err)
     w->started = true;
     w->current = w->tensors;
     write_header(w);
-    return file_writer_status(w->file, err);
+    return output_status(w, err);
 }
 
 enum tlm_status gguf_write_data(struct gguf_writer *w, const void *data, size_t bytes, struct tlm_error *err)
@@ -383,7 +418,7 @@ enum tlm_status gguf_write_data(struct gguf_writer *w, const void *data, size_t 
                              "%.300s: expected no data behind the last tensor, found %zu bytes more", w->path,
                              bytes);
         size_t left = t->bytes - w->current_bytes, n = bytes < left ? bytes : left;
-        file_writer_write(w->file, p, n);
+        put(w, p, n);
         p += n;
         bytes -= n;
         w->current_bytes += n;
@@ -393,10 +428,11 @@ enum tlm_status gguf_write_data(struct gguf_writer *w, const void *data, size_t 
             w->current_bytes = 0;
         }
     }
-    return file_writer_status(w->file, err);
+    return output_status(w, err);
 }
 
-enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err)
+// Nothing is missing: the header is written, and the data of all tensors.
+static enum tlm_status complete(struct gguf_writer *w, struct tlm_error *err)
 {
     enum tlm_status status = start(w, err);
     if (status) return status;
@@ -404,7 +440,29 @@ enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err)
         return error_set(err, TLM_ERR_ARGUMENT,
                          "%.200s: tensor '%.100s': expected %zu bytes of data, found %zu", w->path,
                          w->current->name.data, w->current->bytes, w->current_bytes);
+    return TLM_OK;
+}
+
+enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err)
+{
+    TLM_ASSERT(w->file);
+    enum tlm_status status = complete(w, err);
+    if (status) return status;
     struct file_writer *file = w->file;
     w->file = NULL;
     return file_writer_finish(file, err);
+}
+
+enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err)
+{
+    TLM_ASSERT(w->memory);
+    enum tlm_status status = complete(w, err);
+    if (status) return status;
+    FILE *memory = w->memory;
+    w->memory = NULL;
+    if (fclose(memory)) return error_set(err, TLM_ERR_MEMORY, "%.300s: no memory for its data", w->path);
+    *data = w->bytes;
+    *size = w->size;
+    w->bytes = NULL;
+    return TLM_OK;
 }

@@ -74,6 +74,12 @@ static struct attention_params attention_params(const struct tlm_model *m, const
     };
 }
 
+static struct node *latent_norm(struct graph *g, const struct tlm_model *m, struct node *x,
+                                const struct tensor *w)
+{
+    return g_rmsnorm(g, x, g_weight(g, w), x->out.ne[0], m->hparams.latent_norm_eps);
+}
+
 // Multi-head latent attention in its absorbed form: queries are carried into the space of the compressed keys, which are the
 // values too, so all heads share one cached row of kv_rank + rope numbers. DeepSeek-V2, arXiv 2405.04434, section 2.1.
 //
@@ -89,7 +95,7 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
     int32_t turned = (int32_t)(2 * h->rope.pairs);
     struct node *q =
         w->wq_a ? block_linear(g, w->wq_b, NULL,
-                               block_norm(g, m, block_linear(g, w->wq_a, NULL, x), w->q_a_norm, NULL))
+                               latent_norm(g, m, block_linear(g, w->wq_a, NULL, x), w->q_a_norm))
                 : block_linear(g, w->wq, NULL, x);
     struct node *q_rope = rotated(g, m, w, g_slice(g, q, heads, nope, turned), rope, heads);
     q = g_matmul_heads(g, g_weight(g, w->wk_b), g_slice(g, q, heads, 0, nope));
@@ -97,7 +103,7 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
 
     struct node *kv = block_linear(g, w->wkv_a, NULL, x);
     struct node *k_rope = rotated(g, m, w, g_slice(g, kv, 1, rank, turned), rope, 1);
-    struct node *k = block_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm, NULL);
+    struct node *k = latent_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm);
     k = g_kv_write(g, g_concat(g, k, k_rope, 1, false), in->step.slots, in->keys[l], 1);
 
     struct attention_params p =
@@ -201,4 +207,41 @@ struct node *block_feed_forward(struct graph *g, const struct tlm_model *m, cons
                                 struct node *x, enum activation act)
 {
     return w->router ? block_experts(g, m, w, x, act) : block_glu(g, m, w, x, act);
+}
+
+// What a layer lacks; NULL where it is whole.
+static const char *missing_feed_forward(const struct layer *w)
+{
+    if (w->router)
+        return !w->experts_gate ? "ffn_gate_exps" : !w->experts_up ? "ffn_up_exps" : !w->experts_down ? "ffn_down_exps" : NULL;
+    return !w->gate ? "ffn_gate" : !w->up ? "ffn_up" : !w->down ? "ffn_down" : NULL;
+}
+
+enum tlm_status block_check_feed_forward(const struct tlm_model *m, struct tlm_error *err)
+{
+    for (int64_t l = 0; l < m->hparams.layers; l++) {
+        const struct layer *w = &m->weights.layer[l];
+        const char *name = missing_feed_forward(w);
+        bool both = w->router ? w->gate || w->up || w->down : w->experts_gate || w->experts_up || w->experts_down;
+        if (name || both)
+            return error_set(err, TLM_ERR_FORMAT, "blk.%lld: expected one feed-forward part or experts, found %s%s",
+                             (long long)l, name ? "no " : "both", name ? name : "");
+    }
+    return TLM_OK;
+}
+
+struct node *block_pre_norm_layers(struct graph *g, const struct tlm_model *m, const struct build_inputs *in)
+{
+    struct rope_tables rope = block_rope_tables(g, m, in);
+    struct node *x = block_embed(g, m, in);
+    for (int64_t l = 0; l < m->hparams.layers; l++) {
+        const struct layer *w = &m->weights.layer[l];
+        g->layer = (int)l;
+        struct node *h = block_norm(g, m, x, w->attn_norm, NULL);
+        x = block_residual(g, m, x, block_attention(g, m, in, l, h, &rope));
+        h = block_norm(g, m, x, w->ffn_norm, NULL);
+        x = block_residual(g, m, x, block_feed_forward(g, m, w, h, ACT_SILU));
+    }
+    g->layer = -1;
+    return x;
 }

@@ -15,7 +15,7 @@ enum hf_kind { HF_I64, HF_F64, HF_BOOL };
 // One number of config.json and the GGUF key that holds it.
 struct hf_key {
     const char *gguf; // without "ARCH."
-    const char *hf;   // "a.b" for a key within an object
+    const char *hf;   // "a.b" for a key within an object; "a|b" for two names of one, the first is written
     enum hf_kind kind;
     // JSON text of the value where config.json lacks the key or has null: transformers' default for this class, as config.json
     // leaves it out. NULL: the GGUF key is left out too.
@@ -57,6 +57,10 @@ const struct hf_variant *hf_variant_find(const char *model_type, const struct ar
 enum tlm_status hf_import_rope(struct gguf_writer *w, const char *arch, const json_t *config,
                                struct tlm_error *err);
 enum tlm_status hf_export_rope(json_t *config, const char *arch, const struct gguf *g, struct tlm_error *err);
+// Sets config[key] to whether all layers have the biases of `parts` ("attn_q", "attn_k" ...), which are `count`; NULL: the class has none of
+// them. Errors: UNSUPPORTED, where some are there and some not, or any that the class has not.
+enum tlm_status hf_export_biases(json_t *config, const char *key, const struct gguf *g, const char *const *parts,
+                                 size_t count, struct tlm_error *err);
 // Typed reading of config.json: keeps *out where the key is absent or null. Errors: FORMAT.
 enum tlm_status hf_get_i64(const json_t *config, const char *key, int64_t *out, struct tlm_error *err);
 enum tlm_status hf_get_f64(const json_t *config, const char *key, double *out, struct tlm_error *err);
@@ -64,7 +68,14 @@ enum tlm_status hf_get_bool(const json_t *config, const char *key, bool *out, st
 // FORMAT/UNSUPPORTED unless config[key] is absent, null or the JSON text `expected`.
 enum tlm_status hf_expect(const json_t *config, const char *key, const char *expected, struct tlm_error *err);
 
-// Opens a folder. gguf_close() gives everything back. Errors: IO, FORMAT, UNSUPPORTED, MEMORY.
-enum tlm_status hf_open(struct gguf **out, const char *folder, struct tlm_error *err);
+// How much of a model is opened: of a folder its tokenizer, or all but the numbers that would have to be made, can be had sooner.
+enum model_part { MODEL_VOCABULARY, MODEL_SHAPES, MODEL_ALL };
+
+// Opens a folder; gguf_close() gives everything back. Without tokenizer's files there are no tokenizer.* keys, but for
+// MODEL_VOCABULARY that is an error. With MODEL_SHAPES data that is not mapped is NULL. Errors: IO, FORMAT, UNSUPPORTED, MEMORY.
+enum tlm_status hf_open(struct gguf **out, const char *folder, enum model_part part, struct tlm_error *err);
+// The door for -m: a folder, or else a GGUF file, which always opens as a whole.
+enum tlm_status model_file_open(struct gguf **out, const char *path, enum model_part part,
+                                struct tlm_error *err);
 
 #endif

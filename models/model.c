@@ -1,11 +1,11 @@
 // models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
-#include "models/model.h"
+#include "models/hf.h"
 
 #include <math.h>
 
 // ---- weights ------------------------------------------------------------------------------------------
 
-static int64_t dim_size(const struct hparams *h, enum dim d)
+int64_t hparams_dim(const struct hparams *h, enum dim d)
 {
     switch (d) {
     case DIM_1: return 1;
@@ -29,6 +29,7 @@ static int64_t dim_size(const struct hparams *h, enum dim d)
     case DIM_Q_RANK: return h->q_rank;
     case DIM_KV_RANK: return h->kv_rank;
     case DIM_KV_A: return h->kv_rank + 2 * h->rope.pairs;
+    case DIM_KV_B: return h->heads * (h->nope_dim + h->value_dim);
     case DIM_NOPE: return h->nope_dim;
     case DIM_VALUE: return h->value_dim;
     }
@@ -43,8 +44,8 @@ static bool is_matrix(const struct weight_spec *spec)
 static enum tlm_status check_weight(const struct tlm_model *m, const struct weight_spec *spec,
                                     const char *name, const struct tensor *t, struct tlm_error *err)
 {
-    int64_t cols = dim_size(&m->hparams, spec->cols), rows = dim_size(&m->hparams, spec->rows);
-    int64_t depth = dim_size(&m->hparams, spec->depth);
+    int64_t cols = hparams_dim(&m->hparams, spec->cols), rows = hparams_dim(&m->hparams, spec->rows);
+    int64_t depth = hparams_dim(&m->hparams, spec->depth);
     if (t->ne[0] != cols || t->ne[1] != rows || t->ne[2] != depth || t->ne[3] != 1)
         return error_set(err, TLM_ERR_FORMAT,
                          "%s: expected shape %lld x %lld x %lld, found %lld x %lld x %lld x %lld", name,
@@ -242,7 +243,7 @@ static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
     m->hparams =
         (struct hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .experts.scale = 1};
     if ((s = m->arch->hparams(&m->hparams, m->gguf, err))) return s;
-    if ((s = load_weights(m, err))) return s;
+    if ((s = load_weights(m, err)) || (s = model_pack(m, err))) return s;
     describe(m);
     return TLM_OK;
 }
@@ -264,12 +265,13 @@ enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
     m->kernels = f64 ? kernels_for_f64() : kernels_for(m->isa);
     m->ops = f64 ? op_table_f64 : op_table_ref;
     m->real = f64 ? DTYPE_F64 : DTYPE_F32;
-    if ((s = gguf_open(&m->gguf, path, err))) {
+    if ((s = model_file_open(&m->gguf, path, options->vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err))) {
         tlm_model_close(m);
         return s; // has the path in its text
     }
     s = tokenizer_open(&m->tokenizer, m->gguf, &m->tokenizer_error);
-    if (s && (options->vocab_only || s != TLM_ERR_UNSUPPORTED)) {
+    bool none = !gguf_find(m->gguf, "tokenizer.ggml.model"); // weights alone still run, on token ids
+    if (s && (options->vocab_only || (s != TLM_ERR_UNSUPPORTED && !none))) {
         if (err) *err = m->tokenizer_error;
     } else {
         s = options->vocab_only ? TLM_OK : open_weights(m, err);
@@ -288,6 +290,9 @@ void tlm_model_close(struct tlm_model *m)
     if (!m) return;
     tokenizer_close(m->tokenizer);
     arena_free(&m->vectors);
+    arena_free(&m->packed);
+    arena_free(&m->packed_data);
+    arena_free(&m->made);
     gguf_close(m->gguf);
     free(m);
 }

@@ -23,6 +23,7 @@ struct rope_hparams {
     int64_t original_context;
     double attn_factor; // times the magnitude of YaRN and LongRoPE
     double yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
+    bool yarn_fractions; // the ends of YaRN's ramp are not rounded to whole pairs (gpt-oss)
 };
 
 struct expert_hparams {
@@ -51,6 +52,7 @@ struct hparams {
     // kv_rank + rope numbers, whose first kv_rank are also the values.
     int64_t q_rank, kv_rank,
         nope_dim; // q_rank 0: queries are not compressed; nope_dim: of a head, without positions
+    double latent_norm_eps;
 };
 
 // ---- weights ------------------------------------------------------------------------------------------
@@ -78,6 +80,7 @@ enum dim {
     DIM_Q_RANK, // latent attention:
     DIM_KV_RANK,
     DIM_KV_A, // kv_rank + rotated part of a key
+    DIM_KV_B, // H (nope + d_v)
     DIM_NOPE,
     DIM_VALUE, // d_v of the expanded values
 };
@@ -128,7 +131,8 @@ struct layer {
     const struct tensor *shared_gate, *shared_up, *shared_down;
     // Latent attention: w_q_a (D, q_rank), w_q_b (q_rank, H (nope + rope)), w_kv_a (D, kv_rank + rope), w_k_b (nope, kv_rank, H),
     // w_v_b (kv_rank, value, H)
-    const struct tensor *wq_a, *q_a_norm, *wq_b, *wkv_a, *kv_a_norm, *wk_b, *wv_b;
+    // and of older files w_k_b and w_v_b in one piece, head by head: w_kv_b (kv_rank, H (nope + value)).
+    const struct tensor *wq_a, *q_a_norm, *wq_b, *wkv_a, *kv_a_norm, *wk_b, *wv_b, *wkv_b;
     // Set by the architecture's finish(), not from the file:
     int32_t window;  // keys a row sees; 0: all
     bool local_rope; // turns by rope_local
@@ -204,6 +208,8 @@ struct tlm_model {
     const struct op *ops;
     enum dtype real;      // of activations and vectors
     struct arena vectors; // norms and biases, converted to `real`; tensor headers; layers
+    struct arena made;    // weights that finish() works out of those of the file; mostly none
+    struct arena packed, packed_data; // matrices in the order that integer kernels read: their headers, their numbers
     uint64_t weight_bytes, parameters;
     char description[96];
 };
@@ -223,6 +229,11 @@ enum tlm_status hparams_common(struct hparams *h, const struct gguf *g, const ch
 enum tlm_status hparams_experts(struct expert_hparams *e, const struct gguf *g, const char *arch,
                                 struct tlm_error *err);
 
+// models/pack.c: packs the matrices whose kernels want that. Errors: MEMORY.
+enum tlm_status model_pack(struct tlm_model *m, struct tlm_error *err);
+
+// models/model.c: the size that a name in a weight table stands for.
+int64_t hparams_dim(const struct hparams *h, enum dim d);
 // Reads the whole number ARCH.`key` within [min, max]; required where *out < min on entry (no default).
 enum tlm_status hparam_i64(const struct gguf *g, const char *arch, const char *key, int64_t min, int64_t max,
                            int64_t *out, struct tlm_error *err);

@@ -1,12 +1,23 @@
 // models/registry.c -- the architectures there are: a line each.
 #include "models/model.h"
 
-#define ARCHITECTURES(X) X(llama)
+// The name in C, and general.architecture.
+#define ARCHITECTURES(X)        \
+    X(llama, "llama")           \
+    X(qwen2, "qwen2")           \
+    X(qwen3, "qwen3")           \
+    X(qwen3moe, "qwen3moe")     \
+    X(granite, "granite")       \
+    X(ernie4_5, "ernie4_5")     \
+    X(gemma2, "gemma2")         \
+    X(gemma3, "gemma3")         \
+    X(gpt_oss, "gpt-oss")       \
+    X(deepseek2, "deepseek2")
 
-#define DECLARE(name) extern const struct arch arch_##name;
+#define DECLARE(name, gguf) extern const struct arch arch_##name;
 ARCHITECTURES(DECLARE)
 
-#define POINTER(name) &arch_##name,
+#define POINTER(name, gguf) &arch_##name,
 static const struct arch *const archs[] = {ARCHITECTURES(POINTER)};
 
 enum { ARCH_COUNT = sizeof archs / sizeof *archs };
@@ -23,7 +34,7 @@ const struct arch *arch_find(struct gguf_string name)
     return NULL;
 }
 
-#define NAME(name) ", " #name
+#define NAME(name, gguf) ", " gguf
 
 const char *arch_names(void)
 {

@@ -20,8 +20,10 @@ static double yarn_pair(const struct rope_hparams *h, double turns)
 
 static void yarn(const struct rope_hparams *h, double *freq, double *magnitude)
 {
-    double low = fmax(0, floor(yarn_pair(h, h->yarn_beta_fast)));
-    double high = fmin((double)(2 * h->pairs - 1), ceil(yarn_pair(h, h->yarn_beta_slow)));
+    double low = yarn_pair(h, h->yarn_beta_fast), high = yarn_pair(h, h->yarn_beta_slow);
+    if (!h->yarn_fractions) low = floor(low), high = ceil(high);
+    low = fmax(0, low);
+    high = fmin((double)(2 * h->pairs - 1), high);
     for (int64_t i = 0; i < h->pairs; i++) {
         double ramp = ((double)i - low) / fmax(0.001, high - low);
         double keep = h->yarn_ext_factor * (1 - fmin(1, fmax(0, ramp))); // share of the unchanged frequency
@@ -98,6 +100,10 @@ enum tlm_status rope_hparams_read(struct rope_hparams *h, const struct gguf *g, 
         (s = hparam_f64(g, arch, "rope.scaling.yarn_beta_slow", &h->yarn_beta_slow, err)) ||
         (s = hparam_f64(g, arch, "rope.scaling.yarn_ext_factor", &h->yarn_ext_factor, err)))
         return s;
+    // What GGUF has no key for; the architecture's default stands in files of others.
+    bool truncate = !h->yarn_fractions;
+    if ((s = gguf_get_bool(g, "tinylm.rope.yarn_truncate", &truncate, err))) return s;
+    h->yarn_fractions = !truncate;
     h->pairs = dims / 2;
     if (dims % 2 || !(h->base > 1) || !(h->factor > 0))
         return error_set(

@@ -69,5 +69,23 @@
     LAYER_WEIGHT(gate, "ffn_gate.weight", "mlp.gate_proj.weight", MATRIX(WIDTH, FF, ROWS)), \
         LAYER_WEIGHT(up, "ffn_up.weight", "mlp.up_proj.weight", MATRIX(WIDTH, FF, ROWS)),   \
         LAYER_WEIGHT(down, "ffn_down.weight", "mlp.down_proj.weight", MATRIX(FF, WIDTH, COLUMNS))
+// Of models some or all of whose layers have experts instead; block_check_feed_forward() wants one or the other.
+#define WEIGHTS_GLU_OPTIONAL                                                                          \
+    LAYER_WEIGHT(gate, "ffn_gate.weight", "mlp.gate_proj.weight", MATRIX(WIDTH, FF, ROWS), OPTIONAL), \
+        LAYER_WEIGHT(up, "ffn_up.weight", "mlp.up_proj.weight", MATRIX(WIDTH, FF, ROWS), OPTIONAL),   \
+        LAYER_WEIGHT(down, "ffn_down.weight", "mlp.down_proj.weight", MATRIX(FF, WIDTH, COLUMNS), OPTIONAL)
+#define WEIGHTS_GLU_BIAS                                                                        \
+    LAYER_WEIGHT(gate_bias, "ffn_gate.bias", "mlp.gate_proj.bias", BIAS(FF, ROWS), OPTIONAL),   \
+        LAYER_WEIGHT(up_bias, "ffn_up.bias", "mlp.up_proj.bias", BIAS(FF, ROWS), OPTIONAL),     \
+        LAYER_WEIGHT(down_bias, "ffn_down.bias", "mlp.down_proj.bias", BIAS(WIDTH, COPY), OPTIONAL)
+// `hf_block` is "mlp." or what stands in its place; the names of an expert's three matrices differ too.
+#define WEIGHTS_EXPERTS(hf_block, hf_gate, hf_up, hf_down)                                       \
+    LAYER_WEIGHT(router, "ffn_gate_inp.weight", hf_block "gate.weight", ROUTER, OPTIONAL),       \
+        LAYER_WEIGHT(experts_gate, "ffn_gate_exps.weight", hf_block "experts.%d." hf_gate,       \
+                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                                 \
+        LAYER_WEIGHT(experts_up, "ffn_up_exps.weight", hf_block "experts.%d." hf_up,             \
+                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                                 \
+        LAYER_WEIGHT(experts_down, "ffn_down_exps.weight", hf_block "experts.%d." hf_down,       \
+                     EXPERT_MATRIX(EXPERT_FF, WIDTH), OPTIONAL)
 
 #endif

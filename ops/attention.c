@@ -5,19 +5,23 @@
 //
 //     y = sum_j exp(s_j - m) v_j / sum_j exp(s_j - m),   lse = m + log(sum_j exp(s_j - m)),   m = max_j s_j.
 //
+// With a cap c the score is c tanh(s_j / c), to which a slope a adds a (j - pos). A sink is one more score, without a
+// value: in m and in both sums over exp, also that of lse.
+//
 // Keys come in tiles of ATTENTION_TILE counted from position 0. A row and head carries (m, l, o), the
-// maximum, the sum and the weighted values so far; a tile that raises m to m' first multiplies l and o by
+// maximum, the sum and the weighted values so far, from (-inf, 0, 0) on or from (sink, 1, 0); a tile that raises m to m' first multiplies l and o by
 // exp(m - m'). Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135. All that touches a
 // row's state are the keys it sees, in order, so its bits do not depend on the other rows of the call.
 #include <tgmath.h>
 
-#include "ops/ops.h"
+#include "ops/paged.h"
 
-// Reals of scratch: a tile of keys (64, d) and one of values (64, d_v), then m and l of each row and head.
+// Reals of scratch: a tile of keys (64, d) and one of values (64, d_v), m and l of each row and head, and a stored row.
 size_t REF(attention_scratch)(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim)
 {
     size_t tiles = (size_t)ATTENTION_TILE * ((size_t)head_dim + (size_t)value_dim);
-    return sizeof(real) * (tiles + 2 * (size_t)rows * (size_t)head_count);
+    size_t stored = (size_t)(head_dim > value_dim ? head_dim : value_dim) * sizeof(double);
+    return sizeof(real) * (tiles + 2 * (size_t)rows * (size_t)head_count) + stored;
 }
 
 static row_to_real_fn *reader(enum dtype type)
@@ -26,31 +30,35 @@ static row_to_real_fn *reader(enum dtype type)
     case DTYPE_F32: return REF(row_from_f32);
     case DTYPE_F16: return REF(row_from_f16);
     case DTYPE_BF16: return REF(row_from_bf16);
-    default: TLM_ASSERT(type == DTYPE_F64); return REF(row_from_f64);
+    case DTYPE_F64: return REF(row_from_f64);
+    default: return REF(row_from_quantized)(type);
     }
 }
 
 // Rows begin..end of one tile, (64, d) from the tile's first key on.
-static void unpack_tile(real *tile, const struct paged_kv *kv, const struct attention_args *a, int64_t begin,
-                        int64_t end, int64_t d)
+static void unpack_tile(real *tile, void *stored, const struct paged_kv *kv, const struct attention_args *a,
+                        int64_t begin, int64_t end, int64_t d)
 {
     row_to_real_fn *read = reader(kv->type);
-    for (int64_t j = begin; j < end; j++)
-        read(tile + j % ATTENTION_TILE * d,
-             kv->data + (size_t)a->blocks[j / KV_BLOCK] * kv->block_stride +
-                 (size_t)a->kv_head * kv->head_stride + (size_t)(j % KV_BLOCK) * kv->token_stride,
-             d);
+    for (int64_t j = begin; j < end; j++) {
+        paged_get(stored, kv, paged_rows(kv, a->blocks[j / KV_BLOCK], a->kv_head), j % KV_BLOCK, d);
+        read(tile + j % ATTENTION_TILE * d, stored, d);
+    }
 }
 
-// Takes n keys (n, d) and values (n, d_v) into the state of one row and head.
+// Takes n keys (n, d) and values (n, d_v) into the state of one row and head; the first key stands `distance`
+// after the row (so 0 or less).
 static void update(real *o, real *max, real *sum, const real *q, const real *keys, const real *values,
-                   int64_t n, const struct attention_args *a)
+                   int64_t n, int64_t distance, real slope, const struct attention_args *a)
 {
+    const real cap = (real)a->softcap;
     real s[ATTENTION_TILE], top = *max;
     for (int64_t j = 0; j < n; j++) {
         real dot = 0;
         for (int64_t i = 0; i < a->head_dim; i++) dot += q[i] * keys[j * a->head_dim + i];
         s[j] = dot * (real)a->scale;
+        if (cap > 0) s[j] = cap * tanh(s[j] / cap);
+        if (slope != 0) s[j] += slope * (real)(distance + j);
         if (s[j] > top) top = s[j];
     }
     real base = top == -(real)INFINITY ? 0 : top; // scores that overflowed to -inf weigh nothing
@@ -75,7 +83,9 @@ void REF(attention_fwd)(const struct attention_args *a)
     const int64_t d = a->head_dim, d_v = a->value_dim, heads = a->head_count;
     real *keys = a->scratch, *values = keys + ATTENTION_TILE * d;
     real *max = values + ATTENTION_TILE * d_v, *sum = max + a->rows * heads;
+    void *stored = sum + a->rows * heads;
     const real *q = (const real *)a->q + a->head_begin * d;
+    const real *sinks = a->sinks, *slopes = a->slopes;
     real *y = (real *)a->y + a->head_begin * d_v;
 
     int64_t first = INT64_MAX, end = 0;
@@ -83,23 +93,23 @@ void REF(attention_fwd)(const struct attention_args *a)
         if (first_key(a, r) < first) first = first_key(a, r);
         if (a->pos[r] + 1 > end) end = a->pos[r] + 1;
         for (int64_t h = 0; h < heads; h++) {
-            max[r * heads + h] = -(real)INFINITY;
-            sum[r * heads + h] = 0;
+            max[r * heads + h] = sinks ? sinks[a->head_begin + h] : -(real)INFINITY;
+            sum[r * heads + h] = sinks ? 1 : 0;
             for (int64_t i = 0; i < d_v; i++) y[r * (int64_t)a->y_stride + h * d_v + i] = 0;
         }
     }
     for (int64_t tile = first / ATTENTION_TILE * ATTENTION_TILE; tile < end; tile += ATTENTION_TILE) {
         int64_t tile_begin = tile > first ? tile : first;
         int64_t tile_end = tile + ATTENTION_TILE < end ? tile + ATTENTION_TILE : end;
-        unpack_tile(keys, &a->k, a, tile_begin, tile_end, d);
-        unpack_tile(values, &a->v, a, tile_begin, tile_end, d_v);
+        unpack_tile(keys, stored, &a->k, a, tile_begin, tile_end, d);
+        unpack_tile(values, stored, &a->v, a, tile_begin, tile_end, d_v);
         for (int64_t r = 0; r < a->rows; r++) {
             int64_t from = first_key(a, r) > tile ? first_key(a, r) - tile : 0;
             int64_t to = a->pos[r] + 1 < tile_end ? a->pos[r] + 1 - tile : tile_end - tile;
             for (int64_t h = 0; h < heads && from < to; h++)
                 update(y + r * (int64_t)a->y_stride + h * d_v, &max[r * heads + h], &sum[r * heads + h],
                        q + r * (int64_t)a->q_stride + h * d, keys + from * d, values + from * d_v, to - from,
-                       a);
+                       tile + from - a->pos[r], slopes ? slopes[a->head_begin + h] : 0, a);
         }
     }
     for (int64_t r = 0; r < a->rows; r++) {

@@ -85,32 +85,128 @@ INLINE void transpose_32(char *to, const char *const *row, int64_t at, int64_t b
     _mm256_store_ps(tile + 3 * TILE, _mm256_shuffle_ps(c, d, 0xee));
 }
 
-static void transpose_keys(const struct tile *t, const char *const *row)
+static void transpose_keys(const struct tile *t, const struct workspace *w, const char *const *row)
 {
     if (t->k_type == DTYPE_F32) {
         for (int64_t i = 0; i < t->d; i += 4)
             for (int j = 0; j < TILE; j += 8)
-                transpose_32(t->keys + (i * TILE + j) * 4, row + j, 4 * i, 4 * (t->d - i));
+                transpose_32(w->keys + (i * TILE + j) * 4, row + j, 4 * i, 4 * (t->d - i));
     } else {
         for (int64_t i = 0; i < t->d; i += 8)
             for (int j = 0; j < TILE; j += 16)
-                transpose_16(t->keys + (i * TILE + j) * 2, row + j, 2 * i, 2 * (t->d - i));
+                transpose_16(w->keys + (i * TILE + j) * 2, row + j, 2 * i, 2 * (t->d - i));
     }
+}
+
+// ---- quantized keys and values: to f32 -----------------------------------------------------------------
+
+static int64_t query_bytes(int64_t d)
+{
+    (void)d;
+    return 0;
+}
+
+static void take_query(const struct column *c, int64_t d)
+{
+    (void)c, (void)d;
+}
+
+// Number b of a unit whose bytes lie in the lanes of x; of Q4_0 with `high` the one 16 numbers on.
+INLINE __m256 unpack_code(__m256i x, const enum dtype type, const int b, const int high)
+{
+    if (type == DTYPE_Q8_0)
+        return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * b), 24));
+    x = _mm256_and_si256(_mm256_srli_epi32(x, 8 * b + 4 * high), _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(x, _mm256_set1_epi32(8)));
+}
+
+// The keys of a block in KV_KEYS to (d, 64) at `to`.
+INLINE void unpack_keys(float *to, const char *rows, const enum dtype type, int64_t d)
+{
+    const int units = type == DTYPE_Q8_0 ? 8 : 4;
+    const char *code = rows + d;
+    for (int64_t i = 0; i < d; i += 32, rows += 2 * KV_BLOCK, to += 32 * TILE) {
+        for (int u = 0; u < units; u++, code += 4 * KV_BLOCK) {
+            UNROLL(8)
+            for (int s = 0; s < 8; s++) { // byte s / 2 of the eight keys from 8 (s % 2) on
+                const int b = s / 2, at = (4 * u + b) * TILE + s % 2 * LANES;
+                __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(rows + s % 2 * 16)));
+                __m256i x = _mm256_loadu_si256((const void *)(code + s % 2 * 32));
+                _mm256_store_ps(to + at, _mm256_mul_ps(scale, unpack_code(x, type, b, 0)));
+                if (type == DTYPE_Q4_0)
+                    _mm256_store_ps(to + at + 16 * TILE, _mm256_mul_ps(scale, unpack_code(x, type, b, 1)));
+            }
+        }
+    }
+}
+
+// The values of a block in KV_VALUES to rows of d numbers at `to`.
+INLINE void unpack_values(float *to, const char *rows, const enum dtype type, int64_t d)
+{
+    const int bytes = type == DTYPE_Q8_0 ? 32 : 16;
+    const char *code = rows + d;
+    for (int j = 0; j < KV_BLOCK; j += 4) {
+        for (int64_t i = 0; i < d; i += 32) {
+            float scale[4];
+            for (int b = 0; b < 4; b++) {
+                uint16_t half;
+                memcpy(&half, rows + i + (j + b) * 2, 2);
+                scale[b] = _cvtsh_ss(half);
+            }
+            for (int k = 0; k < bytes; k += LANES, code += 4 * LANES) {
+                __m256i x = _mm256_loadu_si256((const void *)code);
+                UNROLL(4)
+                for (int b = 0; b < 4; b++) {
+                    float *row = to + (j + b) * d + i + k;
+                    __m256 factor = _mm256_set1_ps(scale[b]);
+                    _mm256_storeu_ps(row, _mm256_mul_ps(factor, unpack_code(x, type, b, 0)));
+                    if (type == DTYPE_Q4_0)
+                        _mm256_storeu_ps(row + 16, _mm256_mul_ps(factor, unpack_code(x, type, b, 1)));
+                }
+            }
+        }
+    }
+}
+
+static void take_keys(struct tile *t, const struct workspace *w)
+{
+    for (int b = 0; b < TILE_BLOCKS; b++) {
+        float *to = (float *)w->keys + b * KV_BLOCK;
+        if (t->k_type == DTYPE_Q8_0)
+            unpack_keys(to, t->key_rows[b], DTYPE_Q8_0, t->d);
+        else
+            unpack_keys(to, t->key_rows[b], DTYPE_Q4_0, t->d);
+        t->key[b] = (const char *)to;
+    }
+    t->key_step = TILE * 4;
+    t->k_type = DTYPE_F32;
+}
+
+static void take_values(struct tile *t, const struct workspace *w)
+{
+    for (int b = 0; b < TILE_BLOCKS; b++) {
+        float *to = w->values + b * KV_BLOCK * t->d_v;
+        if (t->v_type == DTYPE_Q8_0)
+            unpack_values(to, t->value_rows[b], DTYPE_Q8_0, t->d_v);
+        else
+            unpack_values(to, t->value_rows[b], DTYPE_Q4_0, t->d_v);
+    }
+    value_rows_unpacked(t, w);
 }
 
 // ---- the register kernels -----------------------------------------------------------------------------
 
 // Keys j .. j + 15. The first quarter fetches the values.
-INLINE void score_quarter(float *p, const float *const *q, const int n, const enum dtype type,
-                          const struct tile *t, const int j)
+INLINE void score_quarter(float *p, const float *const *q, const int n, const enum dtype type, struct tile *t,
+                          const int j)
 {
     const int size = type == DTYPE_F32 ? 4 : 2;
-    const char *keys = t->keys + j * size;
+    const char *keys = t->key[j / KV_BLOCK];
     __m256 sum[GROUP][2];
     UNROLL(6)
     for (int c = 0; c < n; c++) sum[c][0] = sum[c][1] = _mm256_setzero_ps();
-    for (int64_t i = 0; i < t->d; i++, keys += TILE * size) {
-        if (j == 0) fetch(t->value[i % TILE] + i / TILE * 128);
+    for (int64_t i = 0; i < t->d; i++, keys += t->key_step) {
+        if (j == 0) fetch(&t->value_fetcher);
         __m256 k0 = load_wide(keys, type, LANES), k1 = load_wide(keys + LANES * size, type, LANES);
         UNROLL(6)
         for (int c = 0; c < n; c++) {
@@ -126,22 +222,24 @@ INLINE void score_quarter(float *p, const float *const *q, const int n, const en
     }
 }
 
-INLINE void score_columns(float *p, const float *const *q, const int n, const enum dtype type,
-                          const struct tile *t)
+INLINE void score_columns(float *p, struct column *const *c, const int n, const enum dtype type,
+                          struct tile *t)
 {
+    const float *q[GROUP];
+    for (int i = 0; i < n; i++) q[i] = c[i]->q;
     score_quarter(p, q, n, type, t, 0);
     for (int j = 16; j < TILE; j += 16) score_quarter(p, q, n, type, t, j);
 }
 
-#define SCORE(n, type) score_columns(p, q, n, type, t)
-static void score(float *p, const float *const *q, int n, const struct tile *t)
+#define SCORE(n, type) score_columns(p, c, n, type, t)
+static void score(float *p, struct column *const *c, int n, struct tile *t)
 {
     WITH_CONSTANTS(n, t->k_type, SCORE);
 }
 
 // Numbers at .. at + 8 * parts - 1 of the values, of which `count` exist (8 or more: all).
 INLINE void weigh_slice(float *const *out, const float *p, const int n, const enum dtype type,
-                        const int parts, const struct tile *t, int begin, int end, int64_t at, int64_t count)
+                        const int parts, struct tile *t, int begin, int end, int64_t at, int64_t count)
 {
     const int size = type == DTYPE_F32 ? 4 : 2;
     __m256 sum[GROUP][2];
@@ -150,9 +248,10 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
         sum[s / parts][s % parts] = _mm256_load_ps(out[s / parts] + at + s % parts * LANES);
     for (int j = begin; j < end; j++) {
         __m256 v[2];
-        if (at % 64 == 0) fetch(t->next_key[j] + at * 2);
+        const char *value = t->value[j / KV_BLOCK] + j % KV_BLOCK * t->value_step;
+        if (at % 64 == 0) fetch(&t->next_fetcher);
         UNROLL(2)
-        for (int i = 0; i < parts; i++) v[i] = load_wide(t->value[j] + (at + LANES * i) * size, type, count);
+        for (int i = 0; i < parts; i++) v[i] = load_wide(value + (at + LANES * i) * size, type, count);
         UNROLL(6)
         for (int c = 0; c < n; c++) {
             __m256 x = _mm256_set1_ps(p[c * TILE + j]);
@@ -166,7 +265,7 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
 }
 
 INLINE void weigh_columns(float *const *out, const float *p, const int n, const enum dtype type,
-                          const struct tile *t, int begin, int end)
+                          struct tile *t, int begin, int end)
 {
     int64_t at = 0;
     for (; at + 16 <= t->d_v; at += 16) weigh_slice(out, p, n, type, 2, t, begin, end, at, LANES);
@@ -175,9 +274,14 @@ INLINE void weigh_columns(float *const *out, const float *p, const int n, const 
 }
 
 #define WEIGH(n, type) weigh_columns(out, p, n, type, t, begin, end)
-static void weigh(float *const *out, const float *p, int n, const struct tile *t, int begin, int end)
+static void weigh_range(float *const *out, const float *p, int n, struct tile *t, int begin, int end)
 {
     WITH_CONSTANTS(n, t->v_type, WEIGH);
+}
+
+static void weigh(struct column *const *c, const float *p, int n, struct tile *t)
+{
+    weigh_plain(c, p, n, t);
 }
 
 static float largest(__m256 x)
@@ -187,14 +291,30 @@ static float largest(__m256 x)
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
-static float soften(float *s, struct column *c, float scale, int begin, int end)
+// Scores from products with the keys at first .. first + 7.
+static inline __m256 score_of(__m256 x, const struct column *c, const struct attention_args *a, int64_t first)
+{
+    x = _mm256_mul_ps(x, _mm256_set1_ps(a->scale));
+    if (a->softcap > 0) {
+        __m256 cap = _mm256_set1_ps(a->softcap);
+        x = _mm256_mul_ps(cap, tanh_avx2(_mm256_div_ps(x, cap)));
+    }
+    if (a->slopes) {
+        __m256i distance = _mm256_add_epi32(_mm256_set1_epi32((int)(first + 1 - c->end)), lane_numbers());
+        x = _mm256_fmadd_ps(_mm256_set1_ps(c->slope), _mm256_cvtepi32_ps(distance), x);
+    }
+    return x;
+}
+
+static float soften(float *s, struct column *c, const struct attention_args *a, int64_t first, int begin,
+                    int end)
 {
     __m256 top = _mm256_set1_ps(-INFINITY);
     for (int j = 0; j < TILE; j += LANES) {
         __m256i key = _mm256_add_epi32(_mm256_set1_epi32(j), lane_numbers());
         __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(begin), key),
                                            _mm256_cmpgt_epi32(_mm256_set1_epi32(end), key));
-        __m256 x = _mm256_mul_ps(_mm256_load_ps(s + j), _mm256_set1_ps(scale));
+        __m256 x = score_of(_mm256_load_ps(s + j), c, a, first + j);
         x = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), x, _mm256_castsi256_ps(seen));
         _mm256_store_ps(s + j, x);
         top = _mm256_max_ps(top, x);

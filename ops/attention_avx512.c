@@ -1,202 +1,109 @@
-// ops/attention_avx512.c -- attention with AVX-512: register tiles of 64 numbers x 6 columns.
-//
-// ops/attention_tiles.h has the walk. F16 and BF16 are widened as they are loaded, beside the multiply-adds:
-// keeping f32 copies of a tile costs more in stores than it saves. On one core of a Zen 4 at d = 64, 4 query
-// heads a key-value head, F16: 65% (512 rows from position 0) and 75% (from 1536) of the FMA peak, counting
-// only the keys a row sees, 10 to 13 times the reference compiled with AVX-512. One row reads its keys and
-// values at 15 GB/s at 2048 positions and 9 to 14 GB/s at 16384, where a plain reading loop gets 18.
-#include <immintrin.h>
+// ops/attention_avx512.c -- attention with AVX-512 without dot products of bytes: quantized keys and values become f32.
+#include "ops/attention_avx512.h"
 
-#include "ops/attention_tiles.h"
-#include "ops/exp_avx512.h"
-
-enum { LANES = 16 };
-
-// sum += a * b. As a tied operand of assembly, because gcc 12 keeps a wide tile of accumulators on the stack
-// when it allocates the registers of the intrinsic.
-INLINE void multiply_add(__m512 *sum, __m512 a, __m512 b)
+static int64_t query_bytes(int64_t d)
 {
-    __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+    (void)d;
+    return 0;
 }
 
-// Sixteen numbers of `type`; those outside `some` are 0 and not read.
-INLINE __m512 load_wide(const char *from, const enum dtype type, __mmask16 some)
+static void take_query(const struct column *c, int64_t d)
 {
-    if (type == DTYPE_F32) return _mm512_maskz_loadu_ps(some, from);
-    __m256i h = _mm256_maskz_loadu_epi16(some, from);
-    if (type == DTYPE_F16) return _mm512_cvtph_ps(h);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+    (void)c, (void)d;
 }
 
-// ---- transposing keys ---------------------------------------------------------------------------------
-
-// Sixteen bytes at `at` of four rows that lie `step` apart in the list, one a lane of 128 bits.
-INLINE __m512i load_lanes(const char *const *row, int step, int64_t at, int64_t bytes)
+// Number b of a unit whose bytes lie in the lanes of x; of Q4_0 with `high` the one 16 numbers on.
+INLINE __m512 unpack_code(__m512i x, const enum dtype type, const int b, const int high)
 {
-    __m512i x = _mm512_castsi128_si512(load_bytes(row[0] + at, bytes));
-    x = _mm512_inserti32x4(x, load_bytes(row[step] + at, bytes), 1);
-    x = _mm512_inserti32x4(x, load_bytes(row[2 * step] + at, bytes), 2);
-    return _mm512_inserti32x4(x, load_bytes(row[3 * step] + at, bytes), 3);
+    if (type == DTYPE_Q8_0)
+        return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, (unsigned)(24 - 8 * b)), 24));
+    x = _mm512_and_si512(_mm512_srli_epi32(x, (unsigned)(8 * b + 4 * high)), _mm512_set1_epi32(15));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(x, _mm512_set1_epi32(8)));
 }
 
-// 32 keys x 8 numbers of 16 bits. Lane l of x[t] holds key 8 l + t, so that the 8 x 8 transpositions inside
-// the lanes leave each number's 32 keys in order.
-INLINE void transpose_16(char *to, const char *const *row, int64_t at, int64_t bytes)
+// The keys of a block in KV_KEYS to (d, 64) at `to`.
+INLINE void unpack_keys(float *to, const char *rows, const enum dtype type, int64_t d)
 {
-    __m512i x[8], y[8];
-    UNROLL(8)
-    for (int t = 0; t < 8; t++) x[t] = load_lanes(row + t, 8, at, bytes);
-    UNROLL(4)
-    for (int t = 0; t < 4; t++) {
-        y[t] = _mm512_unpacklo_epi16(x[2 * t], x[2 * t + 1]);     // numbers 0..3 of the keys 2 t and 2 t + 1
-        y[4 + t] = _mm512_unpackhi_epi16(x[2 * t], x[2 * t + 1]); // numbers 4..7
-    }
-    // x[t]: numbers 2 t and 2 t + 1 of the keys 0..3 of a lane; x[4 + t]: of the keys 4..7.
-    UNROLL(4)
-    for (int t = 0; t < 4; t++) {
-        const __m512i *from = &y[t / 2 * 4];
-        x[t] = t % 2 ? _mm512_unpackhi_epi32(from[0], from[1]) : _mm512_unpacklo_epi32(from[0], from[1]);
-        x[4 + t] = t % 2 ? _mm512_unpackhi_epi32(from[2], from[3]) : _mm512_unpacklo_epi32(from[2], from[3]);
-    }
-    UNROLL(4)
-    for (int t = 0; t < 4; t++) {
-        _mm512_store_si512(to + (2 * t) * TILE * 2, _mm512_unpacklo_epi64(x[t], x[4 + t]));
-        _mm512_store_si512(to + (2 * t + 1) * TILE * 2, _mm512_unpackhi_epi64(x[t], x[4 + t]));
-    }
-}
-
-// 16 keys x 4 floats. Lane l of x[t] holds key 4 l + t.
-INLINE void transpose_32(char *to, const char *const *row, int64_t at, int64_t bytes)
-{
-    __m512 x[4];
-    UNROLL(4)
-    for (int t = 0; t < 4; t++) x[t] = _mm512_castsi512_ps(load_lanes(row + t, 4, at, bytes));
-    // a and b: numbers 0 and 1 of two keys each; c and d: numbers 2 and 3.
-    __m512 a = _mm512_unpacklo_ps(x[0], x[1]), b = _mm512_unpacklo_ps(x[2], x[3]);
-    __m512 c = _mm512_unpackhi_ps(x[0], x[1]), d = _mm512_unpackhi_ps(x[2], x[3]);
-    _mm512_store_ps(to, _mm512_shuffle_ps(a, b, 0x44));
-    _mm512_store_ps(to + TILE * 4, _mm512_shuffle_ps(a, b, 0xee));
-    _mm512_store_ps(to + 2 * TILE * 4, _mm512_shuffle_ps(c, d, 0x44));
-    _mm512_store_ps(to + 3 * TILE * 4, _mm512_shuffle_ps(c, d, 0xee));
-}
-
-static void transpose_keys(const struct tile *t, const char *const *row)
-{
-    if (t->k_type == DTYPE_F32) {
-        for (int64_t i = 0; i < t->d; i += 4)
-            for (int j = 0; j < TILE; j += 16)
-                transpose_32(t->keys + (i * TILE + j) * 4, row + j, 4 * i, 4 * (t->d - i));
-    } else {
-        for (int64_t i = 0; i < t->d; i += 8)
-            for (int j = 0; j < TILE; j += 32)
-                transpose_16(t->keys + (i * TILE + j) * 2, row + j, 2 * i, 2 * (t->d - i));
-    }
-}
-
-// ---- the register kernels -----------------------------------------------------------------------------
-
-INLINE void score_columns(float *p, const float *const *q, const int n, const enum dtype type,
-                          const struct tile *t)
-{
-    const int size = type == DTYPE_F32 ? 4 : 2;
-    const char *keys = t->keys;
-    __m512 sum[GROUP][4];
-    UNROLL(24)
-    for (int s = 0; s < 4 * n; s++) sum[s / 4][s % 4] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < t->d; i++, keys += TILE * size) {
-        __m512 k[4];
-        fetch(t->value[i % TILE] + i / TILE * 128);
-        UNROLL(4)
-        for (int j = 0; j < 4; j++) k[j] = load_wide(keys + 16 * j * size, type, (__mmask16)-1);
-        UNROLL(6)
-        for (int c = 0; c < n; c++) {
-            __m512 x = _mm512_set1_ps(q[c][i]);
+    const int units = type == DTYPE_Q8_0 ? 8 : 4;
+    const char *code = rows + d;
+    for (int64_t i = 0; i < d; i += 32, rows += 2 * KV_BLOCK, to += 32 * TILE) {
+        __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const void *)rows));
+        for (int u = 0; u < units; u++, code += 4 * KV_BLOCK) {
+            __m512i x = _mm512_loadu_si512(code);
             UNROLL(4)
-            for (int j = 0; j < 4; j++) multiply_add(&sum[c][j], k[j], x);
+            for (int b = 0; b < 4; b++) {
+                float *at = to + (4 * u + b) * TILE;
+                _mm512_store_ps(at, _mm512_mul_ps(scale, unpack_code(x, type, b, 0)));
+                if (type == DTYPE_Q4_0)
+                    _mm512_store_ps(at + 16 * TILE, _mm512_mul_ps(scale, unpack_code(x, type, b, 1)));
+            }
         }
     }
-    UNROLL(24)
-    for (int s = 0; s < 4 * n; s++) _mm512_store_ps(p + s / 4 * TILE + s % 4 * 16, sum[s / 4][s % 4]);
 }
 
-#define SCORE(n, type) score_columns(p, q, n, type, t)
-static void score(float *p, const float *const *q, int n, const struct tile *t)
+// The values of a block in KV_VALUES to rows of d numbers at `to`.
+INLINE void unpack_values(float *to, const char *rows, const enum dtype type, int64_t d)
 {
-    WITH_CONSTANTS(n, t->k_type, SCORE);
-}
-
-// Numbers at .. at + 16 * parts - 1 of the values; `some`: which of the last 16 there are.
-INLINE void weigh_slice(float *const *out, const float *p, const int n, const enum dtype type,
-                        const int parts, const struct tile *t, int begin, int end, int64_t at, __mmask16 some)
-{
-    const int size = type == DTYPE_F32 ? 4 : 2;
-    __m512 sum[GROUP][4];
-    UNROLL(24)
-    for (int s = 0; s < n * parts; s++)
-        sum[s / parts][s % parts] = _mm512_load_ps(out[s / parts] + at + s % parts * 16);
-    for (int j = begin; j < end; j++) {
-        __m512 v[4];
-        fetch(t->next_key[j] + at * 2);
-        UNROLL(4)
-        for (int i = 0; i < parts; i++) v[i] = load_wide(t->value[j] + (at + 16 * i) * size, type, some);
-        UNROLL(6)
-        for (int c = 0; c < n; c++) {
-            __m512 x = _mm512_set1_ps(p[c * TILE + j]);
+    const int bytes = type == DTYPE_Q8_0 ? 32 : 16;
+    const char *code = rows + d;
+    for (int j = 0; j < KV_BLOCK; j += 4) {
+        for (int64_t i = 0; i < d; i += 32) {
+            __m512 scale[4];
             UNROLL(4)
-            for (int i = 0; i < parts; i++) multiply_add(&sum[c][i], v[i], x);
+            for (int b = 0; b < 4; b++) {
+                uint16_t half;
+                memcpy(&half, rows + i + (j + b) * 2, 2);
+                scale[b] = _mm512_set1_ps(_cvtsh_ss(half));
+            }
+            for (int k = 0; k < bytes; k += LANES, code += 4 * LANES) {
+                __m512i x = _mm512_loadu_si512(code);
+                UNROLL(4)
+                for (int b = 0; b < 4; b++) {
+                    float *row = to + (j + b) * d + i + k;
+                    _mm512_storeu_ps(row, _mm512_mul_ps(scale[b], unpack_code(x, type, b, 0)));
+                    if (type == DTYPE_Q4_0)
+                        _mm512_storeu_ps(row + 16, _mm512_mul_ps(scale[b], unpack_code(x, type, b, 1)));
+                }
+            }
         }
     }
-    UNROLL(24)
-    for (int s = 0; s < n * parts; s++)
-        _mm512_store_ps(out[s / parts] + at + s % parts * 16, sum[s / parts][s % parts]);
 }
 
-INLINE void weigh_columns(float *const *out, const float *p, const int n, const enum dtype type,
-                          const struct tile *t, int begin, int end)
+static void take_keys(struct tile *t, const struct workspace *w)
 {
-    const __mmask16 all = (__mmask16)-1;
-    int64_t at = 0;
-    for (; at + 64 <= t->d_v; at += 64) weigh_slice(out, p, n, type, 4, t, begin, end, at, all);
-    for (; at + 16 <= t->d_v; at += 16) weigh_slice(out, p, n, type, 1, t, begin, end, at, all);
-    if (at < t->d_v)
-        weigh_slice(out, p, n, type, 1, t, begin, end, at, (__mmask16)((1 << (t->d_v - at)) - 1));
+    for (int b = 0; b < TILE_BLOCKS; b++) {
+        float *to = (float *)w->keys + b * KV_BLOCK;
+        if (t->k_type == DTYPE_Q8_0)
+            unpack_keys(to, t->key_rows[b], DTYPE_Q8_0, t->d);
+        else
+            unpack_keys(to, t->key_rows[b], DTYPE_Q4_0, t->d);
+        t->key[b] = (const char *)to;
+    }
+    t->key_step = TILE * 4;
+    t->k_type = DTYPE_F32;
 }
 
-#define WEIGH(n, type) weigh_columns(out, p, n, type, t, begin, end)
-static void weigh(float *const *out, const float *p, int n, const struct tile *t, int begin, int end)
+static void take_values(struct tile *t, const struct workspace *w)
 {
-    WITH_CONSTANTS(n, t->v_type, WEIGH);
+    for (int b = 0; b < TILE_BLOCKS; b++) {
+        float *to = w->values + b * KV_BLOCK * t->d_v;
+        if (t->v_type == DTYPE_Q8_0)
+            unpack_values(to, t->value_rows[b], DTYPE_Q8_0, t->d_v);
+        else
+            unpack_values(to, t->value_rows[b], DTYPE_Q4_0, t->d_v);
+    }
+    value_rows_unpacked(t, w);
 }
 
-static float soften(float *s, struct column *c, float scale, int begin, int end)
+static void score(float *p, struct column *const *c, int n, struct tile *t)
 {
-    const __m512 low = _mm512_set1_ps(-INFINITY);
-    uint64_t seen = ~(uint64_t)0 >> (TILE - (end - begin)) << begin;
-    __m512 x[4];
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        x[j] = _mm512_mul_ps(_mm512_load_ps(s + 16 * j), _mm512_set1_ps(scale));
-        x[j] = _mm512_mask_mov_ps(low, (__mmask16)(seen >> 16 * j), x[j]);
-    }
-    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
-    float factor = 1;
-    if (top > c->max) {
-        factor = _mm512_cvtss_f32(exp_avx512(_mm512_set1_ps(c->max - top)));
-        c->max = top;
-    }
-    // Scores that overflowed to -inf weigh nothing.
-    __m512 base = _mm512_set1_ps(c->max == -INFINITY ? 0 : c->max);
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        x[j] = exp_avx512(_mm512_sub_ps(x[j], base));
-        _mm512_store_ps(s + 16 * j, x[j]);
-    }
-    __m512 sum = _mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3]));
-    _mm512_store_ps(c->sum, _mm512_fmadd_ps(_mm512_load_ps(c->sum), _mm512_set1_ps(factor), sum));
-    return factor;
+    score_plain(p, c, n, t);
 }
 
-// ---- entry --------------------------------------------------------------------------------------------
+static void weigh(struct column *const *c, const float *p, int n, struct tile *t)
+{
+    weigh_plain(c, p, n, t);
+}
 
 size_t attention_scratch_avx512(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim)
 {

@@ -1,18 +1,17 @@
 // ops/attention_tiles.h -- how the AVX2 and AVX-512 forms of attention walk over columns and tiles of keys.
 //
 // A column is a row and a query head; all columns of a call share one key-value head. The formula and the
-// order of keys are those of ops/attention.c. The walk, with the register kernels that the including file
-// defines:
+// order of keys are those of ops/attention.c. The walk, with the kernels that the including file defines:
 //
 //     for each block of at most COLUMNS columns, for each tile of 64 keys that one of them sees
-//         transpose_keys   keys[i][j] = k[j][i]                 once a block of columns
-//         score            p[c][j] = sum_i q[c][i] keys[i][j]   register tiles of keys x GROUP columns
-//         soften           p[c][j] = exp(scale p[c][j] - m), 0 where c does not see j; m and l updated
-//         weigh            o[c][i] += sum_j p[c][j] v[j][i]     register tiles of numbers x GROUP columns
+//         take_keys, take_values   what the cache's layout (ops/paged.h) does not give as the kernels read it
+//         score                    p[c][j] = sum_i q[c][i] keys[i][j]   register tiles of keys x GROUP columns
+//         soften                   p[c][j] = exp(s - m), s the score of p[c][j], 0 where c does not see j; m, l updated
+//         weigh                    o[c][i] += sum_j p[c][j] v[j][i]     register tiles of numbers x GROUP columns
 //
-// Row independence: a chain of `weigh` runs over exactly the keys that its column sees. So a tile that a
-// column does not see leaves the column alone, and what stands in the cache beyond (zeros, NaN) enters
-// nothing, whatever the company.
+// Row independence: plain values are weighed by one chain of multiply-adds over exactly the keys that a column
+// sees, quantized ones by whole numbers that are 0 for the others. So a tile that a column does not see leaves
+// the column alone, and what stands in the cache beyond (zeros, NaN) enters nothing, whatever the company.
 //
 // Memory: score and weigh fetch what comes next into L2, two cache lines an iteration. A burst of as many
 // fetches would wait for the few miss buffers there are: in decoding, bursts gained nothing and this more
@@ -24,7 +23,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/ops.h"
+#include "ops/paged.h"
 
 #define INLINE       static inline __attribute__((always_inline))
 #define STRINGIFY(x) #x
@@ -39,35 +38,73 @@ enum {
 
 struct column {
     const float *q;     // (d)
+    void *codes;        // q as take_query() wants it
     float *out;         // (wide) o, not yet divided by the sum
     float *sum;         // (lanes) partial sums of l
     float *y;           // (d_v)
     float *lse;         // or NULL
     float max;          // m
+    float slope;        // of the distance to a key, if slopes are in use
     int64_t begin, end; // the keys it sees
 };
 
-// 64 keys of one key-value head.
+enum { TILE_BLOCKS = TILE / KV_BLOCK };
+
+// Lines of memory that will be read soon: `size` bytes from each of chunk .. end - 1.
+struct fetcher {
+    const char *const *chunk, *const *end;
+    int64_t at, size;
+};
+
+// 64 keys of one key-value head. As they are stored: rows[b] are the 16 rows of a block; as the kernels read them:
+//     plain keys        number i of the keys 16 b .. 16 b + 15 at key[b] + i * key_step
+//     plain values      value 16 b + i, d_v numbers, at value[b] + i * value_step
+//     quantized ones    the stored rows
 struct tile {
-    int64_t first;             // position of the first
-    enum dtype k_type, v_type; // F32, F16, BF16
+    int64_t first; // position of the first
     int64_t d, d_v;
-    char *keys;                 // (d rounded up to 8, 64) of k_type
-    const char *value[TILE];    // rows of d_v numbers of v_type in the cache
-    const char *next_key[TILE]; // the keys of the tile after it, or anything that may be fetched
+    const char *key_rows[TILE_BLOCKS], *value_rows[TILE_BLOCKS];
+    const char *next_rows[TILE_BLOCKS]; // keys of the tile after it, or anything that may be fetched
+    enum dtype k_type, v_type;          // as the kernels read them
+    const char *key[TILE_BLOCKS];
+    int64_t key_step;
+    const char *value[TILE_BLOCKS];
+    int64_t value_step;
+    struct fetcher value_fetcher, next_fetcher;
+};
+
+struct workspace {
+    char *keys;    // (d rounded up to 8, 64) of at most four bytes
+    float *rows;   // (64, d) keys that had to be unpacked before they are transposed
+    float *values; // (64, d_v) values that had to be unpacked
+    float *p;      // (COLUMNS, 64)
+    float *out;    // (COLUMNS, wide): d_v rounded up to whole registers
+    float *sum;    // (COLUMNS, lanes)
+    char *codes;   // (COLUMNS, code_bytes)
+    int64_t wide, lanes, code_bytes;
 };
 
 // What the including file defines; 1 <= n <= GROUP.
 
-// The keys row[0..63], d numbers each, to t->keys.
-static void transpose_keys(const struct tile *t, const char *const *row);
-// p: (n, 64) = q keys, one chain of fused multiply-adds over d a number. Fetches the values.
-static void score(float *p, const float *const *q, int n, const struct tile *t);
-// Takes one column's scores s: (64), of which it sees begin..end-1, into its max and sum, and turns them into
-// weights. Returns the factor exp(old max - new max) that `out` must still be multiplied by.
-static float soften(float *s, struct column *c, float scale, int begin, int end);
-// out[c] += p[c] values, a chain in order over begin..end-1. p: (n, 64). Fetches the next keys.
-static void weigh(float *const *out, const float *p, int n, const struct tile *t, int begin, int end);
+// Bytes of a column's codes.
+static int64_t query_bytes(int64_t d);
+// c->codes from c->q.
+static void take_query(const struct column *c, int64_t d);
+// Keys and values that the cache holds quantized in KV_KEYS and KV_VALUES: to what the kernels read.
+static void take_keys(struct tile *t, const struct workspace *w);
+static void take_values(struct tile *t, const struct workspace *w);
+// The keys row[0..63] in rows, d numbers of t->k_type each, to w->keys, (d, 64).
+static void transpose_keys(const struct tile *t, const struct workspace *w, const char *const *row);
+// p: (n, 64) = q keys, a fixed order of sums a number. Fetches the values.
+static void score(float *p, struct column *const *c, int n, struct tile *t);
+// Takes one column's products s: (64) with the keys from `first` on, of which it sees begin..end-1, into its max and
+// sum, and turns them into weights. Returns the factor exp(old max - new max) that `out` must still be multiplied by.
+static float soften(float *s, struct column *c, const struct attention_args *a, int64_t first, int begin,
+                    int end);
+// o += p v for n columns; p: (n, 64), 0 for keys that are not seen. Fetches the next keys.
+static void weigh(struct column *const *c, const float *p, int n, struct tile *t);
+// The same for plain values over begin..end-1, one chain in order a number.
+static void weigh_range(float *const *out, const float *p, int n, struct tile *t, int begin, int end);
 
 // Calls a kernel with n and type as constants, so that its sums stay in registers and its loops unroll.
 #define WITH_TYPE(n, type, call)                                    \
@@ -86,10 +123,14 @@ static void weigh(float *const *out, const float *p, int n, const struct tile *t
     default: WITH_TYPE(GROUP, type, call)   \
     }
 
-INLINE void fetch(const char *at)
+// The next two lines.
+INLINE void fetch(struct fetcher *f)
 {
-    __builtin_prefetch(at, 0, 2);
-    __builtin_prefetch(at + 64, 0, 2);
+    if (f->chunk == f->end) return;
+    __builtin_prefetch(*f->chunk + f->at, 0, 2);
+    __builtin_prefetch(*f->chunk + f->at + 64, 0, 2);
+    f->at += 128;
+    if (f->at >= f->size) f->at = 0, f->chunk++;
 }
 
 // Sixteen bytes, of which `bytes` may be read; zeros for the others.
@@ -106,18 +147,37 @@ static inline int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-struct workspace {
-    char *keys; // (d rounded up to 8, 64) of at most four bytes
-    float *p;   // (COLUMNS, 64)
-    float *out; // (COLUMNS, wide): d_v rounded up to whole registers
-    float *sum; // (COLUMNS, lanes)
-    int64_t wide, lanes;
-};
+// The next `bytes` of scratch; NULL while they are only counted.
+static void *carve(void *scratch, size_t *at, int64_t bytes)
+{
+    void *part = scratch ? (char *)scratch + *at : NULL;
+    *at += (size_t)round_up(bytes, 64);
+    return part;
+}
+
+// Lays out the workspace in `scratch` (or only counts) and returns its bytes.
+static size_t workspace_init(struct workspace *w, void *scratch, int64_t columns, int64_t d, int64_t d_v,
+                             int64_t lanes)
+{
+    size_t at = 0;
+    if (columns > COLUMNS) columns = COLUMNS;
+    w->lanes = lanes;
+    w->wide = round_up(d_v, lanes);
+    w->code_bytes = round_up(query_bytes(d), 64);
+    w->keys = carve(scratch, &at, 4 * TILE * round_up(d, 8));
+    w->rows = carve(scratch, &at, 4 * TILE * d);
+    w->values = carve(scratch, &at, 4 * TILE * d_v);
+    w->p = carve(scratch, &at, 4 * TILE * columns);
+    w->out = carve(scratch, &at, 4 * w->wide * columns);
+    w->sum = carve(scratch, &at, 4 * lanes * columns);
+    w->codes = carve(scratch, &at, w->code_bytes * columns);
+    return at;
+}
 
 static inline size_t tiles_scratch(int64_t columns, int64_t d, int64_t d_v, int64_t lanes)
 {
-    if (columns > COLUMNS) columns = COLUMNS;
-    return sizeof(float) * (size_t)(TILE * round_up(d, 8) + columns * (TILE + round_up(d_v, lanes) + lanes));
+    struct workspace w;
+    return workspace_init(&w, NULL, columns, d, d_v, lanes);
 }
 
 static struct column column_begin(const struct attention_args *a, const struct workspace *w, int64_t index,
@@ -127,16 +187,20 @@ static struct column column_begin(const struct attention_args *a, const struct w
     int64_t pos = a->pos[row];
     struct column c = {
         .q = (const float *)a->q + row * (int64_t)a->q_stride + head * a->head_dim,
+        .codes = w->codes + slot * w->code_bytes,
         .out = w->out + slot * w->wide,
         .sum = w->sum + slot * w->lanes,
         .y = (float *)a->y + row * (int64_t)a->y_stride + head * a->value_dim,
         .lse = a->lse ? (float *)a->lse + row * (int64_t)a->lse_stride + head : NULL,
-        .max = -INFINITY,
+        .max = a->sinks ? ((const float *)a->sinks)[head] : -INFINITY,
+        .slope = a->slopes ? ((const float *)a->slopes)[head] : 0,
         .begin = a->window && pos >= a->window ? pos - a->window + 1 : 0,
         .end = pos + 1,
     };
     memset(c.out, 0, (size_t)w->wide * sizeof(float));
     memset(c.sum, 0, (size_t)w->lanes * sizeof(float));
+    if (a->sinks) c.sum[0] = 1;
+    if (paged_quantized(a->k.type) && a->k.layout == KV_KEYS) take_query(&c, a->head_dim);
     return c;
 }
 
@@ -163,7 +227,7 @@ static int end_seen(const struct column *c, const struct tile *t)
 
 // Weighs the values for n columns: together over the keys that all of them see, singly over the keys before
 // and after.
-static void weigh_group(struct column *const *c, const float *p, int n, const struct tile *t)
+static void weigh_plain(struct column *const *c, const float *p, int n, struct tile *t)
 {
     float *out[GROUP];
     int begin = 0, end = TILE;
@@ -175,44 +239,92 @@ static void weigh_group(struct column *const *c, const float *p, int n, const st
     if (begin >= end) begin = end = TILE; // nothing in common: all keys of each column come before `begin`
     for (int i = 0; i < n; i++) {
         int first = first_seen(c[i], t), last = end_seen(c[i], t) < begin ? end_seen(c[i], t) : begin;
-        if (first < last) weigh(&out[i], p + i * TILE, 1, t, first, last);
+        if (first < last) weigh_range(&out[i], p + i * TILE, 1, t, first, last);
     }
-    if (begin < end) weigh(out, p, n, t, begin, end);
+    if (begin < end) weigh_range(out, p, n, t, begin, end);
     for (int i = 0; i < n; i++)
-        if (end < end_seen(c[i], t)) weigh(&out[i], p + i * TILE, 1, t, end, end_seen(c[i], t));
+        if (end < end_seen(c[i], t)) weigh_range(&out[i], p + i * TILE, 1, t, end, end_seen(c[i], t));
 }
 
 // One tile for the n columns that see a part of it.
-static void attend_tile(struct column *const *c, int n, const struct tile *t, const struct workspace *w,
-                        float scale)
+static void attend_tile(struct column *const *c, int n, struct tile *t, const struct workspace *w,
+                        const struct attention_args *a)
 {
     for (int g = 0; g < n; g += GROUP) {
-        const float *q[GROUP];
         int count = n - g < GROUP ? n - g : GROUP;
-        for (int i = 0; i < count; i++) q[i] = c[g + i]->q;
-        score(w->p + g * TILE, q, count, t);
+        score(w->p + g * TILE, c + g, count, t);
         for (int i = g; i < g + count; i++) {
-            float factor = soften(w->p + i * TILE, c[i], scale, first_seen(c[i], t), end_seen(c[i], t));
+            float factor = soften(w->p + i * TILE, c[i], a, t->first, first_seen(c[i], t), end_seen(c[i], t));
             if (factor != 1) // a factor of 1 would change no bit
                 for (int64_t k = 0; k < w->wide; k++) c[i]->out[k] *= factor;
         }
     }
-    for (int g = 0; g < n; g += GROUP) weigh_group(c + g, w->p + g * TILE, n - g < GROUP ? n - g : GROUP, t);
+    for (int g = 0; g < n; g += GROUP) weigh(c + g, w->p + g * TILE, n - g < GROUP ? n - g : GROUP, t);
 }
 
-// Addresses of a tile's keys. Those that no column sees and that lie in a block of which no key is seen get
-// another's.
-static void locate(const char **row, const struct paged_kv *kv, const struct attention_args *a, int64_t tile,
+// Where a tile's blocks stand. Those of which no key is seen get another's place.
+static void locate(const char **rows, const struct paged_kv *kv, const struct attention_args *a, int64_t tile,
                    int64_t first, int64_t end)
 {
-    for (int j = 0; j < TILE; j += KV_BLOCK) {
-        int64_t key = tile + j;
+    for (int b = 0; b < TILE_BLOCKS; b++) {
+        int64_t key = tile + b * KV_BLOCK;
         if (key + KV_BLOCK <= first) key = first;
         if (key >= end) key = end - 1;
-        const char *block = kv->data + (size_t)a->blocks[key / KV_BLOCK] * kv->block_stride +
-                            (size_t)a->kv_head * kv->head_stride;
-        for (int i = 0; i < KV_BLOCK; i++) row[j + i] = block + (size_t)i * kv->token_stride;
+        rows[b] = paged_rows(kv, a->blocks[key / KV_BLOCK], a->kv_head);
     }
+}
+
+// Quantized rows of a tile that stands in KV_ROWS to f32.
+static void unpack_rows(float *to, const struct paged_kv *kv, const char *const *rows, int64_t d)
+{
+    row_to_real_fn *to_real = row_from_quantized_ref(kv->type);
+    for (int j = 0; j < TILE; j++)
+        to_real(to + j * d, rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * kv->token_stride, d);
+}
+
+static void key_rows_to_columns(struct tile *t, const struct attention_args *a, const struct workspace *w)
+{
+    const char *row[TILE];
+    bool quantized = paged_quantized(a->k.type);
+    if (quantized) unpack_rows(w->rows, &a->k, t->key_rows, t->d);
+    for (int j = 0; j < TILE; j++)
+        row[j] = quantized ? (const char *)(w->rows + j * t->d)
+                           : t->key_rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * a->k.token_stride;
+    if (quantized) t->k_type = DTYPE_F32;
+    transpose_keys(t, w, row);
+    t->key_step = TILE * (t->k_type == DTYPE_F32 ? 4 : 2);
+    for (int b = 0; b < TILE_BLOCKS; b++) t->key[b] = w->keys + b * t->key_step / TILE_BLOCKS;
+}
+
+// Values unpacked to w->values.
+static void value_rows_unpacked(struct tile *t, const struct workspace *w)
+{
+    t->v_type = DTYPE_F32;
+    t->value_step = t->d_v * 4;
+    for (int b = 0; b < TILE_BLOCKS; b++) t->value[b] = (const char *)(w->values + b * KV_BLOCK * t->d_v);
+}
+
+static void take_tile(struct tile *t, const struct attention_args *a, const struct workspace *w)
+{
+    t->k_type = a->k.type;
+    t->v_type = a->v.type;
+    t->key_step = KV_BLOCK * (t->k_type == DTYPE_F32 ? 4 : 2);
+    t->value_step = (int64_t)a->v.token_stride;
+    for (int b = 0; b < TILE_BLOCKS; b++) t->key[b] = t->key_rows[b], t->value[b] = t->value_rows[b];
+    if (a->k.layout == KV_ROWS)
+        key_rows_to_columns(t, a, w);
+    else if (paged_quantized(a->k.type))
+        take_keys(t, w);
+    if (a->v.layout == KV_VALUES) {
+        take_values(t, w);
+    } else if (paged_quantized(a->v.type)) {
+        unpack_rows(w->values, &a->v, t->value_rows, t->d_v);
+        value_rows_unpacked(t, w);
+    }
+    t->value_fetcher = (struct fetcher){t->value_rows, t->value_rows + TILE_BLOCKS, 0,
+                                        KV_BLOCK * (int64_t)a->v.token_stride};
+    t->next_fetcher =
+        (struct fetcher){t->next_rows, t->next_rows + TILE_BLOCKS, 0, KV_BLOCK * (int64_t)a->k.token_stride};
 }
 
 static void attend_block(const struct attention_args *a, const struct workspace *w, int64_t first_column,
@@ -225,20 +337,18 @@ static void attend_block(const struct attention_args *a, const struct workspace 
         if (column[i].begin < first) first = column[i].begin;
         if (column[i].end > end) end = column[i].end;
     }
-    struct tile t = {
-        .k_type = a->k.type, .v_type = a->v.type, .d = a->head_dim, .d_v = a->value_dim, .keys = w->keys};
+    struct tile t = {.d = a->head_dim, .d_v = a->value_dim};
     for (t.first = first / TILE * TILE; t.first < end; t.first += TILE) {
         struct column *seeing[COLUMNS];
-        const char *key[TILE];
         int count = 0;
         for (int i = 0; i < n; i++)
             if (column[i].begin < t.first + TILE && column[i].end > t.first) seeing[count++] = &column[i];
         if (!count) continue;
-        locate(key, &a->k, a, t.first, first, end);
-        locate(t.value, &a->v, a, t.first, first, end);
-        locate(t.next_key, &a->k, a, t.first + TILE, first, end);
-        transpose_keys(&t, key);
-        attend_tile(seeing, count, &t, w, a->scale);
+        locate(t.key_rows, &a->k, a, t.first, first, end);
+        locate(t.value_rows, &a->v, a, t.first, first, end);
+        locate(t.next_rows, &a->k, a, t.first + TILE, first, end);
+        take_tile(&t, a, w);
+        attend_tile(seeing, count, &t, w, a);
     }
     for (int i = 0; i < n; i++) column_end(&column[i], a->value_dim, w->lanes);
 }
@@ -246,10 +356,8 @@ static void attend_block(const struct attention_args *a, const struct workspace 
 static void attend(const struct attention_args *a, int64_t lanes)
 {
     int64_t columns = a->rows * a->head_count, most = columns < COLUMNS ? columns : COLUMNS;
-    struct workspace w = {.wide = round_up(a->value_dim, lanes), .lanes = lanes, .keys = a->scratch};
-    w.p = (float *)a->scratch + TILE * round_up(a->head_dim, 8);
-    w.out = w.p + most * TILE;
-    w.sum = w.out + most * w.wide;
+    struct workspace w;
+    workspace_init(&w, a->scratch, columns, a->head_dim, a->value_dim, lanes);
     for (int64_t c = 0; c < columns; c += most)
         attend_block(a, &w, c, (int)(columns - c < most ? columns - c : most));
 }

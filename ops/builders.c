@@ -54,10 +54,11 @@ struct node *g_select(struct graph *g, struct node *x, struct node *outputs)
                 INPUTS(x, outputs));
 }
 
+// Blocks are filled up: their type may give the result more columns than x has.
 struct node *g_convert(struct graph *g, struct node *x, enum dtype type)
 {
-    return node(g, OP_convert, tensor_shape(type, x->out.ne[0], x->out.ne[1], 1, 1), x->extent, NULL, 0,
-                INPUTS(x));
+    int64_t block = dtype_traits[type].block_size, cols = (x->out.ne[0] + block - 1) / block * block;
+    return node(g, OP_convert, tensor_shape(type, cols, x->out.ne[1], 1, 1), x->extent, NULL, 0, INPUTS(x));
 }
 
 static bool norm_fits(const struct node *x, const struct node *w, int64_t group)

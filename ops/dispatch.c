@@ -1,7 +1,7 @@
 // ops/dispatch.c -- which form of each kernel a tier uses: the reference first, then what each tier does faster.
 #include "ops/ops.h"
 
-enum { REFERENCE_UNIT = 16, AVX2_UNIT = 16, AVX512_UNIT = 64 };
+enum { REFERENCE_UNIT = 16, AVX2_UNIT = 16, AVX512_UNIT = 64, PACKED_UNIT = 32 };
 
 static void use_reference(struct kernels *k)
 {
@@ -13,6 +13,7 @@ static void use_reference(struct kernels *k)
     k->to_real[DTYPE_F16] = REF(row_from_f16), k->from_real[DTYPE_F16] = REF(row_to_f16);
     k->to_real[DTYPE_BF16] = REF(row_from_bf16), k->from_real[DTYPE_BF16] = REF(row_to_bf16);
     k->to_real[DTYPE_F64] = REF(row_from_f64), k->from_real[DTYPE_F64] = REF(row_to_f64);
+    k->from_real[DTYPE_Q8_0] = REF(row_to_q8_0), k->from_real[DTYPE_Q4_0] = REF(row_to_q4_0);
     k->attention_fwd = REF(attention_fwd), k->attention_scratch = REF(attention_scratch);
     k->rmsnorm_fwd = REF(rmsnorm_fwd);
     k->layernorm_fwd = REF(layernorm_fwd);
@@ -30,9 +31,9 @@ static void use_reference(struct kernels *k)
 static void use_dequantized(struct kernels *k)
 {
     for (int type = 0; type < DTYPE_COUNT; type++) {
-        if (k->matmul[type].fwd) continue;
+        if (k->to_real[type]) continue; // a plain type
         k->to_real[type] = REF(row_from_quantized)((enum dtype)type);
-        if (!k->to_real[type]) continue;
+        if (!k->to_real[type] || k->matmul[type].fwd) continue;
         k->matmul[type] = k->matmul[DTYPE_REAL];
         k->matmul[type].dequantize = true;
     }
@@ -66,6 +67,30 @@ static void use_avx512(struct kernels *k)
     k->activation_fwd = activation_fwd_avx512, k->glu_fwd = glu_fwd_avx512;
 }
 
+static void use_avx512_vnni(struct kernels *k)
+{
+    static const struct {
+        enum dtype type;
+        matmul_fwd_fn *fwd;
+    } packed[] = {
+        {DTYPE_Q4_0, matmul_fwd_q4_0_avx512_vnni},     {DTYPE_Q4_1, matmul_fwd_q4_1_avx512_vnni},
+        {DTYPE_Q5_0, matmul_fwd_q5_0_avx512_vnni},     {DTYPE_Q5_1, matmul_fwd_q5_1_avx512_vnni},
+        {DTYPE_Q8_0, matmul_fwd_q8_0_avx512_vnni},     {DTYPE_IQ4_NL, matmul_fwd_iq4_nl_avx512_vnni},
+        {DTYPE_MXFP4, matmul_fwd_mxfp4_avx512_vnni},   {DTYPE_Q2_K, matmul_fwd_q2_k_avx512_vnni},
+        {DTYPE_Q3_K, matmul_fwd_q3_k_avx512_vnni},     {DTYPE_Q4_K, matmul_fwd_q4_k_avx512_vnni},
+        {DTYPE_Q5_K, matmul_fwd_q5_k_avx512_vnni},     {DTYPE_Q6_K, matmul_fwd_q6_k_avx512_vnni},
+        {DTYPE_IQ4_XS, matmul_fwd_iq4_xs_avx512_vnni},
+    };
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
+        k->matmul[packed[i].type] = (struct matmul_kernel){.fwd = packed[i].fwd,
+                                                           .x_type = DTYPE_Q8_K,
+                                                           .unit = PACKED_UNIT,
+                                                           .scratch = MATMUL_SCRATCH,
+                                                           .packed = true};
+    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx512_vnni;
+    k->attention_fwd = attention_fwd_avx512_vnni, k->attention_scratch = attention_scratch_avx512_vnni;
+}
+
 static void use_avx512_bf16(struct kernels *k)
 {
     k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16,
@@ -80,6 +105,7 @@ struct kernels kernels_for(enum isa isa)
     use_reference(&k);
     if (isa >= ISA_AVX2) use_avx2(&k);
     if (isa >= ISA_AVX512) use_avx512(&k);
+    if (isa >= ISA_AVX512_VNNI) use_avx512_vnni(&k);
     if (isa >= ISA_AVX512_BF16) use_avx512_bf16(&k);
     use_dequantized(&k);
     return k;

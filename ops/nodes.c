@@ -2,6 +2,7 @@
 //
 // Row-wise ops split by rows; matmul by outputs; attention by tiles of rows and key-value heads.
 #include "ops/nodes_cpu.h"
+#include "ops/paged.h"
 
 static int64_t units_rows(const struct graph *g, const struct node *n)
 {
@@ -47,7 +48,8 @@ static void run_convert(const struct graph *g, const struct node *n, int64_t beg
 {
     (void)scratch;
     row_from_real_fn *from_real = kernels_of(g)->from_real[n->out.type];
-    from_real(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin), (end - begin) * n->out.ne[0]);
+    for (int64_t r = begin; r < end; r++)
+        from_real(tensor_row(&n->out, r), tensor_row(&n->in[0]->out, r), n->in[0]->out.ne[0]);
 }
 
 // One weight for every group of columns: all groups are rows of one call. Otherwise a call a group.
@@ -182,17 +184,24 @@ static void run_rope(const struct graph *g, const struct node *n, int64_t begin,
 static void run_kv_write(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
                          void *scratch)
 {
-    (void)scratch;
     const struct kv_write_params *p = n->params;
     const int32_t *slots = n->in[1]->out.data;
     row_from_real_fn *from_real = kernels_of(g)->from_real[p->cache.type];
     for (int64_t r = begin; r < end; r++) {
         const real *x = tensor_row(&n->in[0]->out, r);
-        char *slot = p->cache.data + (size_t)(slots[r] / KV_BLOCK) * p->cache.block_stride +
-                     (size_t)(slots[r] % KV_BLOCK) * p->cache.token_stride;
-        for (int32_t h = 0; h < p->heads; h++)
-            from_real(slot + (size_t)h * p->cache.head_stride, x + (int64_t)h * p->head_dim, p->head_dim);
+        for (int32_t h = 0; h < p->heads; h++) {
+            from_real(scratch, x + (int64_t)h * p->head_dim, p->head_dim);
+            paged_put(&p->cache, paged_rows(&p->cache, slots[r] / KV_BLOCK, h), slots[r] % KV_BLOCK, scratch,
+                      p->head_dim);
+        }
     }
+}
+
+static size_t scratch_kv_write(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct kv_write_params *p = n->params;
+    return dtype_row_bytes(p->cache.type, p->head_dim);
 }
 
 // ---- matmul: units are groups of outputs --------------------------------------------------------------
@@ -392,7 +401,6 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
 #define scratch_concat     scratch_none
 #define scratch_rope_table scratch_none
 #define scratch_rope       scratch_none
-#define scratch_kv_write   scratch_none
 
 // Those of ops/nodes_experts.c:
 #define units_route             REF(units_route)

@@ -57,6 +57,7 @@ struct matmul_kernel {
     enum dtype x_type;  // DTYPE_REAL, or the type that the activations must be converted to first
     int64_t unit;       // outputs a call should be a multiple of (all but the last)
     size_t scratch;     // bytes a thread
+    bool packed;        // fwd reads groups of 16 rows (ops/packed.h), w_stride bytes apart; n_begin is a multiple of 16
     bool
         dequantize; // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
@@ -69,11 +70,14 @@ enum { MATMUL_SCRATCH = 64 * 1024 * 4 + 8192 };
 enum { KV_BLOCK = 16 };       // tokens a block of the cache
 enum { ATTENTION_TILE = 64 }; // keys a tile of attention
 
-// One layer's keys or values: key j of a sequence with block table b, head g, is the row of `d` numbers at
-// data + b[j / KV_BLOCK] * block_stride + g * head_stride + (j % KV_BLOCK) * token_stride.
+// One layer's keys or values: the 16 rows of d numbers of block b[j / KV_BLOCK] of a sequence with block table b and of
+// head g begin at data + b[j / KV_BLOCK] * block_stride + g * head_stride. In KV_ROWS the row of key j is the one at
+// (j % KV_BLOCK) * token_stride among them; the other layouts, made for the kernels, are in ops/paged.h.
+enum kv_layout { KV_ROWS, KV_KEYS, KV_VALUES };
 struct paged_kv {
     char *data;
-    enum dtype type;                                // F32, F16, BF16 (F64 in the double build)
+    enum dtype type; // F32, F16, BF16, Q8_0, Q4_0 (F64 in the double build)
+    enum kv_layout layout;
     size_t block_stride, head_stride, token_stride; // bytes
 };
 
@@ -177,6 +181,7 @@ typedef void route_fwd_fn(const struct route_args *a);
 typedef void row_to_real_fn(real *y, const void *x, int64_t count);
 // The other way, rounding to nearest even. Also the conversion of activations to a kernel's x_type, and of keys and
 // values to the cache's type.
+// DTYPE_Q8_K: blocks of 256, the last one filled up with zeros.
 typedef void row_from_real_fn(void *y, const real *x, int64_t count);
 
 struct kernels {
@@ -224,19 +229,25 @@ rope_fwd_fn REF(rope_fwd);
 // The reference of rows of a quantized type, NULL where quant/ cannot read it.
 row_to_real_fn *REF(row_from_quantized)(enum dtype type);
 row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f64);
-row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f64);
+row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f64), REF(row_to_q8_0),
+    REF(row_to_q4_0);
 
 #ifndef REAL_DOUBLE
 matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
 matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512,
     matmul_fwd_bf16_avx512_bf16;
-attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512;
-attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512;
+matmul_fwd_fn matmul_fwd_q4_0_avx512_vnni, matmul_fwd_q4_1_avx512_vnni, matmul_fwd_q5_0_avx512_vnni,
+    matmul_fwd_q5_1_avx512_vnni, matmul_fwd_q8_0_avx512_vnni, matmul_fwd_iq4_nl_avx512_vnni,
+    matmul_fwd_mxfp4_avx512_vnni, matmul_fwd_q2_k_avx512_vnni, matmul_fwd_q3_k_avx512_vnni,
+    matmul_fwd_q4_k_avx512_vnni, matmul_fwd_q5_k_avx512_vnni, matmul_fwd_q6_k_avx512_vnni,
+    matmul_fwd_iq4_xs_avx512_vnni;
+attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512, attention_fwd_avx512_vnni;
+attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512, attention_scratch_avx512_vnni;
 rmsnorm_fwd_fn rmsnorm_fwd_avx512;
 activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 row_to_real_fn row_from_f16_avx2;
-row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2;
+row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx512_vnni;
 #endif
 
 #endif

@@ -1,4 +1,5 @@
-// ops/quantized.c -- rows of quantized types as rows of `real`, through the formats of quant/.
+// ops/quantized.c -- rows of quantized types as rows of `real`, and real numbers quantized for the key-value cache,
+// through the formats of quant/.
 #include "ops/ops.h"
 #include "quant/quant.h"
 
@@ -34,9 +35,34 @@ row_to_real_fn *REF(row_from_quantized)(enum dtype type)
     static row_to_real_fn *const rows[DTYPE_COUNT] = {TYPES(ROW)};
     return quant_types[type].dequantize ? rows[type] : NULL;
 }
+
+static void narrow(enum dtype type, void *y, const real *x, int64_t count)
+{
+    float numbers[PIECE];
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t n = count - i < PIECE ? count - i : PIECE;
+        for (int64_t j = 0; j < n; j++) numbers[j] = (float)x[i + j];
+        quant_types[type].quantize((char *)y + dtype_row_bytes(type, i), numbers, n, NULL);
+    }
+}
 #else
 row_to_real_fn *REF(row_from_quantized)(enum dtype type)
 {
     return quant_types[type].dequantize;
 }
+
+static void narrow(enum dtype type, void *y, const real *x, int64_t count)
+{
+    quant_types[type].quantize(y, x, count, NULL);
+}
 #endif
+
+void REF(row_to_q8_0)(void *y, const real *x, int64_t count)
+{
+    narrow(DTYPE_Q8_0, y, x, count);
+}
+
+void REF(row_to_q4_0)(void *y, const real *x, int64_t count)
+{
+    narrow(DTYPE_Q4_0, y, x, count);
+}

@@ -22,10 +22,13 @@ static const struct {
     {"matmul", suite_matmul},
     {"attention", suite_attention},
     {"kv", suite_kv},
+    {"latent", suite_latent},
     {"sample", suite_sample},
     {"model", suite_model},
     {"session", suite_session},
     {"generate", suite_generate},
+    {"safetensors", suite_safetensors},
+    {"hf", suite_hf},
     {"hostile", suite_hostile},
 };
 

@@ -2,7 +2,7 @@
 // against itself.
 #include <check.h>
 
-#include "ops/ops.h"
+#include "ops/paged.h"
 #include "tests/golden/ops.h"
 #include "tests/kernels.h"
 #include "tests/tests.h"
@@ -14,8 +14,18 @@ struct shape {
     enum dtype k_type, v_type;
 };
 
+struct options {
+    float softcap;
+    bool sinks, slopes;
+    bool shared; // values are the first numbers of the keys
+    bool rows;   // keys and values stand in rows
+};
+
+enum { HEADS_MOST = 200, DIM_MOST = 576 };
+
 struct scene {
     struct shape s;
+    struct options o;
     struct guarded k, v, q, blocks, pos;
     int32_t keys;
 };
@@ -32,43 +42,43 @@ static int32_t blocks_of(int32_t keys)
     return (keys + KV_BLOCK - 1) / KV_BLOCK;
 }
 
-static struct paged_kv layout(const struct shape *s, const struct guarded *g, enum dtype type, int32_t d)
+static void put_stored(const struct scene *e, const struct paged_kv *kv, int32_t key, int32_t head,
+                       const void *row, int32_t d)
 {
-    size_t token = dtype_row_bytes(type, d);
-    return (struct paged_kv){.data = g->data,
-                             .type = type,
-                             .token_stride = token,
-                             .head_stride = KV_BLOCK * token,
-                             .block_stride = KV_BLOCK * token * (size_t)s->kv_heads};
-}
-
-static char *slot(const struct scene *e, const struct paged_kv *kv, int32_t key, int32_t head)
-{
-    return kv->data + (size_t)((int32_t *)e->blocks.data)[key / KV_BLOCK] * kv->block_stride +
-           (size_t)head * kv->head_stride + (size_t)(key % KV_BLOCK) * kv->token_stride;
+    int32_t block = ((int32_t *)e->blocks.data)[key / KV_BLOCK];
+    paged_put(kv, paged_rows(kv, block, head), key % KV_BLOCK, row, d);
 }
 
 static void put(const struct scene *e, const struct paged_kv *kv, int32_t key, int32_t head, const float *x,
                 int32_t d)
 {
     struct kernels k = kernels_for(ISA_REF);
-    k.from_real[kv->type](slot(e, kv, key, head), x, d);
+    char row[8 * DIM_MOST];
+    k.from_real[kv->type](row, x, d);
+    put_stored(e, kv, key, head, row, d);
 }
 
 static struct paged_kv keys_of(const struct scene *e)
 {
-    return layout(&e->s, &e->k, e->s.k_type, e->s.d);
+    enum kv_layout layout = e->o.rows || e->o.shared ? KV_ROWS : KV_KEYS;
+    struct paged_kv kv = paged_layout(e->s.k_type, layout, blocks_of(e->keys) + UNUSED_BLOCKS, e->s.d);
+    kv.data = e->k.data;
+    return kv;
 }
 
 static struct paged_kv values_of(const struct scene *e)
 {
-    return layout(&e->s, &e->v, e->s.v_type, e->s.d_v);
+    if (e->o.shared) return keys_of(e);
+    struct paged_kv kv = paged_layout(e->s.v_type, e->o.rows ? KV_ROWS : KV_VALUES,
+                                      blocks_of(e->keys) + UNUSED_BLOCKS, e->s.d_v);
+    kv.data = e->v.data;
+    return kv;
 }
 
 // An empty scene: every slot of the cache is NaN. `order` picks the shuffle of the blocks.
-static struct scene scene_empty(const struct shape *s, int32_t keys, uint64_t order)
+static struct scene scene_empty(const struct shape *s, struct options o, int32_t keys, uint64_t order)
 {
-    struct scene e = {.s = *s, .keys = keys};
+    struct scene e = {.s = *s, .o = o, .keys = keys};
     int32_t n = blocks_of(keys), storage = n + UNUSED_BLOCKS;
     size_t slots = (size_t)storage * KV_BLOCK * (size_t)s->kv_heads;
     e.k = guarded_alloc(slots * dtype_row_bytes(s->k_type, s->d));
@@ -88,11 +98,12 @@ static struct scene scene_empty(const struct shape *s, int32_t keys, uint64_t or
     return e;
 }
 
-static struct scene scene_random(const struct shape *s, int32_t keys, uint64_t order, float spread)
+static struct scene scene_with(const struct shape *s, struct options o, int32_t keys, uint64_t order,
+                               float spread)
 {
-    struct scene e = scene_empty(s, keys, order);
+    struct scene e = scene_empty(s, o, keys, order);
     struct paged_kv k = keys_of(&e), v = values_of(&e);
-    float x[256];
+    float x[DIM_MOST];
     fill_random(e.q.data, (int64_t)s->rows * s->heads * s->d, 1);
     for (int64_t i = 0; i < (int64_t)s->rows * s->heads * s->d; i++) ((float *)e.q.data)[i] *= spread;
     for (int32_t j = 0; j < keys; j++) {
@@ -104,6 +115,11 @@ static struct scene scene_random(const struct shape *s, int32_t keys, uint64_t o
         }
     }
     return e;
+}
+
+static struct scene scene_random(const struct shape *s, int32_t keys, uint64_t order, float spread)
+{
+    return scene_with(s, (struct options){0}, keys, order, spread);
 }
 
 static void scene_free(struct scene *e)
@@ -135,6 +151,12 @@ static void attend(const struct kernels *k, const struct scene *e, const void *q
                    size_t size, int32_t row, int32_t rows, int32_t head, int32_t heads)
 {
     const struct shape *s = &e->s;
+    float sinks[HEADS_MOST], slopes[HEADS_MOST];
+    double sinks_f64[HEADS_MOST], slopes_f64[HEADS_MOST];
+    for (int32_t h = 0; h < s->heads; h++) {
+        sinks_f64[h] = sinks[h] = h % 5 == 3 ? -INFINITY : 6 * random_signed(77, (uint64_t)h);
+        slopes_f64[h] = slopes[h] = exp2f(-8 * (float)(h + 1) / (float)s->heads);
+    }
     struct attention_args a = {
         .y = (char *)out->y.data + (size_t)row * (size_t)(s->heads * s->d_v) * size,
         .lse = (char *)out->lse.data + (size_t)row * (size_t)s->heads * size,
@@ -154,6 +176,13 @@ static void attend(const struct kernels *k, const struct scene *e, const void *q
         .value_dim = s->d_v,
         .window = s->window,
         .scale = 0.375f,
+        .softcap = e->o.softcap,
+        .sinks = !e->o.sinks             ? NULL
+                 : size == sizeof(float) ? (void *)sinks
+                                         : (void *)sinks_f64,
+        .slopes = !e->o.slopes            ? NULL
+                  : size == sizeof(float) ? (void *)slopes
+                                          : (void *)slopes_f64,
         .scratch = out->scratch.data,
     };
     memset(out->scratch.data, 0xff, out->scratch.size);
@@ -189,23 +218,32 @@ static void check_scene(const struct scene *e, double tolerance)
         struct kernels k = kernels_for(isa);
         struct result got = result_make(&k, &e->s, sizeof(float));
         attend_all(&k, e, e->q.data, &got, sizeof(float));
-        ck_assert_msg(
-            agrees(got.y.data, want.y.data, numbers * e->s.d_v, tolerance) &&
-                agrees(got.lse.data, want.lse.data, numbers, tolerance),
-            "%s: rows %d from %d, heads %d/%d, d %d and %d, window %d, types %d %d: error %.2g, lse %.2g",
-            isa_name(isa), e->s.rows, e->s.first, e->s.heads, e->s.kv_heads, e->s.d, e->s.d_v, e->s.window,
-            e->s.k_type, e->s.v_type, rel_error(got.y.data, want.y.data, numbers * e->s.d_v),
-            rel_error(got.lse.data, want.lse.data, numbers));
+        ck_assert_msg(agrees(got.y.data, want.y.data, numbers * e->s.d_v, tolerance) &&
+                          agrees(got.lse.data, want.lse.data, numbers, tolerance),
+                      "%s: rows %d from %d, heads %d/%d, d %d and %d, window %d, types %d %d, cap %g, sinks "
+                      "%d, slopes %d, "
+                      "shared %d: error %.2g, lse %.2g",
+                      isa_name(isa), e->s.rows, e->s.first, e->s.heads, e->s.kv_heads, e->s.d, e->s.d_v,
+                      e->s.window, e->s.k_type, e->s.v_type, e->o.softcap, e->o.sinks, e->o.slopes,
+                      e->o.shared, rel_error(got.y.data, want.y.data, numbers * e->s.d_v),
+                      rel_error(got.lse.data, want.lse.data, numbers));
         result_free(&got);
     }
     result_free(&want);
 }
 
+static void check_with(struct shape s, struct options o)
+{
+    struct scene e = scene_with(&s, o, s.first + s.rows, (uint64_t)(s.d + s.first), 2);
+    bool quantized = paged_quantized(s.k_type) || paged_quantized(s.v_type);
+    check_scene(&e, (quantized ? 1.5e-4 : 1e-6) +
+                        1e-8 * s.d); // longer sums of products are less exact, and so are the weights
+    scene_free(&e);
+}
+
 static void check_shape(struct shape s)
 {
-    struct scene e = scene_random(&s, s.first + s.rows, (uint64_t)(s.d + s.first), 2);
-    check_scene(&e, 1e-6 + 1e-8 * s.d); // longer sums of products are less exact, and so are the weights
-    scene_free(&e);
+    check_with(s, (struct options){0});
 }
 
 // ---- the tests ----------------------------------------------------------------------------------------
@@ -217,13 +255,12 @@ START_TEST(test_golden)
     for (int windowed = 0; windowed < 2; windowed++) {
         s.window = windowed ? 33 : 0;
         const double *want = windowed ? golden_attention_window_y : golden_attention_y;
-        struct scene e = scene_empty(&s, s.rows, 4);
+        struct scene e = scene_empty(&s, (struct options){0}, s.rows, 4);
         struct paged_kv k = keys_of(&e), v = values_of(&e);
         for (int32_t j = 0; j < s.rows; j++) {
             for (int32_t g = 0; g < s.kv_heads; g++) {
-                memcpy(slot(&e, &k, j, g), golden_attention_k + (j * s.kv_heads + g) * s.d, (size_t)s.d * 8);
-                memcpy(slot(&e, &v, j, g), golden_attention_v + (j * s.kv_heads + g) * s.d_v,
-                       (size_t)s.d_v * 8);
+                put_stored(&e, &k, j, g, golden_attention_k + (j * s.kv_heads + g) * s.d, s.d);
+                put_stored(&e, &v, j, g, golden_attention_v + (j * s.kv_heads + g) * s.d_v, s.d_v);
             }
         }
         struct kernels f64 = kernels_for_f64();
@@ -277,6 +314,85 @@ START_TEST(test_groups)
 }
 END_TEST
 
+// Every option alone and all together, beside windows, groups and rows of every kind.
+START_TEST(test_options)
+{
+    static const struct options options[] = {
+        {.softcap = 5},
+        {.softcap = 0.5f},
+        {.sinks = true},
+        {.slopes = true},
+        {.softcap = 3, .sinks = true, .slopes = true},
+    };
+    static const struct shape shapes[] = {
+        {1, 0, 4, 2, 64, 64, 0, DTYPE_F16, DTYPE_F16},      {70, 30, 8, 2, 64, 64, 0, DTYPE_F16, DTYPE_F16},
+        {33, 150, 6, 2, 80, 80, 70, DTYPE_BF16, DTYPE_F16}, {7, 700, 12, 1, 13, 9, 0, DTYPE_F32, DTYPE_BF16},
+        {3, 300, 16, 8, 128, 96, 1, DTYPE_F16, DTYPE_F32},  {2, 64, 2, 1, 256, 256, 0, DTYPE_F16, DTYPE_F16},
+    };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t o = 0; o < sizeof options / sizeof *options; o++) check_with(shapes[s], options[o]);
+}
+END_TEST
+
+// A sink takes its share of the weight; one of -inf takes none.
+START_TEST(test_sinks)
+{
+    struct shape s = {1, 0, 4, 1, 8, 8, 0, DTYPE_F32, DTYPE_F32};
+    struct scene e = scene_random(&s, 1, 1, 0);
+    float value[8];
+    fill_random(value, 8, 5000000);
+    e.o.sinks = true;
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        struct result got = result_make(&k, &s, sizeof(float));
+        attend_all(&k, &e, e.q.data, &got, sizeof(float)); // the one key has the score 0
+        for (int h = 0; h < 4; h++) {
+            double weight = h == 3 ? 1 : 1 / (1 + exp(6 * (double)random_signed(77, (uint64_t)h)));
+            for (int i = 0; i < 8; i++)
+                ck_assert_float_eq_tol(((float *)got.y.data)[h * 8 + i], weight * value[i], 1e-6);
+            ck_assert_float_eq_tol(((float *)got.lse.data)[h], -log(weight), 2e-6);
+        }
+        result_free(&got);
+    }
+    scene_free(&e);
+}
+END_TEST
+
+// Latent attention: one key head, whose keys begin with the values.
+START_TEST(test_shared)
+{
+    static const int32_t heads[] = {16, 128};
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F32};
+    for (int i = 0; i < 2; i++)
+        for (int t = 0; t < 3; t++)
+            check_with((struct shape){3, 150, heads[i], 1, 576, 512, 0, types[t], types[t]},
+                       (struct options){.shared = true});
+    check_with((struct shape){40, 50, 6, 2, 20, 13, 30, DTYPE_F16, DTYPE_F16},
+               (struct options){.shared = true, .sinks = true});
+    check_with((struct shape){2, 70, 16, 1, 576, 512, 0, DTYPE_Q8_0, DTYPE_Q8_0},
+               (struct options){.shared = true});
+}
+END_TEST
+
+// Any types of keys beside any of values, in the layouts of the cache and in rows.
+START_TEST(test_types)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const int32_t sizes[][2] = {{32, 32}, {64, 64}, {128, 96}, {96, 256}};
+    static const int32_t heads[] = {1, 2, 3, 4, 5, 7, 14};
+    int n = 0;
+    for (int k = 0; k < 5; k++)
+        for (int v = 0; v < 5; v++)
+            for (int s = 0; s < 4; s++, n++)
+                for (int rows = 0; rows < 2; rows++)
+                    check_with((struct shape){1 + n % 3, n * 5 % 200, 2 * heads[n % 7], 2, sizes[s][0],
+                                              sizes[s][1], n % 5 == 0 ? 40 : 0, types[k], types[v]},
+                               (struct options){.rows = rows, .softcap = n % 4 == 0 ? 4 : 0});
+    check_with((struct shape){70, 100, 8, 2, 64, 64, 0, DTYPE_Q8_0, DTYPE_Q8_0},
+               (struct options){.sinks = true, .slopes = true});
+}
+END_TEST
+
 // Rows at positions out of order and repeated, as the branches of a draft are.
 START_TEST(test_any_positions)
 {
@@ -289,6 +405,8 @@ START_TEST(test_any_positions)
 }
 END_TEST
 
+enum { INDEPENDENCE_SHAPES = 12 };
+
 // Whatever the chunks, the grouping of heads, the places of the blocks, and what the cache holds of keys that
 // a row does not see: the same bits.
 START_TEST(test_row_independence)
@@ -299,11 +417,25 @@ START_TEST(test_row_independence)
         {150, 37, 6, 2, 20, 13, 41, DTYPE_F32, DTYPE_BF16},
         {100, 200, 3, 3, 80, 128, 0, DTYPE_BF16, DTYPE_F16},
         {70, 1, 16, 2, 7, 9, 65, DTYPE_F16, DTYPE_F32},
+        {70, 90, 8, 2, 64, 64, 0, DTYPE_F16, DTYPE_F16},
+        {34, 90, 16, 1, 96, 72, 0, DTYPE_F16, DTYPE_F16},
+        {70, 90, 8, 2, 20, 30, 55, DTYPE_F16, DTYPE_F16},
+        {70, 90, 8, 2, 64, 64, 0, DTYPE_Q8_0, DTYPE_Q8_0},
+        {70, 30, 7, 1, 96, 32, 41, DTYPE_Q4_0, DTYPE_Q8_0},
+        {40, 60, 3, 3, 32, 96, 0, DTYPE_Q8_0, DTYPE_Q4_0},
+        {40, 60, 6, 2, 64, 64, 0, DTYPE_Q4_0, DTYPE_Q8_0},
+        {40, 60, 6, 2, 64, 48, 0, DTYPE_Q8_0, DTYPE_F16},
     };
+    ck_assert_uint_eq(sizeof shapes / sizeof *shapes, INDEPENDENCE_SHAPES);
+    static const struct options options[INDEPENDENCE_SHAPES] = {
+        [4] = {.softcap = 2, .sinks = true, .slopes = true},
+        [5] = {.shared = true},
+        [6] = {.rows = true},
+        [10] = {.rows = true}};
     const struct shape *s = &shapes[_i];
     int32_t group = s->heads / s->kv_heads;
-    struct scene e = scene_random(s, s->first + s->rows, 1, 2),
-                 moved = scene_random(s, s->first + s->rows, 2, 2);
+    struct scene e = scene_with(s, options[_i], s->first + s->rows, 1, 2),
+                 moved = scene_with(s, options[_i], s->first + s->rows, 2, 2);
     for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
         struct kernels k = kernels_for(isa);
         struct result want = result_make(&k, s, sizeof(float));
@@ -333,13 +465,17 @@ END_TEST
 // that it has beside later rows whose values are infinite.
 START_TEST(test_unseen_keys)
 {
-    struct shape s = {50, 100, 4, 2, 24, 24, 70, DTYPE_F16, DTYPE_F16};
+    enum { D = 32 };
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    struct shape s = {50, 100, 4, 2, D, D, 70, types[_i], types[_i]};
     struct scene e = scene_random(&s, 150, 1, 2);
     struct paged_kv v = values_of(&e), k = keys_of(&e);
-    float infinite[24];
-    for (int i = 0; i < 24; i++) infinite[i] = INFINITY;
+    char nan[4 * D];
+    float infinite[D];
+    memset(nan, 0xff, sizeof nan);
+    for (int i = 0; i < D; i++) infinite[i] = INFINITY;
     for (int32_t j = 120; j < 150; j++)
-        for (int32_t g = 0; g < 2; g++) put(&e, &v, j, g, infinite, 24), put(&e, &k, j, g, infinite, 24);
+        for (int32_t g = 0; g < 2; g++) put(&e, &v, j, g, infinite, D), put(&e, &k, j, g, infinite, D);
     for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
         struct kernels kernels = kernels_for(isa);
         struct result all = result_make(&kernels, &s, sizeof(float)),
@@ -351,8 +487,8 @@ START_TEST(test_unseen_keys)
             struct paged_kv bare_k = keys_of(&bare), bare_v = values_of(&bare);
             for (int32_t j = 0; j < first; j++) {
                 for (int32_t g = 0; g < 2; g++) {
-                    memset(slot(&bare, &bare_k, j, g), 0xff, bare_k.token_stride);
-                    memset(slot(&bare, &bare_v, j, g), 0xff, bare_v.token_stride);
+                    put_stored(&bare, &bare_k, j, g, nan, D);
+                    put_stored(&bare, &bare_v, j, g, nan, D);
                 }
             }
             for (int32_t b = 0; b < first / KV_BLOCK; b++) ((int32_t *)bare.blocks.data)[b] = INT32_MAX;
@@ -360,9 +496,9 @@ START_TEST(test_unseen_keys)
                 attend(&kernels, &bare, e.q.data, &alone, sizeof(float), r, 1, h, 2);
             scene_free(&bare);
         }
-        size_t row = 4 * 24 * sizeof(float);
+        size_t row = 4 * D * sizeof(float);
         ck_assert_msg(!memcmp(all.y.data, alone.y.data, 20 * row), "%s", isa_name(isa));
-        for (int i = 0; i < 20 * 4 * 24; i++) ck_assert_float_finite(((float *)all.y.data)[i]);
+        for (int i = 0; i < 20 * 4 * D; i++) ck_assert_float_finite(((float *)all.y.data)[i]);
         result_free(&all);
         result_free(&alone);
     }
@@ -376,13 +512,14 @@ START_TEST(test_extremes)
 {
     struct shape s = {1, 0, 2, 1, 33, 33, 0, DTYPE_F32, DTYPE_F32};
     struct scene one = scene_random(&s, 1, 1, 1e9f);
+    float value[33];
+    fill_random(value, 33, 5000000);
     for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
         struct kernels k = kernels_for(isa);
-        struct paged_kv v = values_of(&one);
         struct result got = result_make(&k, &s, sizeof(float));
         attend_all(&k, &one, one.q.data, &got, sizeof(float));
         for (int h = 0; h < 2; h++)
-            ck_assert_mem_eq((char *)got.y.data + (size_t)h * 33 * 4, slot(&one, &v, 0, 0), (size_t)33 * 4);
+            ck_assert_mem_eq((char *)got.y.data + (size_t)h * 33 * 4, value, (size_t)33 * 4);
         result_free(&got);
     }
     scene_free(&one);
@@ -428,9 +565,13 @@ Suite *suite_attention(void)
     tcase_add_test(tcase, test_sizes);
     tcase_add_test(tcase, test_positions);
     tcase_add_test(tcase, test_groups);
+    tcase_add_test(tcase, test_options);
+    tcase_add_test(tcase, test_sinks);
+    tcase_add_test(tcase, test_shared);
+    tcase_add_test(tcase, test_types);
     tcase_add_test(tcase, test_any_positions);
-    tcase_add_loop_test(tcase, test_row_independence, 0, 4);
-    tcase_add_test(tcase, test_unseen_keys);
+    tcase_add_loop_test(tcase, test_row_independence, 0, INDEPENDENCE_SHAPES);
+    tcase_add_loop_test(tcase, test_unseen_keys, 0, 4);
     tcase_add_test(tcase, test_extremes);
     suite_add_tcase(suite, tcase);
     return suite;

@@ -90,7 +90,7 @@ wrong 'expected at most 1 operand' info a b
 
 for command in generate chat tokenize info; do
     fails 'No such file' "$command" -m "$work/absent.gguf"
-    fails 'folder' "$command" -m "$work"
+    fails 'config.json\|tokenizer.json' "$command" -m "$work"
     fails 'device' "$command" -m /dev/null
     echo 'not a model' >"$work/text.gguf"
     fails "$work/text.gguf" "$command" -m "$work/text.gguf"

@@ -24,18 +24,50 @@ START_TEST(test_layout)
 {
     struct kv_cache c = open_cache(1, 64, 4);
     ck_assert_uint_eq(c.keys[0].token_stride, 16);
-    ck_assert_uint_eq(c.keys[0].head_stride, 16 * KV_BLOCK);
-    ck_assert_uint_eq(c.keys[0].block_stride, 3 * 16 * KV_BLOCK);
+    ck_assert_uint_eq(c.keys[0].block_stride, 16 * KV_BLOCK);
+    ck_assert_uint_eq(c.keys[0].head_stride, 4 * 16 * KV_BLOCK);
     ck_assert_uint_eq(c.values[1].token_stride, 24);
     // Storage of layers and kinds does not overlap: each keeps a pattern of its own.
     for (int l = 0; l < 2; l++) {
-        memset(c.keys[l].data, 1 + l, 4 * c.keys[l].block_stride);
-        memset(c.values[l].data, 3 + l, 4 * c.values[l].block_stride);
+        memset(c.keys[l].data, 1 + l, 3 * c.keys[l].head_stride);
+        memset(c.values[l].data, 3 + l, 3 * c.values[l].head_stride);
     }
     for (int l = 0; l < 2; l++) {
-        ck_assert_int_eq(c.keys[l].data[4 * c.keys[l].block_stride - 1], 1 + l);
+        ck_assert_int_eq(c.keys[l].data[3 * c.keys[l].head_stride - 1], 1 + l);
         ck_assert_int_eq(c.values[l].data[0], 3 + l);
     }
+    kv_close(&c);
+}
+END_TEST
+
+// Quantized types need whole blocks; the values of latent attention have no size and no storage.
+START_TEST(test_quantized)
+{
+    struct kv_cache c;
+    struct tlm_error err;
+    struct kv_config config = {.layers = 1,
+                               .kv_heads = 2,
+                               .head_dim = 64,
+                               .value_dim = 80,
+                               .type_k = DTYPE_Q8_0,
+                               .type_v = DTYPE_Q4_0,
+                               .sequences = 1,
+                               .context = 64,
+                               .blocks = 4};
+    ck_assert_int_eq(kv_open(&c, &config, &err), TLM_ERR_ARGUMENT);
+    ck_assert_str_eq(err.text,
+                     "type of cached values: Q4_0 has blocks of 32 numbers: expected a multiple as head "
+                     "size, found 80");
+    config.value_dim = 96;
+    ck_assert_int_eq(kv_open(&c, &config, NULL), TLM_OK);
+    ck_assert_uint_eq(c.keys[0].block_stride, 16 * 68);
+    ck_assert_uint_eq(c.values[0].block_stride, 16 * 54);
+    ck_assert_int_eq(c.keys[0].layout, KV_KEYS);
+    ck_assert_int_eq(c.values[0].layout, KV_VALUES);
+    kv_close(&c);
+    config.value_dim = 0;
+    ck_assert_int_eq(kv_open(&c, &config, NULL), TLM_OK);
+    ck_assert_int_eq(c.keys[0].layout, KV_ROWS);
     kv_close(&c);
 }
 END_TEST
@@ -81,6 +113,7 @@ Suite *suite_kv(void)
     Suite *s = suite_create("kv");
     TCase *t = tcase_create("kv");
     tcase_add_test(t, test_layout);
+    tcase_add_test(t, test_quantized);
     tcase_add_test(t, test_blocks);
     tcase_add_test(t, test_exhausted);
     suite_add_tcase(s, t);

@@ -166,7 +166,7 @@ START_TEST(test_errors)
     struct tlm_session *s;
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.kv_type_k = "q9"}, &err),
                      TLM_ERR_ARGUMENT);
-    ck_assert_str_eq(err.text, "type of cached keys: expected f16, f32 or bf16, found 'q9'");
+    ck_assert_str_eq(err.text, "type of cached keys: expected f16, f32, bf16, q8_0 or q4_0, found 'q9'");
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.threads = -1}, &err),
                      TLM_ERR_ARGUMENT);
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.context = -5}, &err),

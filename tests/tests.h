@@ -19,10 +19,13 @@ Suite *suite_rows(void);
 Suite *suite_matmul(void);
 Suite *suite_attention(void);
 Suite *suite_kv(void);
+Suite *suite_latent(void);
 Suite *suite_sample(void);
 Suite *suite_model(void);
 Suite *suite_session(void);
 Suite *suite_generate(void);
+Suite *suite_safetensors(void);
+Suite *suite_hf(void);
 Suite *suite_hostile(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
@@ -30,5 +33,7 @@ int fuzz_gguf(const uint8_t *data, size_t size);
 int fuzz_tokenizer(const uint8_t *data, size_t size);
 int fuzz_tokenizer_json(const uint8_t *data, size_t size);
 int fuzz_template(const uint8_t *data, size_t size);
+int fuzz_safetensors(const uint8_t *data, size_t size);
+int fuzz_hf_config(const uint8_t *data, size_t size);
 
 #endif

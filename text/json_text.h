@@ -26,6 +26,9 @@ static inline enum tlm_status json_text_read(json_t **out, const char *text, siz
 {
     json_error_t error;
     *out = json_loadb(text, length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    // Python writes whole numbers of any size: a model_max_length of 1e30, say. All of them are real numbers then.
+    if (!*out && json_error_code(&error) == json_error_numeric_overflow)
+        *out = json_loadb(text, length, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     if (*out) return TLM_OK;
     if (json_error_code(&error) == json_error_out_of_memory)
         return error_set(err, TLM_ERR_MEMORY, "%.200s: no memory for %zu bytes of JSON", what, length);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "core/file.h"
+#include "text/json_text.h"
 
 enum { TOKEN_KINDS = 4 };
 
@@ -125,7 +126,7 @@ static enum tlm_status read_json_in(const char *folder, const char *name, json_t
     size_t size;
     *out = NULL;
     enum tlm_status status = read_in(folder, name, &text, &size, err);
-    if (!status && text) status = template_parse_json(out, text, size, name, err);
+    if (!status && text) status = json_text_read(out, text, size, name, err);
     free(text);
     return status;
 }

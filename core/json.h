@@ -1,0 +1,18 @@
+// core/json.h -- JSON from files that nobody vouches for.
+#ifndef CORE_JSON_H
+#define CORE_JSON_H
+
+#include <jansson.h>
+
+#include "core/error.h"
+
+// Reads one object; json_decref() it. Strict: no key twice in an object, nothing behind it, at most 2048 levels deep (jansson's
+// limit). `what` is for messages. Errors: FORMAT (with line and column), MEMORY.
+enum tlm_status json_read_object(json_t **out, const char *text, size_t length, const char *what,
+                                 struct tlm_error *err);
+// The same of a whole file. Errors: also IO.
+enum tlm_status json_read_file(json_t **out, const char *path, struct tlm_error *err);
+// "a string", "a whole number", ...: what a value is, for messages. NULL is "nothing".
+const char *json_kind(const json_t *value);
+
+#endif
