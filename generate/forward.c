@@ -72,6 +72,10 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 {
     const struct hparams *h = &m->hparams;
     bool latent = h->kv_rank > 0;
+    if (m->weights.positions && config->context > m->weights.positions->ne[1])
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "context: expected at most the %lld positions that the model has learned, found %d",
+                         (long long)m->weights.positions->ne[1], config->context);
     int32_t small_rows = config->max_rows < FORWARD_SMALL ? config->max_rows : FORWARD_SMALL;
     *f = (struct forward){.model = m, .config = *config};
     struct kv_config kv = {

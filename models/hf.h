@@ -57,10 +57,13 @@ const struct hf_variant *hf_variant_find(const char *model_type, const struct ar
 enum tlm_status hf_import_rope(struct gguf_writer *w, const char *arch, const json_t *config,
                                struct tlm_error *err);
 enum tlm_status hf_export_rope(json_t *config, const char *arch, const struct gguf *g, struct tlm_error *err);
+// partial_rotary_factor, where less than a head turns. Errors: FORMAT.
+enum tlm_status hf_export_partial_rope(json_t *config, const char *arch, const struct gguf *g,
+                                       struct tlm_error *err);
 // Sets config[key] to whether all layers have the biases of `parts` ("attn_q", "attn_k" ...), which are `count`; NULL: the class has none of
 // them. Errors: UNSUPPORTED, where some are there and some not, or any that the class has not.
-enum tlm_status hf_export_biases(json_t *config, const char *key, const struct gguf *g, const char *const *parts,
-                                 size_t count, struct tlm_error *err);
+enum tlm_status hf_export_biases(json_t *config, const char *key, const struct gguf *g,
+                                 const char *const *parts, size_t count, struct tlm_error *err);
 // Typed reading of config.json: keeps *out where the key is absent or null. Errors: FORMAT.
 enum tlm_status hf_get_i64(const json_t *config, const char *key, int64_t *out, struct tlm_error *err);
 enum tlm_status hf_get_f64(const json_t *config, const char *key, double *out, struct tlm_error *err);

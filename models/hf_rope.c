@@ -438,3 +438,20 @@ enum tlm_status hf_export_rope(json_t *config, const char *arch, const struct gg
     json_decref(scaling);
     return s;
 }
+
+enum tlm_status hf_export_partial_rope(json_t *config, const char *arch, const struct gguf *g,
+                                       struct tlm_error *err)
+{
+    int64_t turned = 0, head = 0, width = 0, heads = 0;
+    enum tlm_status s;
+    if ((s = hparam_i64(g, arch, "embedding_length", 1, 1 << 20, &width, err)) ||
+        (s = hparam_i64(g, arch, "attention.head_count", 1, 1 << 16, &heads, err)))
+        return s;
+    head = width / heads;
+    if ((s = hparam_i64(g, arch, "attention.key_length", 1, 4096, &head, err))) return s;
+    turned = head;
+    if ((s = hparam_i64(g, arch, "rope.dimension_count", 1, head, &turned, err))) return s;
+    if (turned != head)
+        json_object_set_new(config, "partial_rotary_factor", json_real((double)turned / (double)head));
+    return TLM_OK;
+}

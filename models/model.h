@@ -46,6 +46,7 @@ struct hparams {
     double attention_softcap;             // 0: none
     double embedding_scale, residual_scale, logit_scale,
         logit_softcap; // 1, 1, 1, 0 where the file says nothing
+    bool parallel;     // attention and feed-forward read the same rows and are added together
     double alibi_bias; // largest slope's exponent; 0: no ALiBi
     struct expert_hparams experts;
     // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434). kv_rank > 0: the cache of a layer holds one head of
@@ -209,7 +210,8 @@ struct tlm_model {
     enum dtype real;      // of activations and vectors
     struct arena vectors; // norms and biases, converted to `real`; tensor headers; layers
     struct arena made;    // weights that finish() works out of those of the file; mostly none
-    struct arena packed, packed_data; // matrices in the order that integer kernels read: their headers, their numbers
+    struct arena packed,
+        packed_data; // matrices in the order that integer kernels read: their headers, their numbers
     uint64_t weight_bytes, parameters;
     char description[96];
 };

@@ -9,6 +9,13 @@
     X(qwen3moe, "qwen3moe")     \
     X(granite, "granite")       \
     X(ernie4_5, "ernie4_5")     \
+    X(gpt2, "gpt2")             \
+    X(gptneox, "gptneox")       \
+    X(bloom, "bloom")           \
+    X(starcoder2, "starcoder2") \
+    X(phi3, "phi3")             \
+    X(olmo2, "olmo2")           \
+    X(command_r, "command-r")   \
     X(gemma2, "gemma2")         \
     X(gemma3, "gemma3")         \
     X(gpt_oss, "gpt-oss")       \

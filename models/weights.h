@@ -74,18 +74,40 @@
     LAYER_WEIGHT(gate, "ffn_gate.weight", "mlp.gate_proj.weight", MATRIX(WIDTH, FF, ROWS), OPTIONAL), \
         LAYER_WEIGHT(up, "ffn_up.weight", "mlp.up_proj.weight", MATRIX(WIDTH, FF, ROWS), OPTIONAL),   \
         LAYER_WEIGHT(down, "ffn_down.weight", "mlp.down_proj.weight", MATRIX(FF, WIDTH, COLUMNS), OPTIONAL)
-#define WEIGHTS_GLU_BIAS                                                                        \
-    LAYER_WEIGHT(gate_bias, "ffn_gate.bias", "mlp.gate_proj.bias", BIAS(FF, ROWS), OPTIONAL),   \
-        LAYER_WEIGHT(up_bias, "ffn_up.bias", "mlp.up_proj.bias", BIAS(FF, ROWS), OPTIONAL),     \
+#define WEIGHTS_GLU_BIAS                                                                      \
+    LAYER_WEIGHT(gate_bias, "ffn_gate.bias", "mlp.gate_proj.bias", BIAS(FF, ROWS), OPTIONAL), \
+        LAYER_WEIGHT(up_bias, "ffn_up.bias", "mlp.up_proj.bias", BIAS(FF, ROWS), OPTIONAL),   \
         LAYER_WEIGHT(down_bias, "ffn_down.bias", "mlp.down_proj.bias", BIAS(WIDTH, COPY), OPTIONAL)
 // `hf_block` is "mlp." or what stands in its place; the names of an expert's three matrices differ too.
-#define WEIGHTS_EXPERTS(hf_block, hf_gate, hf_up, hf_down)                                       \
-    LAYER_WEIGHT(router, "ffn_gate_inp.weight", hf_block "gate.weight", ROUTER, OPTIONAL),       \
-        LAYER_WEIGHT(experts_gate, "ffn_gate_exps.weight", hf_block "experts.%d." hf_gate,       \
-                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                                 \
-        LAYER_WEIGHT(experts_up, "ffn_up_exps.weight", hf_block "experts.%d." hf_up,             \
-                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                                 \
-        LAYER_WEIGHT(experts_down, "ffn_down_exps.weight", hf_block "experts.%d." hf_down,       \
+#define WEIGHTS_EXPERTS(hf_block, hf_gate, hf_up, hf_down)                                 \
+    LAYER_WEIGHT(router, "ffn_gate_inp.weight", hf_block "gate.weight", ROUTER, OPTIONAL), \
+        LAYER_WEIGHT(experts_gate, "ffn_gate_exps.weight", hf_block "experts.%d." hf_gate, \
+                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                           \
+        LAYER_WEIGHT(experts_up, "ffn_up_exps.weight", hf_block "experts.%d." hf_up,       \
+                     EXPERT_MATRIX(WIDTH, EXPERT_FF), OPTIONAL),                           \
+        LAYER_WEIGHT(experts_down, "ffn_down_exps.weight", hf_block "experts.%d." hf_down, \
                      EXPERT_MATRIX(EXPERT_FF, WIDTH), OPTIONAL)
+
+// A LayerNorm, or a linear layer, with its bias.
+#define WEIGHTS_LAYER_NORM(field, gguf_name, hf_name)                         \
+    LAYER_WEIGHT(field, gguf_name ".weight", hf_name ".weight", NORM(WIDTH)), \
+        LAYER_WEIGHT(field##_bias, gguf_name ".bias", hf_name ".bias", BIAS(WIDTH, COPY))
+#define WEIGHTS_OUT_LAYER_NORM(hf_name)                                           \
+    MODEL_WEIGHT(out_norm, "output_norm.weight", hf_name ".weight", NORM(WIDTH)), \
+        MODEL_WEIGHT(out_norm_bias, "output_norm.bias", hf_name ".bias", BIAS(WIDTH, COPY))
+// Up and down with biases; GPT-2 stores them transposed.
+#define WEIGHTS_MLP(hf_up, hf_down, how)                                                         \
+    LAYER_WEIGHT(up, "ffn_up.weight", hf_up ".weight", MATRIX(WIDTH, FF, ROWS), TRANSFORM(how)), \
+        LAYER_WEIGHT(up_bias, "ffn_up.bias", hf_up ".bias", BIAS(FF, ROWS)),                     \
+        LAYER_WEIGHT(down, "ffn_down.weight", hf_down ".weight", MATRIX(FF, WIDTH, COLUMNS),     \
+                     TRANSFORM(how)),                                                            \
+        LAYER_WEIGHT(down_bias, "ffn_down.bias", hf_down ".bias", BIAS(WIDTH, COPY))
+// Queries, keys and values in one matrix, and the output, with biases. `how` is the order of Hugging Face's rows, `out_how` of the output's.
+#define WEIGHTS_FUSED_ATTENTION(hf_qkv, hf_out, how, bias_how, out_how)                                 \
+    LAYER_WEIGHT(wqkv, "attn_qkv.weight", hf_qkv ".weight", MATRIX(WIDTH, QKV, HEADS), TRANSFORM(how)), \
+        LAYER_WEIGHT(bqkv, "attn_qkv.bias", hf_qkv ".bias", BIAS(QKV, HEADS), TRANSFORM(bias_how)),     \
+        LAYER_WEIGHT(wo, "attn_output.weight", hf_out ".weight", MATRIX(OUT, WIDTH, COLUMNS),           \
+                     TRANSFORM(out_how)),                                                               \
+        LAYER_WEIGHT(bo, "attn_output.bias", hf_out ".bias", BIAS(WIDTH, COPY))
 
 #endif
