@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/answer.h"
+#include "cli/conversation.h"
 #include "cli/sampling.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -13,8 +14,9 @@ struct generate_args {
     struct session_args session;
     struct sampling_args sampling;
     struct answer_args answer;
+    struct conversation_args conversation;
     const char *prompt, *file, *stats;
-    bool escape, echo;
+    bool escape, echo, chat;
 };
 
 static const struct option input_options[] = {
@@ -28,6 +30,13 @@ static const struct option input_options[] = {
     {"-e, --escape", NULL, OPTION_FLAG, offsetof(struct generate_args, escape),
      .help =
          "in -p and -r, take \\n \\r \\t \\\\ \\' \\\" \\xNN for the characters they name. Default: off."},
+};
+
+static const struct option chat_options[] = {
+    {"--chat", NULL, OPTION_FLAG, offsetof(struct generate_args, chat),
+     .help = "the text is a message: the model sees what its chat template makes of it, and its answer is "
+             "printed, thoughts "
+             "and all. Default: off."},
 };
 
 static const struct option output_options[] = {
@@ -125,6 +134,23 @@ static int print_token(void *user, int32_t token, const char *text, size_t bytes
     return p->error || common_interrupted();
 }
 
+// The prompt that the model's template makes of one message.
+static enum tlm_status encode_message(const struct generate_args *args, const struct tlm_model *model,
+                                      const struct text *message, int32_t **ids, size_t *count, bool *plain,
+                                      struct tlm_error *err)
+{
+    struct conversation c;
+    struct conversation_prompt p = {NULL, 0, THOUGHT_ANSWER};
+    enum tlm_status status = conversation_open(&c, model, &args->conversation, err);
+    if (!status) status = conversation_add(&c, "user", message->data, message->bytes, NULL, 0, err);
+    if (!status) status = conversation_prompt(&c, &p, err);
+    *ids = p.ids;
+    *count = p.count;
+    *plain = !c.template;
+    conversation_close(&c);
+    return status;
+}
+
 // Encodes the prompt, runs it, prints what follows. The session and sampler are the caller's to close.
 static int run(const struct command_line *line, const struct generate_args *args, const struct text *prompt,
                const struct text *stops, struct tlm_session *session, struct tlm_sampler *sampler)
@@ -133,14 +159,18 @@ static int run(const struct command_line *line, const struct generate_args *args
     struct tlm_error err;
     int32_t *ids;
     size_t count;
-    if (common_encode(model, prompt->data, prompt->bytes, TLM_ADD_BOS, &ids, &count, &err))
+    bool plain_chat = false; // without a template the answer ends where the model would speak for the person
+    if (args->chat ? encode_message(args, model, prompt, &ids, &count, &plain_chat, &err)
+                   : common_encode(model, prompt->data, prompt->bytes, TLM_ADD_BOS, &ids, &count, &err))
         return common_failed(line, &err);
 
-    const char *stop[OPTION_STRINGS_MAX];
-    for (size_t i = 0; i < args->answer.stop.count; i++) stop[i] = stops[i].data;
+    const char *stop[OPTION_STRINGS_MAX + 1];
+    size_t stop_count = args->answer.stop.count;
+    for (size_t i = 0; i < stop_count; i++) stop[i] = stops[i].data;
+    if (plain_chat) stop[stop_count++] = CONVERSATION_STOP;
     struct printer printer = {'\n', 0};
     struct tlm_generate_options options = {.stop = stop,
-                                           .stop_count = args->answer.stop.count,
+                                           .stop_count = stop_count,
                                            .special = args->answer.special,
                                            .on_token = print_token,
                                            .user = &printer};
@@ -187,6 +217,8 @@ int command_generate(int argc, char **argv)
     const struct option_group groups[] = {
         OPTION_GROUP("Model:", model_options, &args.model),
         OPTION_GROUP("Input:", input_options, &args),
+        OPTION_GROUP("Chat:", chat_options, &args),
+        OPTION_GROUP("With --chat:", conversation_options, &args.conversation),
         OPTION_GROUP("Answer:", answer_options, &args.answer),
         OPTION_GROUP("Output:", output_options, &args),
         OPTION_GROUP("Sampling:", sampling_options, &args.sampling),

@@ -113,3 +113,51 @@ int sampling_open(const struct command_line *line, struct sampling_args *args, c
     if (status == TLM_ERR_ARGUMENT) return options_wrong(line, "%s", err.text);
     return status ? common_failed(line, &err) : OPTIONS_GO;
 }
+
+static bool is_number(const struct option *o)
+{
+    return o->kind == OPTION_INT || o->kind == OPTION_INT64 || o->kind == OPTION_FLOAT;
+}
+
+// "temp" of "--temp, --temperature", "seed" of "-s, --seed"
+static const char *name_of(const struct option *o)
+{
+    return strstr(o->names, "--") + 2;
+}
+
+bool sampling_set(struct sampling_args *args, const char *name, const char *value)
+{
+    char option[80];
+    bool known = false;
+    snprintf(option, sizeof option, "--%s", name);
+    for (int i = 0; i < SAMPLING_OPTION_COUNT; i++) {
+        const char *found = strstr(sampling_options[i].names, option);
+        char behind = found ? found[strlen(option)] : 'x';
+        known |= is_number(&sampling_options[i]) && (!behind || behind == ',');
+    }
+    if (!known) {
+        fprintf(stderr, "/set: no setting '%s'; /set alone lists them\n", name);
+        return false;
+    }
+    const struct option_group groups[] = {OPTION_GROUP("Sampling:", sampling_options, args)};
+    const struct command_line line = {"chat", "", "", groups, 1, NULL};
+    char *argv[] = {(char *)"/set", option, (char *)value, NULL};
+    return options_parse(&line, 3, argv, NULL, 0, NULL) == OPTIONS_GO;
+}
+
+void sampling_print(const struct sampling_args *args, FILE *f)
+{
+    for (int i = 0; i < SAMPLING_OPTION_COUNT; i++) {
+        const struct option *o = &sampling_options[i];
+        const char *at = (const char *)args + o->offset;
+        if (!is_number(o)) continue;
+        int width = (int)strcspn(name_of(o), ",");
+        fprintf(f, "%.*s%*s", width, name_of(o), 22 - width, "");
+        if (o->kind == OPTION_FLOAT)
+            fprintf(f, "%g\n", (double)*(const float *)at);
+        else
+            fprintf(f, "%lld\n",
+                    o->kind == OPTION_INT ? (long long)*(const int32_t *)at
+                                          : (long long)*(const int64_t *)at);
+    }
+}

@@ -21,4 +21,9 @@ struct sampling_args sampling_defaults(void);
 int sampling_open(const struct command_line *line, struct sampling_args *args, const struct tlm_model *model,
                   struct tlm_sampler **sampler);
 
+// Sets the number that option --`name` (without the dashes) stands for. False after an error, which has been printed.
+bool sampling_set(struct sampling_args *args, const char *name, const char *value);
+// Writes these numbers with their names, one a line.
+void sampling_print(const struct sampling_args *args, FILE *f);
+
 #endif

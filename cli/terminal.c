@@ -5,11 +5,13 @@
 #include <langinfo.h>
 #include <limits.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "cli/history.h"
 
@@ -23,7 +25,85 @@ struct terminal {
     char prompt[64];
     bool interrupted; // Ctrl-C ended the last read
     bool armed;       // the last key was Ctrl-C: one more on an empty line ends
+    bool pasting;     // between the terminal's brackets around pasted text
+    wchar_t keys[8];  // read ahead, in search of a bracket
+    int key_count;
 };
+
+// ---- pasted text --------------------------------------------------------------------------------------
+//
+// A terminal that is asked to puts brackets around what is pasted: ESC [ 200 ~ and ESC [ 201 ~. Newlines within stand for
+// themselves, so in the line that is edited they are shown as a sign, and become newlines again behind it.
+
+static const char brackets_on[] = "\033[?2004h", brackets_off[] = "\033[?2004l";
+enum { NEWLINE_SIGN = 0x2424 };
+static const char newline_sign[] = "\xE2\x90\xA4"; // in UTF-8
+
+// One character of standard input; 0 at its end, -1 for an error.
+static int read_character(wchar_t *out)
+{
+    unsigned char bytes[4];
+    if (read(STDIN_FILENO, bytes, 1) != 1) return 0;
+    int length = bytes[0] < 0x80 ? 1 : bytes[0] >= 0xF0 ? 4 : bytes[0] >= 0xE0 ? 3 : bytes[0] >= 0xC0 ? 2 : 1;
+    for (int i = 1; i < length; i++)
+        if (read(STDIN_FILENO, bytes + i, 1) != 1) return 0;
+    wchar_t c = length == 1 ? bytes[0] : bytes[0] & (0x7F >> length);
+    for (int i = 1; i < length; i++) c = c << 6 | (bytes[i] & 0x3F);
+    *out = c;
+    return 1;
+}
+
+static bool more_waits(void)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    return poll(&p, 1, 20) > 0; // the rest of a key's sequence comes at once
+}
+
+// libedit's source of keys.
+static int next_key(EditLine *editor, wchar_t *key)
+{
+    static const wchar_t begin[] = L"\033[200~", end[] = L"\033[201~";
+    struct terminal *t;
+    el_get(editor, EL_CLIENTDATA, &t);
+    for (;;) {
+        if (!t->key_count) {
+            int got = read_character(&t->keys[0]);
+            if (got <= 0) return got;
+            t->key_count = 1;
+        }
+        const wchar_t *bracket = t->pasting ? end : begin;
+        while (t->key_count < 6 && !wmemcmp(t->keys, bracket, (size_t)t->key_count) && more_waits() &&
+               read_character(&t->keys[t->key_count]) > 0)
+            t->key_count++;
+        bool whole = t->key_count == 6 && !wmemcmp(t->keys, bracket, 6);
+        if (whole) {
+            t->pasting = !t->pasting;
+            t->key_count = 0;
+            continue;
+        }
+        *key = t->keys[0];
+        wmemmove(t->keys, t->keys + 1, (size_t)--t->key_count);
+        if (t->pasting && (*key == L'\n' || *key == L'\r')) *key = NEWLINE_SIGN;
+        return 1;
+    }
+}
+
+// In place: the signs become newlines.
+static void restore_newlines(char *line)
+{
+    char *to = line;
+    for (const char *at = line; *at;) {
+        if (!strncmp(at, newline_sign, 3)) {
+            *to++ = '\n';
+            at += 3;
+        } else {
+            *to++ = *at++;
+        }
+    }
+    *to = '\0';
+}
+
+// ---- editing ------------------------------------------------------------------------------------------
 
 static char *prompt_of(EditLine *editor)
 {
@@ -78,6 +158,7 @@ static bool open_editor(struct terminal *t)
     history(t->history, &event, H_SETSIZE, HISTORY_LINES);
     history(t->history, &event, H_SETUNIQUE, 1);
     el_set(t->editor, EL_CLIENTDATA, t);
+    el_wset(t->editor, EL_GETCFN, next_key);
     el_set(t->editor, EL_PROMPT_ESC, prompt_of, '\1'); // \1 stands around what takes no room on the screen
     el_set(t->editor, EL_HIST, history, t->history);
     el_set(t->editor, EL_SIGNAL, 1);
@@ -126,6 +207,11 @@ bool terminal_interactive(const struct terminal *t)
     return t->interactive;
 }
 
+bool terminal_colours(const struct terminal *t)
+{
+    return t->colours;
+}
+
 static enum terminal_event read_plain(struct terminal *t, const char **text)
 {
     ssize_t length = getline(&t->line, &t->capacity, stdin);
@@ -139,7 +225,10 @@ static enum terminal_event read_edited(struct terminal *t, const char **text)
 {
     int length = 0;
     t->interrupted = false;
+    if (t->colours) fputs(brackets_on, stdout), fflush(stdout);
     const char *line = el_gets(t->editor, &length);
+    if (t->colours) fputs(brackets_off, stdout), fflush(stdout);
+    t->pasting = false;
     if (t->interrupted) {
         bool again = t->armed;
         t->armed = true;
@@ -154,6 +243,7 @@ static enum terminal_event read_edited(struct terminal *t, const char **text)
     }
     free(t->line); // the editor's own buffer is gone with the next thing it does
     if (!(t->line = strndup(line, strcspn(line, "\n")))) return TERMINAL_END;
+    restore_newlines(t->line);
     *text = t->line;
     return TERMINAL_LINE;
 }
@@ -172,5 +262,6 @@ void terminal_remember(struct terminal *t, const char *text)
     bool same = !history(t->history, &event, H_FIRST) && !strcmp(event.str, text);
     if (same) return;
     history(t->history, &event, H_ENTER, text);
-    if (t->history_path[0]) history_append(t->history_path, text);
+    // An entry of the file is a line.
+    if (t->history_path[0] && !strchr(text, '\n')) history_append(t->history_path, text);
 }

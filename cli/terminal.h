@@ -12,9 +12,11 @@ void terminal_close(struct terminal *t);
 
 // Both ends are a terminal: prompts, colours and hints are welcome.
 bool terminal_interactive(const struct terminal *t);
+// Colours are, too: NO_COLOR is not set and the terminal is no dumb one.
+bool terminal_colours(const struct terminal *t);
 
 enum terminal_event {
-    TERMINAL_LINE,      // *text is the line, without its newline, until the next call
+    TERMINAL_LINE, // *text is the line, without its newline, until the next call. Pasted lines come as one, with newlines
     TERMINAL_INTERRUPT, // Ctrl-C: the line was given up
     TERMINAL_END,       // end of the input, Ctrl-D, or a second Ctrl-C on an empty line
 };

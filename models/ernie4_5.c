@@ -38,13 +38,15 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     return s ? s : hf_import_rope(w, "ernie4_5", config, err);
 }
 
-static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err)
-{
-    static const char *const parts[] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
-                                        "ffn_gate", "ffn_up", "ffn_down"};
-    enum tlm_status s = hf_export_biases(config, "use_bias", g, parts, 7, err);
+static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err) {
+    static const char *const parts[] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
+                                        "ffn_down"};
+    struct hparams h = {0};
+    enum tlm_status s;
+    if ((s = hparams(&h, g, err)) || (s = hf_export_biases(config, "use_bias", g, parts, 7, err))) return s;
+    json_object_set_new(config, "head_dim", json_integer(h.head_dim)); // the class has its own default
     json_object_set_new(config, "hidden_act", json_string("silu"));
-    return s ? s : hf_export_rope(config, "ernie4_5", g, err);
+    return hf_export_rope(config, "ernie4_5", g, err);
 }
 
 static const struct hf_variant variants[] = {

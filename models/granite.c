@@ -30,9 +30,10 @@ static enum tlm_status hparams(struct hparams *h, const struct gguf *g, struct t
         (s = hparam_f64(g, "granite", "logit_scale", &divisor, err)))
         return s;
     if (divisor == 0 || h->embedding_scale == 0 || h->residual_scale == 0)
-        return error_set(err, TLM_ERR_FORMAT,
-                         "granite.*_scale: expected numbers but 0 of embedding, residual and logits, found %g, %g, %g",
-                         h->embedding_scale, h->residual_scale, divisor);
+        return error_set(
+            err, TLM_ERR_FORMAT,
+            "granite.*_scale: expected numbers but 0 of embedding, residual and logits, found %g, %g, %g",
+            h->embedding_scale, h->residual_scale, divisor);
     h->logit_scale = 1 / divisor;
     return TLM_OK;
 }
@@ -54,17 +55,15 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     return s ? s : hf_import_rope(w, "granite", config, err);
 }
 
-static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err)
-{
+static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err) {
     static const char *const attention[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
     static const char *const feed_forward[] = {"ffn_gate", "ffn_up", "ffn_down"};
     struct hparams h = {.embedding_scale = 1, .residual_scale = 1};
     enum tlm_status s;
     if ((s = hparams(&h, g, err)) || (s = hf_export_biases(config, "attention_bias", g, attention, 4, err)) ||
-        (s = hf_export_biases(config, "mlp_bias", g, feed_forward, 3, err)))
-        return s;
+        (s = hf_export_biases(config, "mlp_bias", g, feed_forward, 3, err))) return s;
     if (h.attention_scale == 0) // GGUF's default is not that of the class
-        json_object_set_new(config, "attention_multiplier", json_real(1 / sqrt((double)h.head_dim)));
+    json_object_set_new(config, "attention_multiplier", json_real(1 / sqrt((double)h.head_dim)));
     json_object_set_new(config, "hidden_act", json_string("silu"));
     return hf_export_rope(config, "granite", g, err);
 }

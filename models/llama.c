@@ -36,7 +36,10 @@ static enum tlm_status finish(struct tlm_model *m, struct tlm_error *err)
 
 // ---- Hugging Face -------------------------------------------------------------------------------------
 
-#define EPS(fallback) {"attention.layer_norm_rms_epsilon", "rms_norm_eps", HF_F64, fallback}
+#define EPS(fallback)                                                        \
+    {                                                                        \
+        "attention.layer_norm_rms_epsilon", "rms_norm_eps", HF_F64, fallback \
+    }
 
 static const struct hf_key keys[] = {HF_KEYS_COMMON, EPS("1e-6")};
 static const struct hf_key mixtral_keys[] = {
@@ -59,6 +62,7 @@ static enum tlm_status import_window(struct gguf_writer *w, const json_t *config
 {
     const json_t *own = json_object_get(config, "sliding_window");
     enum tlm_status s = import(w, config, err);
+    if (!s) s = hf_expect(config, "layer_types", "null", err); // the classes know no such thing
     if (s || (own ? json_is_null(own) : !window)) return s;
     return windows_import(w, "llama", 0, window, config, err);
 }
@@ -76,14 +80,11 @@ static enum tlm_status import_mixtral(struct gguf_writer *w, const json_t *confi
 static const char *const attention_parts[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
 static const char *const feed_forward_parts[] = {"ffn_gate", "ffn_up", "ffn_down"};
 
-static enum tlm_status export(json_t *config, const char *attention, const char *feed_forward, const struct gguf *g,
-                              struct tlm_error *err)
-{
-    enum tlm_status s;
-    json_object_set_new(config, "hidden_act", json_string("silu"));
+static enum tlm_status export(json_t *config, const char *attention, const char *feed_forward,
+                              const struct gguf *g, struct tlm_error *err) {
+    enum tlm_status s; json_object_set_new(config, "hidden_act", json_string("silu"));
     if ((s = hf_export_biases(config, attention, g, attention_parts, 4, err)) ||
-        (s = hf_export_biases(config, feed_forward, g, feed_forward_parts, 3, err)))
-        return s;
+        (s = hf_export_biases(config, feed_forward, g, feed_forward_parts, 3, err))) return s;
     return hf_export_rope(config, "llama", g, err);
 }
 
@@ -114,7 +115,8 @@ static enum tlm_status export_mixtral(json_t *config, const struct gguf *g, stru
     const struct expert_hparams *e = &h.experts;
     enum tlm_status s = hparams(&h, g, err);
     if (s) return s;
-    if (e->feed_forward != h.feed_forward || !e->normalize || e->scale != 1 || e->gate != ROUTE_SOFTMAX || e->groups > 1)
+    if (e->feed_forward != h.feed_forward || !e->normalize || e->scale != 1 || e->gate != ROUTE_SOFTMAX ||
+        e->groups > 1)
         return error_set(err, TLM_ERR_UNSUPPORTED,
                          "llama.expert_*: expected experts as Mixtral has them, found other sizes or gates");
     return export_mistral(config, g, err);
@@ -132,9 +134,10 @@ static bool has_experts(const struct gguf *g)
 }
 
 static const struct hf_variant variants[] = {
-    {"mixtral", "MixtralForCausalLM", mixtral_keys, sizeof mixtral_keys / sizeof *mixtral_keys, import_mixtral,
-     export_mixtral, has_experts},
-    {"mistral", "MistralForCausalLM", keys, sizeof keys / sizeof *keys, import_mistral, export_mistral, has_window},
+    {"mixtral", "MixtralForCausalLM", mixtral_keys, sizeof mixtral_keys / sizeof *mixtral_keys,
+     import_mixtral, export_mixtral, has_experts},
+    {"mistral", "MistralForCausalLM", keys, sizeof keys / sizeof *keys, import_mistral, export_mistral,
+     has_window},
     {"llama", "LlamaForCausalLM", keys, sizeof keys / sizeof *keys, import, export_llama, NULL},
 };
 

@@ -68,7 +68,8 @@ static enum tlm_status expect_full(const json_t *config, struct tlm_error *err)
     {
         if (!json_is_string(type) || strcmp(json_string_value(type), full) != 0)
             return error_set(err, TLM_ERR_UNSUPPORTED,
-                             "layer_types: expected %s in a model that uses no window, found something else", full);
+                             "layer_types: expected %s in a model that uses no window, found something else",
+                             full);
     }
     return TLM_OK;
 }
@@ -79,7 +80,8 @@ enum tlm_status qwen_import(struct gguf_writer *w, const char *arch, const json_
     bool used = false;
     enum tlm_status s;
     if ((s = hf_expect(config, "hidden_act", "\"silu\"", err)) ||
-        (s = hf_get_bool(config, "use_sliding_window", &used, err)) || (s = hf_import_rope(w, arch, config, err)))
+        (s = hf_get_bool(config, "use_sliding_window", &used, err)) ||
+        (s = hf_import_rope(w, arch, config, err)))
         return s;
     if (!used || json_is_null(json_object_get(config, "sliding_window"))) return expect_full(config, err);
     json_t *copy = json_copy((json_t *)config); // which only reads it
@@ -121,7 +123,8 @@ enum tlm_status qwen_export(json_t *config, const char *arch, const struct gguf 
     }
     if (used && !all_sliding(types))
         return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "%s.attention.sliding_window_pattern: expected a window in all layers, found others", arch);
+                         "%s.attention.sliding_window_pattern: expected a window in all layers, found others",
+                         arch);
     json_object_del(config, "layer_types");
     return TLM_OK;
 }
@@ -136,8 +139,7 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     return qwen_import(w, "qwen2", config, true, err);
 }
 
-static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err)
-{
+static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err) {
     return qwen_export(config, "qwen2", g, true, err);
 }
 

@@ -43,11 +43,13 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     return qwen_import(w, "qwen3", config, true, err);
 }
 
-static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err)
-{
-    static const char *const parts[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
-    enum tlm_status s = hf_export_biases(config, "attention_bias", g, parts, 4, err);
-    return s ? s : qwen_export(config, "qwen3", g, true, err);
+static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err) {
+    static const char *const parts[] = {"attn_q", "attn_k", "attn_v", "attn_output"}; struct hparams h = {0};
+    enum tlm_status s;
+    if ((s = hparams(&h, g, err)) ||
+        (s = hf_export_biases(config, "attention_bias", g, parts, 4, err))) return s;
+    json_object_set_new(config, "head_dim", json_integer(h.head_dim)); // the class has its own default
+    return qwen_export(config, "qwen3", g, true, err);
 }
 
 static const struct hf_variant variants[] = {

@@ -50,26 +50,21 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     return qwen_import(w, "qwen3moe", config, false, err);
 }
 
-static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err)
-{
+static enum tlm_status export(json_t *config, const struct gguf *g, struct tlm_error *err) {
     static const char *const parts[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
-    struct hparams h = {.experts.scale = 1};
-    enum tlm_status s = hparams(&h, g, err);
+    struct hparams h = {.experts.scale = 1}; enum tlm_status s = hparams(&h, g, err);
     if (s || (s = hf_export_biases(config, "attention_bias", g, parts, 4, err))) return s;
-    if (h.experts.scale != 1 || h.experts.gate != ROUTE_SOFTMAX || h.experts.groups > 1)
-        return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "qwen3moe.expert_*: expected experts as Qwen3 has them, found another scale, gate or groups");
+    if (h.experts.scale != 1 || h.experts.gate != ROUTE_SOFTMAX || h.experts.groups > 1) return error_set(
+        err, TLM_ERR_UNSUPPORTED,
+        "qwen3moe.expert_*: expected experts as Qwen3 has them, found another scale, gate or groups");
     json_object_set_new(config, "norm_topk_prob", json_boolean(h.experts.normalize));
-    json_object_set_new(config, "decoder_sparse_step", json_integer(1));
-    json_t *dense = json_array();
-    for (int64_t l = 0; l < h.layers; l++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%" PRId64 ".ffn_gate_inp.weight", l);
-        if (!gguf_find_tensor(g, name)) json_array_append_new(dense, json_integer(l));
-    }
-    if (json_object_set_new(config, "mlp_only_layers", dense))
-        return error_set(err, TLM_ERR_MEMORY, "config.json: no memory for it");
-    return qwen_export(config, "qwen3moe", g, false, err);
+    json_object_set_new(config, "decoder_sparse_step", json_integer(1)); json_t *dense = json_array();
+    for (int64_t l = 0; l < h.layers;
+         l++){char name[64]; snprintf(name, sizeof name, "blk.%" PRId64 ".ffn_gate_inp.weight", l);
+              if (!gguf_find_tensor(g, name)) json_array_append_new(dense, json_integer(l));}
+if (json_object_set_new(config, "mlp_only_layers", dense)) return error_set(err, TLM_ERR_MEMORY,
+                                                                            "config.json: no memory for it");
+return qwen_export(config, "qwen3moe", g, false, err);
 }
 
 static const struct hf_variant variants[] = {

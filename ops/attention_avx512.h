@@ -2,7 +2,9 @@
 // columns.
 //
 // F16 and BF16 are widened as they are loaded, beside the multiply-adds: keeping f32 copies of a tile costs more in
-// stores than it saves.
+// stores than it saves. On a Zen 4, measured by tests/bench_attention.c at d = 64 and 4 query heads a key-value head: 77%
+// of the FMA peak for prompts, counting only the keys a row sees; one row after 16384 tokens of F16 reads its keys and
+// values at 76% (one core) to 94% (two) of the speed of a plain reading loop.
 #ifndef OPS_ATTENTION_AVX512_H
 #define OPS_ATTENTION_AVX512_H
 

@@ -4,6 +4,9 @@
 // numbers of 16 bits times one scale, and these a high and a low byte, x = 256 high + low, -128 <= low < 128: two
 // vpdpbusd, exact, whose error is that of 16 bits and not of 8. The codes of the cache are read as numbers without a
 // sign, so the sums begin at -offset times the sum of x.
+//
+// Measured as in ops/attention_avx512.h, Q8_0: prompts at 91 to 96% of the peak of f32 multiply-adds, where f32 copies
+// reach 77%; one row after 16384 tokens at 12 GB/s a core, twice as fast as with f32 copies.
 #include "ops/attention_avx512.h"
 
 enum { TOP = 127 * 256 }; // of a whole number
@@ -48,6 +51,15 @@ INLINE __m512i split(int8_t *high, int8_t *low, __m512 x, float factor)
     return i;
 }
 
+// The sum of the lanes, modulo 2^32: what is not a number gives whole numbers of any size.
+INLINE uint32_t sum_lanes(__m512i x)
+{
+    __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    __m128i z = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    z = _mm_add_epi32(z, _mm_unpackhi_epi64(z, z));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(z, _mm_shuffle_epi32(z, 1)));
+}
+
 static int64_t query_bytes(int64_t d)
 {
     return (d + 31) / 32 * (int64_t)sizeof(struct query_block);
@@ -63,7 +75,7 @@ static void take_query(const struct column *c, int64_t d)
             scale_for(_mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1))), &inverse);
         __m512i i0 = split(b->high, b->low, x0, inverse);
         __m512i i1 = split(b->high + 16, b->low + 16, x1, inverse);
-        b->sum = (uint32_t)_mm512_reduce_add_epi32(_mm512_add_epi32(i0, i1));
+        b->sum = sum_lanes(_mm512_add_epi32(i0, i1));
     }
 }
 
@@ -113,7 +125,7 @@ INLINE void score_codes(float *p, struct column *const *c, const int n, const en
             }
             UNROLL(8)
             for (int u = 0; u < 8; u++) {
-                if (u % 2) fetch(&t->value_fetcher);
+                fetch(&t->value_fetcher);
                 __m512i x = type == DTYPE_Q8_0 ? load_codes(code + 64 * u, type, 0)
                                                : load_codes(code + u % 4 * 64, type, u / 4);
                 UNROLL(6)
@@ -172,7 +184,7 @@ INLINE void take_weights(struct weight_block *w, const float *p, const __m512 *s
     UNROLL(4)
     for (int j = 0; j < 4; j++)
         sum = _mm512_add_epi32(sum, split(w->high + 16 * j, w->low + 16 * j, x[j], inverse));
-    w->sum = (uint32_t)_mm512_reduce_add_epi32(sum);
+    w->sum = sum_lanes(sum);
 }
 
 INLINE void weigh_codes(struct column *const *c, const float *p, const int n, const enum dtype type,

@@ -1,6 +1,7 @@
 #include "tests/golden.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,17 +67,21 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char **golden_names(int *count)
+char **golden_names(const char *folder, int *count)
 {
-    DIR *d = opendir("tests/golden");
-    ck_assert_msg(d != NULL, "tests/golden is missing: run from the root of the repository");
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/%s", folder);
+    DIR *d = opendir(path);
+    ck_assert_msg(d != NULL, "%s is missing: run from the root of the repository", path);
     char **names = NULL;
     *count = 0;
     for (struct dirent *e; (e = readdir(d));) {
         const char *dot = strrchr(e->d_name, '.');
         if (!dot || strcmp(dot, ".logits")) continue;
         names = realloc(names, (size_t)(*count + 1) * sizeof *names);
-        names[(*count)++] = strndup(e->d_name, (size_t)(dot - e->d_name));
+        snprintf(path, sizeof path, "%s%s%.*s", folder, *folder ? "/" : "", (int)(dot - e->d_name),
+                 e->d_name);
+        names[(*count)++] = strdup(path);
     }
     closedir(d);
     qsort(names, (size_t)*count, sizeof *names, by_name);
@@ -105,4 +110,49 @@ struct tlm_session *open_session(const struct tlm_model *m, struct tlm_session_o
     enum tlm_status status = tlm_session_open(&s, m, &options, &err);
     ck_assert_msg(status == TLM_OK, "%s", err.text);
     return s;
+}
+
+// ---- agreement ----------------------------------------------------------------------------------------
+
+struct compare {
+    const struct golden *golden;
+    int32_t next; // index into golden->rows
+    double difference, norm, largest_difference, largest;
+};
+
+static int compare_row(void *user, size_t index, const float *logits)
+{
+    struct compare *c = user;
+    const struct golden *g = c->golden;
+    if (c->next == g->row_count || (size_t)g->rows[c->next] != index) return 0;
+    const float *want = g->logits + (size_t)c->next++ * (size_t)g->vocab;
+    for (int32_t i = 0; i < g->vocab; i++) {
+        double d = (double)logits[i] - want[i];
+        c->difference += d * d;
+        c->norm += (double)want[i] * want[i];
+        c->largest_difference = fmax(c->largest_difference, fabs(d));
+        c->largest = fmax(c->largest, fabs(want[i]));
+        if (isnan(d)) c->difference = NAN;
+    }
+    return 0;
+}
+
+void golden_check(const struct golden *g, const struct tlm_model *m, const char *what, int32_t batch,
+                  double tolerance)
+{
+    ck_assert_int_eq(tlm_model_vocab_size(m), g->vocab);
+    struct tlm_session *s = open_session(
+        m, (struct tlm_session_options){
+               .context = g->context, .threads = 2, .batch = batch, .kv_type_k = "f32", .kv_type_v = "f32"});
+    struct compare c = {.golden = g};
+    struct tlm_error err = {0};
+    enum tlm_status status =
+        tlm_session_logits_each(s, g->ids, (size_t)g->count, (size_t)g->rows[0], compare_row, &c, &err);
+    ck_assert_msg(status == TLM_OK, "%s", err.text);
+    ck_assert_int_eq(c.next, g->row_count);
+    double off = sqrt(c.difference / c.norm);
+    ck_assert_msg(off <= tolerance && c.largest_difference <= 10 * tolerance * c.largest,
+                  "%s, isa %s, chunks of %d: off by %g of the norm, at most %g of %g", what, tlm_model_isa(m),
+                  batch, off, c.largest_difference, c.largest);
+    tlm_session_close(s);
 }

@@ -233,8 +233,8 @@ grep -q "$(printf '\033')" "$out" "$err" && bad "an escape sequence in a pipe"
 second=$(sed -n '2s/.*"reused_tokens": \([0-9]*\),.*/\1/p' "$err")
 [ "${second:-0}" -gt 0 ] || bad "the second turn reused nothing"
 
-printf '/help\n/stats\n/reset\n/what\n/quit\nHello\n' >"$work/messages"
-chat 0 -n 4; lines 0 "$out"; says '^/reset'; says 'turns: 0'; says 'starts again'; says "no command '/what'"
+printf '/help\n/stats\n/clear\n/what\n/quit\nHello\n' >"$work/messages"
+chat 0 -n 4; lines 0 "$out"; says '^/clear'; says 'turns: 0'; says 'starts again'; says "no command '/what'"
 printf 'one\ntwo\nthree\nfour\nfive\nsix\n' >"$work/messages"
 chat 0 -n 4 -c 96 --system 'A system text.'; says 'the context of 96 tokens is full: dropped the oldest'
 { i=0; while [ "$i" -lt 300 ]; do printf 'word '; i=$((i + 1)); done; echo; echo Hello; } >"$work/messages"
@@ -244,6 +244,25 @@ chat 0 -n 4
 : >"$work/messages"
 chat 0 -n 4; lines 0 "$out"; lines 0 "$err"
 [ ! -e "$work/data" ] || bad "a history was kept without a terminal"
+
+# Commands: taking back, answering again, settings, files.
+printf 'One\nTwo\n/undo\n/regen\n/set temp 0\n/set top-k x\n/set what 1\n/system Kind.\n/save %s\n/save %s\n/clear\n/load %s\n/load %s\n/stats\n' \
+    "$work/saved" "$work/saved" "$work/saved" "$work/absent" >"$work/messages"
+chat 0 -n 4
+says '1 left'; says 'temp is 0 now'; says "no setting 'what'"; says "found 'x'"; says 'expected a name that is free'
+says 'Loaded 3 messages'; says 'absent'; says 'turns: 1'
+[ "$(wc -l <"$work/saved")" -eq 3 ] && grep -q '"role":"system","content":"Kind."' "$work/saved" || bad "saved another conversation"
+echo 'no message' >"$work/saved.txt"
+echo "/load $work/saved.txt" >"$work/messages"; chat 0 -n 4; says 'saved.txt'
+run 0 generate -m "$model" --chat -p 'Hello' -n 4 -s 1 --stats none
+echo '{{ messages[0].content' >"$work/broken.jinja"
+fails 'broken.jinja' generate -m "$model" --chat --chat-template-file "$work/broken.jinja" -p a
+printf '{{ raise_exception("only tools speak here") }}' >"$work/raises.jinja"
+fails 'only tools speak here' generate -m "$model" --chat --chat-template-file "$work/raises.jinja" -p a
+printf '{{ messages[0].content }}{{ name }}' >"$work/own.jinja"
+run 0 generate -m "$model" --chat --chat-template-file "$work/own.jinja" --kwargs '{"name": "x"}' -p a -n 0
+fails 'kwargs' generate -m "$model" --chat --chat-template-file "$work/own.jinja" --kwargs '[' -p a
+wrong 'think' chat -m "$model" --think maybe
 
 # ---- chat on a terminal, which script(1) stands in for
 

@@ -18,6 +18,7 @@
 #include <jansson.h>
 
 #include "core/error.h"
+#include "text/span.h"
 
 struct jinja_template; // compiled; immutable, and safe to share between threads
 
@@ -44,15 +45,10 @@ struct jinja_options {
     int64_t max_output; // 0: 64 Mi characters
 };
 
-struct jinja_span {
-    size_t begin, end; // bytes of the output
-};
-
 struct jinja_output {
     char *text; // UTF-8; a zero byte stands behind its end
     size_t bytes;
-    struct jinja_span
-        *input; // what came out of variables that are not trusted: rising, apart from each other
+    struct text_span *input; // what came out of variables that are not trusted: rising, apart from each other
     size_t input_count;
 };
 

@@ -223,6 +223,11 @@ enum tlm_status template_read_tokens(struct template *t, const char *path, struc
     return status ? error_prefix(err, "%s", path) : TLM_OK;
 }
 
+enum tlm_status template_read_gguf_tokens(struct template *t, const struct gguf *g, struct tlm_error *err)
+{
+    return read_tokens(t, g, err);
+}
+
 // ---- rendering ----------------------------------------------------------------------------------------
 
 static enum tlm_status check_input(const struct template_input *in, struct tlm_error *err)

@@ -23,6 +23,8 @@ enum tlm_status template_open_text(struct template **out, const char *source, si
 void template_close(struct template *t); // NULL is allowed
 // The special tokens of a GGUF file or a folder, for a template that came from elsewhere.
 enum tlm_status template_read_tokens(struct template *t, const char *path, struct tlm_error *err);
+// The same of a GGUF file that is open. Errors: FORMAT, MEMORY.
+enum tlm_status template_read_gguf_tokens(struct template *t, const struct gguf *g, struct tlm_error *err);
 // Sets "bos_token" or another; errors: MEMORY.
 enum tlm_status template_set_token(struct template *t, const char *name, const char *text, size_t bytes,
                                    struct tlm_error *err);

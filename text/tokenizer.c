@@ -395,36 +395,106 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags,
-                                 int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err)
+static enum tlm_status check_size(size_t bytes, struct tlm_error *err)
 {
-    *count = 0;
-    if (bytes > MAX_TEXT)
-        return error_set(err, TLM_ERR_ARGUMENT, "text: expected at most %d bytes at once, found %zu",
-                         MAX_TEXT, bytes);
-    struct special_match *matches;
-    size_t match_count;
-    enum tlm_status status = special_find(&t->special, text, (uint32_t)bytes, flags & TLM_PARSE_SPECIAL,
-                                          &matches, &match_count, err);
-    if (status) return status;
+    if (bytes <= MAX_TEXT) return TLM_OK;
+    return error_set(err, TLM_ERR_ARGUMENT, "text: expected at most %d bytes at once, found %zu", MAX_TEXT,
+                     bytes);
+}
 
-    struct id_sink sink = {.ids = ids, .capacity = capacity};
-    if (flags & TLM_ADD_BOS && t->adds_bos) id_sink_put(&sink, t->bos);
+// Encodes what stands between the special tokens that were found, and those.
+static enum tlm_status encode_around(const struct tokenizer *t, const char *text, size_t bytes,
+                                     const struct special_match *matches, size_t match_count,
+                                     struct id_sink *sink, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
     size_t at = 0;
     for (size_t i = 0; i <= match_count && !status; i++) {
         size_t end = i < match_count ? matches[i].start : bytes, next = end;
         uint8_t strip = i < match_count ? t->tokens[t->special.items[matches[i].item].id].strip : 0;
         while (strip & 1 && end > at && is_space(text[end - 1])) end--;
-        sink.first = at == 0;
-        if (at < end) status = t->kind->encode(t, text + at, end - at, &sink, err);
+        sink->first = at == 0;
+        if (at < end) status = t->kind->encode(t, text + at, end - at, sink, err);
         if (i == match_count) break;
         const struct special *item = &t->special.items[matches[i].item];
-        id_sink_put(&sink, item->id);
+        id_sink_put(sink, item->id);
         at = next + item->length;
         size_t limit = i + 1 < match_count ? matches[i + 1].start : bytes;
         while (strip & 2 && at < limit && is_space(text[at])) at++;
     }
+    return status;
+}
+
+enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags,
+                                 int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err)
+{
+    struct special_match *matches;
+    size_t match_count;
+    *count = 0;
+    enum tlm_status status = check_size(bytes, err);
+    if (!status)
+        status = special_find(&t->special, text, (uint32_t)bytes, flags & TLM_PARSE_SPECIAL, &matches,
+                              &match_count, err);
+    if (status) return status;
+    struct id_sink sink = {.ids = ids, .capacity = capacity};
+    if (flags & TLM_ADD_BOS && t->adds_bos) id_sink_put(&sink, t->bos);
+    status = encode_around(t, text, bytes, matches, match_count, &sink, err);
     free(matches);
+    *count = sink.count;
+    return status;
+}
+
+struct match_list {
+    struct special_match *items;
+    size_t count;
+};
+
+// Adds the special tokens of text[begin, end).
+static enum tlm_status find_within(struct match_list *all, const struct tokenizer *t, const char *text,
+                                   size_t begin, size_t end, bool control, struct tlm_error *err)
+{
+    struct special_match *found;
+    size_t count;
+    if (begin >= end) return TLM_OK;
+    enum tlm_status status =
+        special_find(&t->special, text + begin, (uint32_t)(end - begin), control, &found, &count, err);
+    if (status || !count) {
+        if (!status) free(found);
+        return status;
+    }
+    struct special_match *items = reallocarray(all->items, all->count + count, sizeof *items);
+    if (!items) {
+        free(found);
+        return error_set(err, TLM_ERR_MEMORY, "tokenizer: no memory for %zu special tokens",
+                         all->count + count);
+    }
+    all->items = items;
+    for (size_t i = 0; i < count; i++) {
+        found[i].start += (uint32_t)begin;
+        items[all->count++] = found[i];
+    }
+    free(found);
+    return TLM_OK;
+}
+
+enum tlm_status tokenizer_encode_rendered(const struct tokenizer *t, const char *text, size_t bytes,
+                                          const struct text_span *plain, size_t plain_count, int32_t *ids,
+                                          size_t capacity, size_t *count, struct tlm_error *err)
+{
+    struct match_list all = {NULL, 0};
+    struct id_sink sink = {.ids = ids, .capacity = capacity};
+    *count = 0;
+    enum tlm_status status = check_size(bytes, err);
+    size_t at = 0;
+    for (size_t i = 0; i <= plain_count && !status; i++) {
+        size_t begin = i < plain_count ? plain[i].begin : bytes;
+        status = find_within(&all, t, text, at, begin, true, err);
+        if (i == plain_count || status) break;
+        at = plain[i].end;
+        status = find_within(&all, t, text, begin, at, false, err);
+    }
+    if (!status) status = encode_around(t, text, bytes, all.items, all.count, &sink, err);
+    free(all.items);
     *count = sink.count;
     return status;
 }

@@ -7,6 +7,7 @@
 #define TEXT_TOKENIZER_H
 
 #include "core/gguf.h"
+#include "text/span.h"
 
 struct tokenizer;
 
@@ -43,6 +44,12 @@ bool tokenizer_is_end(const struct tokenizer *t, int32_t id); // eos, eot, eom a
 // Flags and counts as tlm_tokenize(). Errors: ARGUMENT (more than 2^30 bytes at once), MEMORY.
 enum tlm_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, int flags,
                                  int32_t *ids, size_t capacity, size_t *count, struct tlm_error *err);
+
+// The same without flags, for what a chat template wrote: control tokens are found by their names everywhere but in the spans
+// `plain` (rising, apart from each other), which are what people and files said. Nothing is added in front.
+enum tlm_status tokenizer_encode_rendered(const struct tokenizer *t, const char *text, size_t bytes,
+                                          const struct text_span *plain, size_t plain_count, int32_t *ids,
+                                          size_t capacity, size_t *count, struct tlm_error *err);
 
 // Appends nothing more than the bytes of token `id` to text[0..capacity) and returns how many it has (at most
 // capacity are written). `first` drops the space that encoding added; `special` writes the names of control tokens.

@@ -1,0 +1,162 @@
+// cli/chat_commands.c -- the lines of a conversation that start with '/'.
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/chat.h"
+
+struct command {
+    const char *name, *operand, *help; // operand: NULL for none
+    // False ends the conversation. An error is printed by the caller.
+    bool (*run)(struct chat *c, const char *operand, struct tlm_error *err);
+};
+
+static bool run_quit(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)c, (void)operand, (void)err;
+    return false;
+}
+
+static bool run_clear(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)operand, (void)err;
+    conversation_clear(&c->conversation);
+    tlm_sampler_reset(c->sampler);
+    fprintf(stderr, "The conversation starts again.\n");
+    return true;
+}
+
+// Takes back the last answer, if there is one, and then the message before it.
+static bool run_undo(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)operand, (void)err;
+    bool answer = conversation_drop_last(&c->conversation, "assistant");
+    if (conversation_drop_last(&c->conversation, "user") || answer)
+        fprintf(stderr, "Took back the last message and its answer; %zu left.\n",
+                conversation_exchanges(&c->conversation));
+    else
+        fprintf(stderr, "There is nothing to take back.\n");
+    return true;
+}
+
+static bool run_regen(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)operand;
+    if (!conversation_drop_last(&c->conversation, "assistant"))
+        fprintf(stderr, "There is no answer yet.\n");
+    else
+        chat_answer(c, err); // the sampler's draws go on, so the answer is another one
+    return true;
+}
+
+static bool run_system(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    if (!conversation_set_system(&c->conversation, operand, err))
+        fprintf(stderr,
+                *operand ? "The system text is another one now.\n" : "There is no system text now.\n");
+    return true;
+}
+
+static bool run_save(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    if (!conversation_save(&c->conversation, operand, err))
+        fprintf(stderr, "Saved %zu messages to %s.\n", json_array_size(c->conversation.messages), operand);
+    return true;
+}
+
+static bool run_load(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    if (!conversation_load(&c->conversation, operand, err))
+        fprintf(stderr, "Loaded %zu messages of %s.\n", json_array_size(c->conversation.messages), operand);
+    return true;
+}
+
+// "temp 0.5", or nothing: the names there are.
+static bool run_set(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)err;
+    if (!*operand) {
+        sampling_print(&c->args->sampling, stderr);
+        return true;
+    }
+    char name[64];
+    size_t length = strcspn(operand, " \t");
+    const char *value = operand + length + strspn(operand + length, " \t");
+    snprintf(name, sizeof name, "%.*s", (int)(length < 60 ? length : 60), operand);
+    struct tlm_sampler *sampler;
+    struct sampling_args changed = c->args->sampling;
+    if (!sampling_set(&changed, name, value) ||
+        sampling_open(c->line, &changed, c->model, &sampler) != OPTIONS_GO)
+        return true; // has been printed
+    tlm_sampler_close(c->sampler);
+    c->sampler = sampler;
+    c->args->sampling = changed;
+    fprintf(stderr, "%s is %s now.\n", name, value);
+    return true;
+}
+
+static bool run_stats(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)operand, (void)err;
+    struct tlm_session_info info = tlm_session_info(c->session);
+    char kv[16], scratch[16];
+    fprintf(stderr,
+            "%s, isa %s, %" PRId32 " threads; turns: %zu; %" PRId32 " of %" PRId32
+            " tokens of context; %" PRIu64 " computed so far; cache %s, scratch %s\n",
+            tlm_model_description(c->model), tlm_model_isa(c->model), info.threads,
+            conversation_exchanges(&c->conversation), info.length, info.context, info.tokens_computed,
+            common_human_bytes(info.kv_bytes, kv, sizeof kv),
+            common_human_bytes(info.scratch_bytes, scratch, sizeof scratch));
+    if (c->last.prompt_tokens)
+        answer_print_stats("text", c->session, &c->last, c->args->sampling.options.seed);
+    return true;
+}
+
+static bool run_help(struct chat *c, const char *operand, struct tlm_error *err);
+
+static const struct command commands[] = {
+    {"/help", NULL, "this list", run_help},
+    {"/undo", NULL, "take back the last message and its answer", run_undo},
+    {"/regen", NULL, "another answer to the last message", run_regen},
+    {"/system", "[TEXT]", "another system text, or none", run_system},
+    {"/set", "[NAME VALUE]", "sampling, such as /set temp 0.7; alone: all settings", run_set},
+    {"/save", "FILE", "write the conversation, a message a line of JSON", run_save},
+    {"/load", "FILE", "go on with a conversation that was saved", run_load},
+    {"/clear", NULL, "start again, keeping the system text", run_clear},
+    {"/stats", NULL, "what was computed, and how fast", run_stats},
+    {"/quit", NULL, "end (Ctrl-D, too)", run_quit},
+};
+
+static bool run_help(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)c, (void)operand, (void)err;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(stderr, "%-8s%-14s%s\n", commands[i].name, commands[i].operand ? commands[i].operand : "",
+                commands[i].help);
+    fprintf(stderr,
+            "A line that ends in \\ goes on in the next; one that starts with a space may start with / too.\n"
+            "Ctrl-C stops an answer, or gives up the line that is being typed.\n");
+    return true;
+}
+
+bool chat_command(struct chat *c, const char *line, struct tlm_error *err)
+{
+    size_t length = strcspn(line, " \t");
+    const char *operand = line + length + strspn(line + length, " \t");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        const struct command *k = &commands[i];
+        bool exit = k->run == run_quit && length == 5 && !strncmp(line, "/exit", 5);
+        if (!exit && (strlen(k->name) != length || strncmp(k->name, line, length) != 0)) continue;
+        if (k->operand && *k->operand != '[' && !*operand) {
+            fprintf(stderr, "%s: expected %s\n", k->name, k->operand);
+            return true;
+        }
+        err->code = TLM_OK;
+        bool more = k->run(c, operand, err);
+        if (err->code) common_failed(c->line, err);
+        err->code = TLM_OK;
+        return more;
+    }
+    fprintf(stderr, "no command '%.*s'; /help lists them\n", (int)length, line);
+    return true;
+}
