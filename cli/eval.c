@@ -321,15 +321,17 @@ static int eval_logits(int argc, char **argv)
 
 int command_eval(int argc, char **argv)
 {
-    static const char usage[] = "usage: tinylm eval ppl|logits [OPTION ...]\n\n"
+    static const char usage[] = "usage: tinylm eval ppl|logits|diff [OPTION ...]\n\n"
                                 "  ppl      perplexity of a text\n"
-                                "  logits   the logits behind given tokens, as an NPY file\n\n"
+                                "  logits   the logits behind given tokens, as an NPY file\n"
+                                "  diff     where two models, or two instruction sets, part\n\n"
                                 "'tinylm eval ppl --help' lists the options.\n";
     const char *what = argc > 1 ? argv[1] : "";
     if (!strcmp(what, "ppl")) return eval_ppl(argc - 1, argv + 1);
     if (!strcmp(what, "logits")) return eval_logits(argc - 1, argv + 1);
+    if (!strcmp(what, "diff")) return eval_diff(argc - 1, argv + 1);
     bool help = !strcmp(what, "--help") || !strcmp(what, "-h");
-    if (argc > 1 && !help) fprintf(stderr, "tinylm eval: expected ppl or logits, found '%s'\n\n", what);
+    if (argc > 1 && !help) fprintf(stderr, "tinylm eval: expected ppl, logits or diff, found '%s'\n\n", what);
     fputs(usage, help ? stdout : stderr);
     return help ? EXIT_DONE : EXIT_USAGE;
 }

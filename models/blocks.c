@@ -93,10 +93,9 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
     const struct layer *w = &m->weights.layer[l];
     int32_t heads = (int32_t)h->heads, rank = (int32_t)h->kv_rank, nope = (int32_t)h->nope_dim;
     int32_t turned = (int32_t)(2 * h->rope.pairs);
-    struct node *q =
-        w->wq_a ? block_linear(g, w->wq_b, NULL,
-                               latent_norm(g, m, block_linear(g, w->wq_a, NULL, x), w->q_a_norm))
-                : block_linear(g, w->wq, NULL, x);
+    struct node *q = w->wq_a ? block_linear(g, w->wq_b, NULL,
+                                            latent_norm(g, m, block_linear(g, w->wq_a, NULL, x), w->q_a_norm))
+                             : block_linear(g, w->wq, NULL, x);
     struct node *q_rope = rotated(g, m, w, g_slice(g, q, heads, nope, turned), rope, heads);
     q = g_matmul_heads(g, g_weight(g, w->wk_b), g_slice(g, q, heads, 0, nope));
     q = g_concat(g, q, q_rope, heads, false);
@@ -213,7 +212,10 @@ struct node *block_feed_forward(struct graph *g, const struct tlm_model *m, cons
 static const char *missing_feed_forward(const struct layer *w)
 {
     if (w->router)
-        return !w->experts_gate ? "ffn_gate_exps" : !w->experts_up ? "ffn_up_exps" : !w->experts_down ? "ffn_down_exps" : NULL;
+        return !w->experts_gate   ? "ffn_gate_exps"
+               : !w->experts_up   ? "ffn_up_exps"
+               : !w->experts_down ? "ffn_down_exps"
+                                  : NULL;
     return !w->gate ? "ffn_gate" : !w->up ? "ffn_up" : !w->down ? "ffn_down" : NULL;
 }
 
@@ -222,10 +224,12 @@ enum tlm_status block_check_feed_forward(const struct tlm_model *m, struct tlm_e
     for (int64_t l = 0; l < m->hparams.layers; l++) {
         const struct layer *w = &m->weights.layer[l];
         const char *name = missing_feed_forward(w);
-        bool both = w->router ? w->gate || w->up || w->down : w->experts_gate || w->experts_up || w->experts_down;
+        bool both =
+            w->router ? w->gate || w->up || w->down : w->experts_gate || w->experts_up || w->experts_down;
         if (name || both)
-            return error_set(err, TLM_ERR_FORMAT, "blk.%lld: expected one feed-forward part or experts, found %s%s",
-                             (long long)l, name ? "no " : "both", name ? name : "");
+            return error_set(err, TLM_ERR_FORMAT,
+                             "blk.%lld: expected one feed-forward part or experts, found %s%s", (long long)l,
+                             name ? "no " : "both", name ? name : "");
     }
     return TLM_OK;
 }

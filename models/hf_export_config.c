@@ -88,8 +88,8 @@ static enum tlm_status write_keys(json_t *config, const struct gguf *g, const st
     return TLM_OK;
 }
 
-enum tlm_status hf_export_biases(json_t *config, const char *key, const struct gguf *g, const char *const *parts,
-                                 size_t count, struct tlm_error *err)
+enum tlm_status hf_export_biases(json_t *config, const char *key, const struct gguf *g,
+                                 const char *const *parts, size_t count, struct tlm_error *err)
 {
     size_t there = 0, absent = 0;
     char name[96];

@@ -45,5 +45,6 @@ const struct arch *arch_find(struct gguf_string name)
 
 const char *arch_names(void)
 {
-    return ARCHITECTURES(NAME) + 2;
+    static const char names[] = ARCHITECTURES(NAME);
+    return names + 2;
 }

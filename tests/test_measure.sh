@@ -77,6 +77,18 @@ fails "found 'x" eval logits -m "$model" --ids '5 x' -o "$work/none.npy"
 fails '' eval logits -m "$model" --ids '5' -o "$work/nowhere/none.npy"
 [ "$(ls "$work")" = "$(printf 'all.npy\nerr\nids\nout\ntwo.npy')" ] || bad "left files behind: $(ls "$work")"
 
+# ---- diff: a model is itself; another instruction set differs little; a quantized copy much
+
+run 0 eval diff "$model" "$model"
+prints 'logits: error 0.00e+00, .*same best token 8 of 8'
+[ "$(grep -c '| -  *|  0.00e+00 | -' "$out")" -ge 4 ] || bad "a model differs from itself"
+run 0 eval diff "$model" --isa-a ref
+prints '^| 0 .*| rmsnorm attn_norm'; prints 'isa f64'
+awk '/^logits/ { exit !($3 + 0 < 1e-5 && $3 + 0 > 0) }' "$out" || bad "float is not near double"
+fails 'vocabulary' eval diff "$model" "$2/llama-bias.gguf"
+fails "found 'x'" eval diff "$model" --ids '1 x'
+wrong 'no model' eval diff
+
 # ---- bench: names and numbers of fields; never what they measure
 
 bench="bench -m $model -t 1 --isa ref"
