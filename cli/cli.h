@@ -15,6 +15,7 @@ int command_convert(int argc, char **argv);
 int command_quantize(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_eval(int argc, char **argv);
+int command_check(int argc, char **argv);
 int eval_diff(int argc, char **argv); // of command_eval
 int command_template(int argc, char **argv);
 

@@ -49,7 +49,9 @@ static void use_avx2(struct kernels *k)
     k->matmul[DTYPE_BF16] = (struct matmul_kernel){
         .fwd = matmul_fwd_bf16_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->attention_fwd = attention_fwd_avx2, k->attention_scratch = attention_scratch_avx2;
+    k->layernorm_fwd = layernorm_fwd_avx2;
     k->activation_fwd = activation_fwd_avx2, k->glu_fwd = glu_fwd_avx2;
+    k->softcap_fwd = softcap_fwd_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
 }
@@ -65,6 +67,7 @@ static void use_avx512(struct kernels *k)
     k->attention_fwd = attention_fwd_avx512, k->attention_scratch = attention_scratch_avx512;
     k->rmsnorm_fwd = rmsnorm_fwd_avx512;
     k->activation_fwd = activation_fwd_avx512, k->glu_fwd = glu_fwd_avx512;
+    k->softcap_fwd = softcap_fwd_avx512;
 }
 
 static void use_avx512_vnni(struct kernels *k)

@@ -1,7 +1,8 @@
 // ops/glu.c -- activations, alone and gated, the reference.
 //
 //     SiLU        x sigmoid(x) = x / (1 + exp(-x))                              (Elfwing et al., arXiv 1702.03118)
-//     GELU        x Phi(x) = x (1 + erf(x / sqrt 2)) / 2                        (Hendrycks and Gimpel, arXiv 1606.08415)
+//     GELU        x Phi(x) = x erfc(-x / sqrt 2) / 2, which keeps its digits    (Hendrycks and Gimpel, arXiv 1606.08415)
+//                 far below 0, where 1 + erf(x / sqrt 2) loses them
 //     its tanh    x (1 + tanh(z)) / 2 = x sigmoid(2 z),  z = sqrt(2 / pi) (x + 0.044715 x^3)
 //     gated       y = act(gate) up                                              (Shazeer, arXiv 2002.05202)
 //     gpt-oss     g = min(gate, 7), u = clamp(up, -7, 7):  y = g sigmoid(1.702 g) (u + 1)
@@ -15,10 +16,10 @@ static real act(real x, enum activation kind)
 {
     switch (kind) {
     case ACT_SILU: return x / (1 + exp(-x));
-    case ACT_GELU: return x * (1 + erf(x * (real)M_SQRT1_2)) / 2;
+    case ACT_GELU: return x * (erfc(-x * (real)M_SQRT1_2) / 2);
     case ACT_GELU_TANH: return x / (1 + exp(-2 * (real)GELU_SCALE * (x + (real)GELU_CUBE * x * x * x)));
-    case ACT_RELU: return x > 0 ? x : 0 * x; // a NaN stays one
-    case ACT_RELU_SQUARED: return x > 0 ? x * x : 0 * x;
+    case ACT_RELU: return x < 0 ? 0 : x; // a NaN stays one
+    case ACT_RELU_SQUARED: return x < 0 ? 0 : x * x;
     case ACT_SWIGLU_CLAMPED: break;
     }
     TLM_ASSERT(!"an activation");

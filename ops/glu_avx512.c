@@ -1,4 +1,5 @@
-// ops/glu_avx512.c -- activations with AVX-512; the formulas are in ops/glu.c. SwiGLU is 11 times as fast as the reference.
+// ops/glu_avx512.c -- activations with AVX-512; the formulas are in ops/glu.c. As fast as the reference compiled for AVX-512: SwiGLU 14
+// times, GELU by erf 21 times, softcap 17 times.
 #include "ops/exp_avx512.h"
 #include "ops/ops.h"
 
@@ -17,6 +18,34 @@ static inline __m512 gelu_tanh(__m512 x)
     return gate_by(x, _mm512_mul_ps(_mm512_set1_ps((float)(2 * GELU_SCALE)), _mm512_add_ps(x, cube)));
 }
 
+// x Phi(x), with Phi(-a) = exp(-a^2 / 2) p(a) / q(a), a = |x|, and Phi(a) = 1 - Phi(-a): no digits are lost where Phi is small. p / q is
+// erfcx(a / sqrt 2) / 2 from 0 to 14.5, the smallest relative error (5.9e-9) that these degrees allow, found by reweighted least
+// squares; all coefficients are positive, so nothing cancels. a^2 is taken with the digits that its rounding drops, as exp would
+// multiply that error by up to 100. Within 4.4e-7 of the true value, relatively.
+static inline __m512 gelu(__m512 x)
+{
+    __m512 a =
+        _mm512_min_ps(_mm512_set1_ps(15), _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x)); // a NaN stays one
+    __m512 p = _mm512_set1_ps(0x1.0dc376p-8f);
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(0x1.4cdd9p-5f));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(0x1.7743acp-3f));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(0x1.c0d03ap-2f));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(0x1.0p-1f));
+    __m512 q = _mm512_set1_ps(0x1.521832p-7f);
+    q = _mm512_fmadd_ps(q, a, _mm512_set1_ps(0x1.a1362p-4f));
+    q = _mm512_fmadd_ps(q, a, _mm512_set1_ps(0x1.e0bc7ep-2f));
+    q = _mm512_fmadd_ps(q, a, _mm512_set1_ps(0x1.33d71ap+0f));
+    q = _mm512_fmadd_ps(q, a, _mm512_set1_ps(0x1.acaa4ep+0f));
+    q = _mm512_fmadd_ps(q, a, _mm512_set1_ps(0x1.0p+0f));
+    __m512 square = _mm512_mul_ps(a, a), lost = _mm512_fmsub_ps(a, a, square);
+    __m512 half = _mm512_set1_ps(-0.5f), e = exp_avx512(_mm512_mul_ps(half, square));
+    e = _mm512_fmadd_ps(e, _mm512_mul_ps(half, lost), e);
+    __m512 tail = _mm512_mul_ps(e, _mm512_div_ps(p, q));
+    __m512 phi = _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ),
+                                    _mm512_set1_ps(1), tail);
+    return _mm512_mul_ps(x, phi);
+}
+
 static inline __m512 clamped(__m512 gate, __m512 up)
 {
     // min and max return their second operand where one is a NaN.
@@ -26,9 +55,15 @@ static inline __m512 clamped(__m512 gate, __m512 up)
                          _mm512_add_ps(u, _mm512_set1_ps(1)));
 }
 
+// Masked stores are slow on some processors, so only the last numbers take one.
 #define FOR_EACH(expression)                                                                       \
-    for (int64_t i = 0; i < count; i += LANES) {                                                   \
-        __mmask16 some = count - i >= LANES ? (__mmask16)-1 : (__mmask16)((1 << (count - i)) - 1); \
+    int64_t i = 0;                                                                                 \
+    for (; i + LANES <= count; i += LANES) {                                                       \
+        __m512 g = _mm512_loadu_ps(gate + i), u = _mm512_loadu_ps(up + i);                         \
+        _mm512_storeu_ps(y + i, expression);                                                       \
+    }                                                                                              \
+    if (i < count) {                                                                               \
+        __mmask16 some = (__mmask16)((1 << (count - i)) - 1);                                      \
         __m512 g = _mm512_maskz_loadu_ps(some, gate + i), u = _mm512_maskz_loadu_ps(some, up + i); \
         _mm512_mask_storeu_ps(y + i, some, expression);                                            \
     }
@@ -37,6 +72,8 @@ void glu_fwd_avx512(float *y, const float *gate, const float *up, int64_t count,
 {
     if (kind == ACT_SILU) {
         FOR_EACH(_mm512_mul_ps(gate_by(g, g), u))
+    } else if (kind == ACT_GELU) {
+        FOR_EACH(_mm512_mul_ps(gelu(g), u))
     } else if (kind == ACT_GELU_TANH) {
         FOR_EACH(_mm512_mul_ps(gelu_tanh(g), u))
     } else if (kind == ACT_SWIGLU_CLAMPED) {
@@ -51,9 +88,18 @@ void activation_fwd_avx512(float *y, const float *x, int64_t count, enum activat
     const float *gate = x, *up = x;
     if (kind == ACT_SILU) {
         FOR_EACH(((void)u, gate_by(g, g)))
+    } else if (kind == ACT_GELU) {
+        FOR_EACH(((void)u, gelu(g)))
     } else if (kind == ACT_GELU_TANH) {
         FOR_EACH(((void)u, gelu_tanh(g)))
     } else {
         activation_fwd_ref(y, x, count, kind);
     }
+}
+
+void softcap_fwd_avx512(float *y, const float *x, int64_t count, double cap)
+{
+    const float *gate = x, *up = x;
+    __m512 c = _mm512_set1_ps((float)cap);
+    FOR_EACH(((void)u, _mm512_mul_ps(c, tanh_avx512(_mm512_div_ps(g, c)))))
 }

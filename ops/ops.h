@@ -244,8 +244,10 @@ matmul_fwd_fn matmul_fwd_q4_0_avx512_vnni, matmul_fwd_q4_1_avx512_vnni, matmul_f
 attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512, attention_fwd_avx512_vnni;
 attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512, attention_scratch_avx512_vnni;
 rmsnorm_fwd_fn rmsnorm_fwd_avx512;
+layernorm_fwd_fn layernorm_fwd_avx2;
 activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
+softcap_fwd_fn softcap_fwd_avx2, softcap_fwd_avx512;
 row_to_real_fn row_from_f16_avx2;
 row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx512_vnni;
 #endif

@@ -19,6 +19,8 @@ static const struct {
     {"quant", suite_quant},
     {"quant_file", suite_quant_file},
     {"rows", suite_rows},
+    {"activations", suite_activations},
+    {"nodes", suite_nodes},
     {"matmul", suite_matmul},
     {"attention", suite_attention},
     {"kv", suite_kv},

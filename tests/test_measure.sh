@@ -89,6 +89,21 @@ fails 'vocabulary' eval diff "$model" "$2/llama-bias.gguf"
 fails "found 'x'" eval diff "$model" --ids '1 x'
 wrong 'no model' eval diff
 
+# ---- check: a whole model; one with a number that is none; one against another
+
+run 0 check "$model"
+prints '0 faults'; prints 'texts come back'
+cp "$model" "$work/nan.gguf"
+size=$(wc -c <"$work/nan.gguf")
+printf '\377\377\377\177' | dd of="$work/nan.gguf" bs=1 seek=$((size - 400)) conv=notrunc 2>"$err"
+run 1 check "$work/nan.gguf"
+prints 'FAULT: .*: 1 NaN'; prints '1 fault'
+run 0 check "$model" "$2/llama-bias.gguf"
+prints 'token_embd.weight'
+head -c 5000 "$model" >"$work/cut.gguf"
+fails 'cut.gguf' check "$work/cut.gguf"
+wrong 'no model' check
+
 # ---- bench: names and numbers of fields; never what they measure
 
 bench="bench -m $model -t 1 --isa ref"

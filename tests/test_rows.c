@@ -100,51 +100,65 @@ START_TEST(test_rmsnorm)
 }
 END_TEST
 
-static void check_swiglu(const struct kernels *k, int64_t n, float spread)
+// `mean` shifts the rows. Numbers that are large beside their spread cost digits, whichever form is used: their mean is rounded.
+static void check_layernorm(const struct kernels *k, int64_t rows, int64_t cols, enum fill kind, float mean,
+                            bool biased)
 {
     struct kernels f64 = kernels_for_f64();
-    struct guarded gate = floats(n), up = floats(n), y = floats(n);
-    fill_random(gate.data, n, 1), fill(up.data, n, FILL_ONE, 2);
-    for (int64_t i = 0; i < n; i++) ((float *)gate.data)[i] *= spread;
-    double *dgate = doubles(gate.data, n), *dup = doubles(up.data, n), *dy = malloc((size_t)n * 8);
-    f64.glu_fwd((void *)dy, (void *)dgate, (void *)dup, n, ACT_SILU);
-    k->glu_fwd(y.data, gate.data, up.data, n, ACT_SILU);
-    for (int64_t i = 0; i < n;
-         i++) // each number by itself: exp is right to the last bit or two wherever it does not overflow
-        ck_assert_msg(fabs(((float *)y.data)[i] - dy[i]) <= 5e-7 * fabs(dy[i]) + 1e-36,
-                      "%s: swiglu(%.9g, %.9g) = %.9g, not %.9g", isa_name(k->isa), dgate[i], dup[i],
-                      ((float *)y.data)[i], dy[i]);
-    ck_assert(guarded_intact(&y));
-    for (int64_t i = 0; i < n; i++) { // singly and in place: the same bits
-        float *g = (float *)gate.data + i;
-        k->glu_fwd(g, g, (float *)up.data + i, 1, ACT_SILU);
+    int64_t n = rows * cols;
+    struct guarded x = floats(n), w = floats(cols), b = floats(cols), y = floats(n), m = floats(rows),
+                   rstd = floats(rows);
+    fill(x.data, n, kind, 1), fill(w.data, cols, FILL_ONE, 2), fill(b.data, cols, FILL_ONE, 3);
+    for (int64_t i = 0; i < n; i++) ((float *)x.data)[i] += mean;
+    double *dx = doubles(x.data, n), *dw = doubles(w.data, cols), *db = doubles(b.data, cols),
+           *dy = malloc((size_t)n * 8), *dm = malloc((size_t)rows * 8), *drstd = malloc((size_t)rows * 8);
+    const float *bias = biased ? b.data : NULL;
+    f64.layernorm_fwd((void *)dy, (void *)dm, (void *)drstd, (void *)dx, (void *)dw,
+                      biased ? (void *)db : NULL, rows, cols, 1e-5);
+    k->layernorm_fwd(y.data, m.data, rstd.data, x.data, w.data, bias, rows, cols, 1e-5);
+    double beside = 0; // the largest number of a row beside its spread
+    for (int64_t i = 0; i < n; i++) beside = fmax(beside, fabs(dx[i]) * drstd[i / cols]);
+    double tolerance = 3e-7 * (1 + beside);
+    ck_assert_msg(agrees(y.data, dy, n, tolerance) && agrees(m.data, dm, rows, tolerance) &&
+                      agrees(rstd.data, drstd, rows, tolerance),
+                  "%s: %d x %d, fill %d, mean %g: %.2g", isa_name(k->isa), (int)rows, (int)cols, kind,
+                  (double)mean, rel_error(y.data, dy, n));
+    ck_assert(guarded_intact(&y) && guarded_intact(&m) && guarded_intact(&rstd));
+    for (int64_t r = 0; r < rows; r++) { // row by row, and in place: the same bits
+        float *row = (float *)x.data + r * cols;
+        k->layernorm_fwd(row, NULL, NULL, row, w.data, bias, 1, cols, 1e-5);
     }
-    ck_assert_mem_eq(gate.data, y.data, y.size);
-    free(dgate), free(dup), free(dy);
-    guarded_free(&gate), guarded_free(&up), guarded_free(&y);
+    ck_assert_mem_eq(x.data, y.data, y.size);
+    free(dx), free(dw), free(db), free(dy), free(dm), free(drstd);
+    guarded_free(&x), guarded_free(&w), guarded_free(&b), guarded_free(&y), guarded_free(&m),
+        guarded_free(&rstd);
 }
 
-START_TEST(test_swiglu)
+START_TEST(test_layernorm)
 {
-    static const float spreads[] = {1e-30f, 1, 10, 100, 1e30f};
-    static const float special[] = {0.0f,  -0.0f,  INFINITY, -INFINITY, NAN,
-                                    3e38f, -3e38f, 88.8f,    -88.8f,    1e-40f};
-    enum { SPECIAL = sizeof special / sizeof *special };
     for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
         struct kernels k = kernels_for(isa);
-        for (int s = 0; s < SIZES; s++)
-            for (int i = 0; i < 5; i++) check_swiglu(&k, sizes[s], spreads[i]);
-        check_swiglu(&k, 100000, 100);
-        float y[SPECIAL], up[SPECIAL];
-        for (int i = 0; i < SPECIAL; i++) up[i] = 1;
-        k.glu_fwd(y, special, up, SPECIAL, ACT_SILU);
-        for (int i = 0; i < SPECIAL; i++) { // -inf: -inf * 0, a NaN
-            double want = special[i] / (1 + exp(-(double)special[i]));
-            if (isnan(want))
-                ck_assert_float_nan(y[i]);
-            else
-                ck_assert_msg(y[i] == (float)want || fabs(y[i] - want) < 1e-6 * fabs(want) + 1e-36,
-                              "%s: %g gives %g", isa_name(isa), (double)special[i], (double)y[i]);
+        for (int s = 0; s < SIZES; s++) {
+            for (enum fill kind = 0; kind < FILL_COUNT; kind++)
+                check_layernorm(&k, 3, sizes[s], kind, 0, kind != FILL_TINY);
+            check_layernorm(&k, 2, sizes[s], FILL_ONE, 300, s % 2);
+        }
+        check_layernorm(&k, 5, 8191, FILL_ONE, -40, true);
+    }
+}
+END_TEST
+
+// A row of one number, and rows of equal ones: exactly the bias.
+START_TEST(test_layernorm_of_equals)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        float x[64], y[64], w[64], b[64], mean, rstd;
+        for (int n = 1; n <= 64; n *= 2) { // sums of powers of two are exact
+            for (int i = 0; i < n; i++) x[i] = 12345.678f, w[i] = 3, b[i] = (float)i;
+            k.layernorm_fwd(y, &mean, &rstd, x, w, b, 1, n, 1e-6);
+            ck_assert_mem_eq(y, b, (size_t)n * sizeof *y);
+            ck_assert(mean == x[0] && fabsf(rstd - 1000) < 1e-3f);
         }
     }
 }
@@ -325,7 +339,8 @@ Suite *suite_rows(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, test_golden);
     tcase_add_test(tcase, test_rmsnorm);
-    tcase_add_test(tcase, test_swiglu);
+    tcase_add_test(tcase, test_layernorm);
+    tcase_add_test(tcase, test_layernorm_of_equals);
     tcase_add_test(tcase, test_add_and_bias);
     tcase_add_test(tcase, test_rope);
     tcase_add_test(tcase, test_convert_from);

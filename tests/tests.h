@@ -16,6 +16,8 @@ Suite *suite_template(void);
 Suite *suite_quant(void);
 Suite *suite_quant_file(void);
 Suite *suite_rows(void);
+Suite *suite_activations(void);
+Suite *suite_nodes(void);
 Suite *suite_matmul(void);
 Suite *suite_attention(void);
 Suite *suite_kv(void);
