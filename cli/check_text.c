@@ -97,12 +97,12 @@ static const struct conversation {
     {"several turns", "[" USER "," ASSISTANT "," USER "]", NULL},
     {"thoughts",
      "[" USER ",{\"role\":\"assistant\",\"content\":\"Hi.\",\"reasoning_content\":\"Greet.\",\"thinking\":"
-              "\"Greet.\"}," USER "]",
+     "\"Greet.\"}," USER "]",
      NULL},
     {"tools", "[" USER "]", tool},
     {"a tool's result",
      "[" USER ",{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"call00001\",\"type\":"
-              "\"function\",\"function\":{\"name\":"
+     "\"function\",\"function\":{\"name\":"
      "\"time\",\"arguments\":{\"zone\":\"UTC\"}}}]},{\"role\":\"tool\",\"name\":\"time\",\"tool_call_id\":"
      "\"call00001\",\"content\":"
      "\"12:00\"}]",

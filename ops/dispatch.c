@@ -40,6 +40,35 @@ static void use_dequantized(struct kernels *k)
 }
 
 #ifndef REAL_DOUBLE
+// Quantized weights in integers, from packed groups of rows (ops/matmul_int8.h).
+static void use_packed(struct kernels *k, bool vnni)
+{
+    static const struct {
+        enum dtype type;
+        matmul_fwd_fn *avx2, *vnni;
+    } forms[] = {
+        {DTYPE_Q4_0, matmul_fwd_q4_0_avx2, matmul_fwd_q4_0_avx512_vnni},
+        {DTYPE_Q4_1, matmul_fwd_q4_1_avx2, matmul_fwd_q4_1_avx512_vnni},
+        {DTYPE_Q5_0, matmul_fwd_q5_0_avx2, matmul_fwd_q5_0_avx512_vnni},
+        {DTYPE_Q5_1, matmul_fwd_q5_1_avx2, matmul_fwd_q5_1_avx512_vnni},
+        {DTYPE_Q8_0, matmul_fwd_q8_0_avx2, matmul_fwd_q8_0_avx512_vnni},
+        {DTYPE_IQ4_NL, matmul_fwd_iq4_nl_avx2, matmul_fwd_iq4_nl_avx512_vnni},
+        {DTYPE_MXFP4, matmul_fwd_mxfp4_avx2, matmul_fwd_mxfp4_avx512_vnni},
+        {DTYPE_Q2_K, matmul_fwd_q2_k_avx2, matmul_fwd_q2_k_avx512_vnni},
+        {DTYPE_Q3_K, matmul_fwd_q3_k_avx2, matmul_fwd_q3_k_avx512_vnni},
+        {DTYPE_Q4_K, matmul_fwd_q4_k_avx2, matmul_fwd_q4_k_avx512_vnni},
+        {DTYPE_Q5_K, matmul_fwd_q5_k_avx2, matmul_fwd_q5_k_avx512_vnni},
+        {DTYPE_Q6_K, matmul_fwd_q6_k_avx2, matmul_fwd_q6_k_avx512_vnni},
+        {DTYPE_IQ4_XS, matmul_fwd_iq4_xs_avx2, matmul_fwd_iq4_xs_avx512_vnni},
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        k->matmul[forms[i].type] = (struct matmul_kernel){.fwd = vnni ? forms[i].vnni : forms[i].avx2,
+                                                          .x_type = DTYPE_Q8_K,
+                                                          .unit = PACKED_UNIT,
+                                                          .scratch = MATMUL_SCRATCH,
+                                                          .packed = true};
+}
+
 static void use_avx2(struct kernels *k)
 {
     k->matmul[DTYPE_F32] = (struct matmul_kernel){
@@ -54,6 +83,8 @@ static void use_avx2(struct kernels *k)
     k->softcap_fwd = softcap_fwd_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
+    use_packed(k, false);
+    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx2;
 }
 
 static void use_avx512(struct kernels *k)
@@ -72,24 +103,7 @@ static void use_avx512(struct kernels *k)
 
 static void use_avx512_vnni(struct kernels *k)
 {
-    static const struct {
-        enum dtype type;
-        matmul_fwd_fn *fwd;
-    } packed[] = {
-        {DTYPE_Q4_0, matmul_fwd_q4_0_avx512_vnni},     {DTYPE_Q4_1, matmul_fwd_q4_1_avx512_vnni},
-        {DTYPE_Q5_0, matmul_fwd_q5_0_avx512_vnni},     {DTYPE_Q5_1, matmul_fwd_q5_1_avx512_vnni},
-        {DTYPE_Q8_0, matmul_fwd_q8_0_avx512_vnni},     {DTYPE_IQ4_NL, matmul_fwd_iq4_nl_avx512_vnni},
-        {DTYPE_MXFP4, matmul_fwd_mxfp4_avx512_vnni},   {DTYPE_Q2_K, matmul_fwd_q2_k_avx512_vnni},
-        {DTYPE_Q3_K, matmul_fwd_q3_k_avx512_vnni},     {DTYPE_Q4_K, matmul_fwd_q4_k_avx512_vnni},
-        {DTYPE_Q5_K, matmul_fwd_q5_k_avx512_vnni},     {DTYPE_Q6_K, matmul_fwd_q6_k_avx512_vnni},
-        {DTYPE_IQ4_XS, matmul_fwd_iq4_xs_avx512_vnni},
-    };
-    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
-        k->matmul[packed[i].type] = (struct matmul_kernel){.fwd = packed[i].fwd,
-                                                           .x_type = DTYPE_Q8_K,
-                                                           .unit = PACKED_UNIT,
-                                                           .scratch = MATMUL_SCRATCH,
-                                                           .packed = true};
+    use_packed(k, true);
     k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx512_vnni;
     k->attention_fwd = attention_fwd_avx512_vnni, k->attention_scratch = attention_scratch_avx512_vnni;
 }

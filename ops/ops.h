@@ -57,7 +57,8 @@ struct matmul_kernel {
     enum dtype x_type;  // DTYPE_REAL, or the type that the activations must be converted to first
     int64_t unit;       // outputs a call should be a multiple of (all but the last)
     size_t scratch;     // bytes a thread
-    bool packed;        // fwd reads groups of 16 rows (ops/packed.h), w_stride bytes apart; n_begin is a multiple of 16
+    bool
+        packed; // fwd reads groups of 16 rows (ops/packed.h), w_stride bytes apart; n_begin is a multiple of 16
     bool
         dequantize; // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
@@ -236,6 +237,10 @@ row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_
 matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
 matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512,
     matmul_fwd_bf16_avx512_bf16;
+matmul_fwd_fn matmul_fwd_q4_0_avx2, matmul_fwd_q4_1_avx2, matmul_fwd_q5_0_avx2, matmul_fwd_q5_1_avx2,
+    matmul_fwd_q8_0_avx2, matmul_fwd_iq4_nl_avx2, matmul_fwd_mxfp4_avx2, matmul_fwd_q2_k_avx2,
+    matmul_fwd_q3_k_avx2, matmul_fwd_q4_k_avx2, matmul_fwd_q5_k_avx2, matmul_fwd_q6_k_avx2,
+    matmul_fwd_iq4_xs_avx2;
 matmul_fwd_fn matmul_fwd_q4_0_avx512_vnni, matmul_fwd_q4_1_avx512_vnni, matmul_fwd_q5_0_avx512_vnni,
     matmul_fwd_q5_1_avx512_vnni, matmul_fwd_q8_0_avx512_vnni, matmul_fwd_iq4_nl_avx512_vnni,
     matmul_fwd_mxfp4_avx512_vnni, matmul_fwd_q2_k_avx512_vnni, matmul_fwd_q3_k_avx512_vnni,
@@ -249,7 +254,7 @@ activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 softcap_fwd_fn softcap_fwd_avx2, softcap_fwd_avx512;
 row_to_real_fn row_from_f16_avx2;
-row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx512_vnni;
+row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx2, row_to_q8_k_avx512_vnni;
 #endif
 
 #endif

@@ -39,16 +39,21 @@ static int64_t blocks_of(enum dtype type, int64_t k)
     return k / dtype_traits[type].block_size;
 }
 
-size_t packed_codes_bytes(enum dtype type, int64_t k)
-{
-    return (size_t)blocks_of(type, k) * field_bytes(formats[type].codes, 2);
-}
-
 size_t packed_group_bytes(enum dtype type, int64_t k)
 {
-    size_t bytes =
-        packed_codes_bytes(type, k) + (size_t)blocks_of(type, k) * field_bytes(formats[type].scales, 3);
-    return (bytes + 63) / 64 * 64;
+    size_t block = field_bytes(formats[type].codes, 2) + field_bytes(formats[type].scales, 3);
+    return ((size_t)blocks_of(type, k) * block + 63) / 64 * 64;
+}
+
+// Where the codes and the scales of block b of a row of `blocks` begin in a group.
+static size_t codes_at(enum dtype type, int64_t b, int64_t blocks, size_t *scales_at)
+{
+    int64_t together = 256 / dtype_traits[type].block_size, first = b / together * together;
+    int64_t count = blocks - first < together ? blocks - first : together;
+    size_t codes = field_bytes(formats[type].codes, 2), scales = field_bytes(formats[type].scales, 3);
+    size_t begin = (size_t)first * (codes + scales);
+    *scales_at = begin + (size_t)count * codes + (size_t)(b - first) * scales;
+    return begin + (size_t)(b - first) * codes;
 }
 
 // Moves the fields of one block between a row of the file and place `row` of the group; returns the bytes that 16 rows take.
@@ -77,23 +82,22 @@ static void pack_codes(uint32_t *to, const char *from, size_t stride, const stru
 void packed_group(void *group, enum dtype type, const void *rows, size_t stride, int64_t count, int64_t k)
 {
     const struct packed_format *format = &formats[type];
-    size_t block = (size_t)dtype_traits[type].block_bytes;
-    char *codes = group, *scales = codes + packed_codes_bytes(type, k);
+    const int64_t blocks = blocks_of(type, k);
     TLM_ASSERT(count >= 1 && count <= PACKED_ROWS);
     if (count < PACKED_ROWS) memset(group, 0, packed_group_bytes(type, k));
-    for (int64_t b = 0; b < blocks_of(type, k); b++) {
-        char *from = (char *)rows + (size_t)b * block;
-        size_t code_bytes = field_bytes(format->codes, 2), scale_bytes = field_bytes(format->scales, 3);
+    for (int64_t b = 0; b < blocks; b++) {
+        const char *from = (const char *)rows + (size_t)(b * dtype_traits[type].block_bytes);
+        size_t scales_at;
+        char *codes = (char *)group + codes_at(type, b, blocks, &scales_at),
+             *scales = (char *)group + scales_at;
         if (count == PACKED_ROWS) {
             pack_codes((uint32_t *)codes, from, stride, &format->codes[0]);
             pack_codes((uint32_t *)codes + 4 * format->codes[0].bytes, from, stride, &format->codes[1]);
         }
         for (int r = 0; r < count; r++, from += stride) {
-            if (count < PACKED_ROWS) move_fields(codes, from, format->codes, 2, r, false);
-            move_fields(scales, from, format->scales, 3, r, false);
+            if (count < PACKED_ROWS) move_fields(codes, (char *)from, format->codes, 2, r, false);
+            move_fields(scales, (char *)from, format->scales, 3, r, false);
         }
-        codes += code_bytes;
-        scales += scale_bytes;
     }
 }
 
@@ -101,15 +105,15 @@ void packed_group_undo(void *rows, size_t stride, int64_t count, enum dtype type
                        int64_t k)
 {
     const struct packed_format *format = &formats[type];
-    char *codes = (char *)group, *scales = codes + packed_codes_bytes(type, k);
-    for (int64_t b = 0; b < blocks_of(type, k); b++) {
+    const int64_t blocks = blocks_of(type, k);
+    for (int64_t b = 0; b < blocks; b++) {
         char *to = (char *)rows + (size_t)(b * dtype_traits[type].block_bytes);
-        size_t code_bytes = 0, scale_bytes = 0;
+        size_t scales_at;
+        char *codes = (char *)group + codes_at(type, b, blocks, &scales_at),
+             *scales = (char *)group + scales_at;
         for (int r = 0; r < count; r++, to += stride) {
-            code_bytes = move_fields(codes, to, format->codes, 2, r, true);
-            scale_bytes = move_fields(scales, to, format->scales, 3, r, true);
+            move_fields(codes, to, format->codes, 2, r, true);
+            move_fields(scales, to, format->scales, 3, r, true);
         }
-        codes += code_bytes;
-        scales += scale_bytes;
     }
 }

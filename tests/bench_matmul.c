@@ -1,10 +1,11 @@
 // tests/bench_matmul.c -- the matrix multiplications beside the limits of the machine, measured in turn with
 // them.
 //
-//   bench_matmul [threads [columns ...]]
+//   bench_matmul [-t THREADS] [ISA ...] [TYPE ...] [COLUMNS ...]
 //
-// Many columns are held against the peak of the multiply-add that the kernel uses, up to 8 columns against
-// the bandwidth of reading the same memory too. A pair is a slice of the limit and a slice of the kernel;
+// Many columns are held against the peak of the multiply-add that the kernel uses, up to 16 columns against
+// the bandwidth of reading the same memory too. All bytes of weights and activations are the same: kernels take
+// no shortcuts for numbers. A pair is a slice of the limit and a slice of the kernel;
 // printed are the median of the ratios of all pairs with its quartiles, and the median rates. Work is handed
 // out in ranges of rows, as the engine does.
 #include <immintrin.h>
@@ -16,6 +17,7 @@
 #include <time.h>
 
 #include "ops/ops.h"
+#include "ops/packed.h"
 
 enum { PAIRS = 20, MAX_THREADS = 256, MAX_COLUMNS = 512, CHUNK = 1 << 20 };
 static const size_t weights_size = (size_t)512 << 20; // far more than the caches hold
@@ -69,19 +71,41 @@ __attribute__((target("avx2"))) static void work_read(const struct slice *s, int
 PEAK(peak_avx2, "avx2,fma", __m256, _mm256_setzero_ps, "vfmadd231ps")
 PEAK(peak_avx512, "avx512f", __m512, _mm512_setzero_ps, "vfmadd231ps")
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps, "vdpbf16ps")
+PEAK(peak_int8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512, "vpdpbusd")
+
+// Without VNNI the product is widened: vpmaddubsw, vpmaddwd and vpaddd, here of 12 chains.
+__attribute__((target("avx2"))) static void peak_int8_avx2(const struct slice *s, int64_t unit, void *scratch)
+{
+    __m256i a[12], m = _mm256_set1_epi8(1), one = _mm256_set1_epi16(1);
+    (void)s, (void)unit, (void)scratch;
+    _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) a[i] = m;
+    for (int k = 0; k < 4096; k++) _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++)
+        {
+            __m256i t;
+            __asm__ volatile("vpmaddubsw %2, %2, %1\n\tvpmaddwd %1, %3, %1\n\tvpaddd %1, %0, %0"
+                             : "+x"(a[i]), "=&x"(t)
+                             : "x"(m), "x"(one));
+        }
+}
+
+static size_t matrix_bytes(const struct slice *s)
+{
+    if (!s->kernel->packed) return dtype_row_bytes(s->type, s->k) * (size_t)s->n;
+    return packed_group_bytes(s->type, s->k) * (size_t)(s->n / PACKED_ROWS);
+}
 
 static void work_matmul(const struct slice *s, int64_t unit, void *scratch)
 {
     int64_t units = (s->n + s->rows - 1) / s->rows, matrix = unit / units % s->per_pass,
             first = unit % units * s->rows;
-    size_t stride = dtype_row_bytes(s->type, s->k);
     struct matmul_args a = {.y = s->y,
                             .y_stride = (size_t)s->n,
                             .x = s->x,
                             .x_stride = (size_t)s->k,
-                            .w = s->weights + (size_t)matrix * stride * (size_t)s->n,
+                            .w = s->weights + (size_t)matrix * matrix_bytes(s),
                             .w_type = s->type,
-                            .w_stride = stride,
+                            .w_stride = s->kernel->packed ? packed_group_bytes(s->type, s->k)
+                                                          : dtype_row_bytes(s->type, s->k),
                             .n_begin = first,
                             .n_end = first + s->rows < s->n ? first + s->rows : s->n,
                             .t_count = s->t,
@@ -153,9 +177,8 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type, int
     struct kernels table = kernels_for(isa);
     const struct matmul_kernel *kernel = &table.matmul[type];
     struct slice s = *shared, limit = *shared;
-    size_t matrix = dtype_row_bytes(type, k) * (size_t)n;
     s.work = work_matmul, s.kernel = kernel, s.type = type, s.n = n, s.k = k, s.t = t;
-    s.per_pass = (int64_t)(weights_size / matrix);
+    s.per_pass = (int64_t)(weights_size / matrix_bytes(&s));
     s.rows = n / (8 * s.threads) / kernel->unit * kernel->unit;
     if (s.rows < kernel->unit) s.rows = kernel->unit;
     limit.kernel = kernel;
@@ -167,36 +190,58 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type, int
         pairs("reading", &limit, CHUNK, &s, per_row * (double)dtype_row_bytes(type, k), "GB/s");
     }
     if (t >= 4) {
-        bool dots = kernel->x_type == DTYPE_BF16;
-        limit.work = dots ? peak_bf16 : isa >= ISA_AVX512 ? peak_avx512 : peak_avx2;
-        double flops = dots ? 64 : isa >= ISA_AVX512 ? 32 : 16;
-        pairs("the peak", &limit, 12 * 4096 * flops, &s, 2 * per_row * (double)k * (double)t, "GFLOP/s");
+        bool wide = isa >= ISA_AVX512_VNNI;
+        double operations = wide ? 128 : 64; // an instruction, or three
+        limit.work = wide ? peak_int8 : peak_int8_avx2;
+        if (kernel->x_type == DTYPE_BF16)
+            limit.work = peak_bf16, operations = 64;
+        else if (kernel->x_type == DTYPE_F32)
+            limit.work = isa >= ISA_AVX512 ? peak_avx512 : peak_avx2,
+            operations = isa >= ISA_AVX512 ? 32 : 16;
+        pairs("the peak", &limit, 12 * 4096 * operations, &s, 2 * per_row * (double)k * (double)t, "GFLOP/s");
     }
     putchar('\n');
+}
+
+// A tier has its own form of the type's kernel, not that of the tier below.
+static bool is_new(enum isa isa, enum dtype type)
+{
+    struct kernels k = kernels_for(isa), below = kernels_for(isa > ISA_REF ? isa - 1 : isa);
+    return !k.matmul[type].dequantize && k.matmul[type].fwd != below.matmul[type].fwd;
 }
 
 int main(int argc, char **argv)
 {
     static const int64_t shapes[][2] = {{2048, 2048}, {8192, 2048}, {2048, 8192}};
-    static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
-    static const enum isa tiers[] = {ISA_AVX512_BF16, ISA_AVX512, ISA_AVX2};
-    static const int64_t most[] = {1, 4, 8, 32, 512};
-    struct slice s = {.threads = argc > 1 ? atoi(argv[1]) : cpu_count()};
+    int64_t columns[16] = {1, 4, 8, 32, 512}, chosen_columns = 0;
+    bool type[DTYPE_COUNT] = {0}, tier[ISA_COUNT] = {0}, types = false, tiers = false;
+    struct slice s = {.threads = cpu_count()};
+    for (int i = 1; i < argc; i++) {
+        enum isa isa;
+        if (!strcmp(argv[i], "-t") && i + 1 < argc)
+            s.threads = atoi(argv[++i]);
+        else if (dtype_parse(argv[i]) >= 0)
+            type[dtype_parse(argv[i])] = types = true;
+        else if (isa_parse(&isa, argv[i], NULL) == TLM_OK)
+            tier[isa] = tiers = true;
+        else if (atol(argv[i]) > 0 && atol(argv[i]) <= MAX_COLUMNS && chosen_columns < 16)
+            columns[chosen_columns++] = atol(argv[i]);
+        else
+            return fprintf(stderr, "%s: expected -t N, a tier, a type or a number of columns\n", argv[i]), 2;
+    }
     char *weights = mmap(NULL, weights_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     float *x = calloc(MAX_COLUMNS * 8192, sizeof *x), *y = calloc(MAX_COLUMNS * 8192, sizeof *y);
     if (weights == MAP_FAILED || !x || !y || s.threads < 1 || s.threads > MAX_THREADS) return 1;
     memset(weights, 0x3c, weights_size);
     memset(x, 0x3c, MAX_COLUMNS * 8192 * sizeof *x);
     s.weights = weights, s.x = x, s.y = y;
-    for (size_t i = 0; i < sizeof tiers / sizeof *tiers; i++) {
-        if (tiers[i] > isa_detect()) continue;
-        for (size_t j = 0; j < sizeof types / sizeof *types; j++) {
-            if (tiers[i] == ISA_AVX512_BF16 && types[j] != DTYPE_BF16) continue; // as in the tier below
-            for (size_t m = 0; m < (argc > 2 ? (size_t)argc - 2 : sizeof most / sizeof *most); m++)
+    for (enum isa isa = ISA_AVX512_BF16; isa > ISA_REF; isa--)
+        for (enum dtype t = 0; t < DTYPE_COUNT; t++) {
+            if (isa > isa_detect() || (tiers && !tier[isa]) || (types && !type[t]) || !is_new(isa, t))
+                continue;
+            for (int m = 0; m < (chosen_columns ? chosen_columns : 5); m++)
                 for (size_t h = 0; h < sizeof shapes / sizeof *shapes; h++)
-                    bench(&s, tiers[i], types[j], shapes[h][0], shapes[h][1],
-                          argc > 2 ? atol(argv[m + 2]) : most[m]);
+                    bench(&s, isa, t, shapes[h][0], shapes[h][1], columns[m]);
         }
-    }
     return 0;
 }

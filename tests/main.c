@@ -22,6 +22,7 @@ static const struct {
     {"activations", suite_activations},
     {"nodes", suite_nodes},
     {"matmul", suite_matmul},
+    {"matmul_quantized", suite_matmul_quantized},
     {"attention", suite_attention},
     {"kv", suite_kv},
     {"latent", suite_latent},

@@ -19,6 +19,7 @@ Suite *suite_rows(void);
 Suite *suite_activations(void);
 Suite *suite_nodes(void);
 Suite *suite_matmul(void);
+Suite *suite_matmul_quantized(void);
 Suite *suite_attention(void);
 Suite *suite_kv(void);
 Suite *suite_latent(void);

@@ -1,0 +1,416 @@
+// ops/matmul_int8.h -- products of packed quantized weights (ops/packed.h) and rows of Q8_K in integers: the source of the
+// forms for AVX2 and AVX-512 VNNI, which differ in their vectors and in how they multiply.
+//
+//     y[t][n] = sum over blocks b of 256:  e_tb * s_nb,   s = d * (sum of sub-scale * dot) - dmin * (sum of sub-min * sum of x)
+//
+// with e the scale of the activations' block. Within a block kinds K are exact, so only the order of blocks matters; kinds A add
+// up their sub-blocks of 32 in order by fused multiply-adds, then the blocks. All paths run the same super_block(), so the bits
+// of an output do not depend on the number of columns (activation rows); and integers being integers, not on the tier either.
+//
+//   up to DIRECT columns   16 rows at a time, unpacked in registers; the packed bytes are read once, in one stream
+//   more                   a panel of VECS vectors of rows, DEEP numbers deep, is unpacked into the cache once for all columns,
+//                          while the bytes of the next one are on their way
+//
+// A panel is multiplied with STRIP columns at once: each activation is a broadcast that feeds VECS products and needs no shuffle.
+//
+// Every type is brought to the same form, lane r of a vector of bytes being numbers 4i .. 4i+3 of row r. Codes that stand for
+// negative numbers get a bias of 1 << bias_shift, which is taken back through the sums of the activations, or are left with their
+// sign where the product wants that (SIGNED). Types are constants at every call: the switches vanish.
+//
+//     kind    number                                        types
+//     A       scale (code - bias), a float scale every 32   Q4_0 Q5_0 Q8_0 IQ4_NL MXFP4
+//     A_MIN   scale code + min                              Q4_1 Q5_1
+//     K32     d (sub-scale (code - bias)), every 32         IQ4_XS
+//     K32_MIN d sub-scale code - dmin sub-min               Q4_K Q5_K
+//     K16     d (sub-scale (code - bias)), every 16         Q3_K Q6_K
+//     K16_MIN d sub-scale code - dmin sub-min               Q2_K
+//
+// The including file defines, before the include:
+//   vec, vecf, LANES, STRIP, DIRECT   int32 and float vectors; columns of a tile, of a panel and without
+//   vec_..., vecf_...                 what is used below of them
+//   WIDENS                            products are summed in 16 bits first (no VNNI)
+// then piece(), the product of 16 or 32 numbers, and includes ops/matmul_int8_run.h, which has the loops.
+#ifndef OPS_MATMUL_INT8_H
+#define OPS_MATMUL_INT8_H
+
+#include "ops/matmul_simd.h"
+#include "ops/packed.h"
+
+#define INLINE static inline ALWAYS
+
+enum {
+    SUPER = 256,                // numbers of a block of activations
+    X_BYTES = 292,              // of it
+    VECS = 2,                   // vectors of rows in a tile
+    VEC = 4 * LANES,            // bytes of a vector
+    PARTS = 16 / LANES,         // vectors of a group of 16 rows
+    ROWS = VECS * LANES,        // of a panel
+    SUB_BYTES = 8 * VECS * VEC, // codes of 32 numbers in a panel
+    SCALE_BYTES = VECS * VEC,   // a scale of each row in a panel
+    DEEP = 2048,                // numbers; a multiple of SUPER
+    AHEAD = 6144,               // bytes that are asked for before they are used
+};
+
+enum kind { KIND_A, KIND_A_MIN, KIND_K32, KIND_K32_MIN, KIND_K16, KIND_K16_MIN };
+
+INLINE enum kind kind_of(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q4_1:
+    case DTYPE_Q5_1: return KIND_A_MIN;
+    case DTYPE_IQ4_XS: return KIND_K32;
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K: return KIND_K32_MIN;
+    case DTYPE_Q3_K:
+    case DTYPE_Q6_K: return KIND_K16;
+    case DTYPE_Q2_K: return KIND_K16_MIN;
+    default: return KIND_A;
+    }
+}
+
+INLINE bool is_k(enum dtype type)
+{
+    return kind_of(type) != KIND_A && kind_of(type) != KIND_A_MIN;
+}
+
+INLINE bool by_16(enum dtype type)
+{
+    return kind_of(type) == KIND_K16 || kind_of(type) == KIND_K16_MIN;
+}
+
+// Codes of eight bits do not fit the sums of 16 bits unless signs are moved to the activations.
+INLINE bool is_signed(enum dtype type)
+{
+    return WIDENS && (type == DTYPE_Q8_0 || type == DTYPE_IQ4_NL || type == DTYPE_IQ4_XS);
+}
+
+// The minimum, or the bias, is taken off through pairs of int16 once a block.
+INLINE bool has_pairs(enum dtype type)
+{
+    return kind_of(type) == KIND_K32_MIN || kind_of(type) == KIND_K16_MIN ||
+           (WIDENS && kind_of(type) == KIND_K16);
+}
+
+INLINE int bias_shift(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q3_K: return 2;
+    case DTYPE_Q4_0: return 3;
+    case DTYPE_Q5_0:
+    case DTYPE_MXFP4: return 4;
+    case DTYPE_Q6_K: return 5;
+    default: return 7; // Q8_0, IQ4_NL, IQ4_XS
+    }
+}
+
+// Bytes of the codes and scales of 16 rows: of 32 numbers for kinds A, of 256 for kinds K.
+INLINE int code_step(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q5_0:
+    case DTYPE_Q5_1: return 16 * 20;
+    case DTYPE_Q8_0: return 16 * 32;
+    case DTYPE_Q2_K: return 16 * 64;
+    case DTYPE_Q3_K: return 16 * 96;
+    case DTYPE_Q5_K: return 16 * 160;
+    case DTYPE_Q6_K: return 16 * 192;
+    case DTYPE_Q4_K:
+    case DTYPE_IQ4_XS: return 16 * 128;
+    default: return 16 * 16;
+    }
+}
+
+INLINE int scale_step(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q4_1:
+    case DTYPE_Q5_1: return 16 * 4;
+    case DTYPE_MXFP4: return 16;
+    case DTYPE_Q2_K: return 16 * 20;
+    case DTYPE_Q3_K: return 16 * 14;
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K: return 16 * 16;
+    case DTYPE_Q6_K: return 16 * 18;
+    case DTYPE_IQ4_XS: return 16 * 8;
+    default: return 16 * 2;
+    }
+}
+
+INLINE int super_step(enum dtype type)
+{
+    return (code_step(type) + scale_step(type)) * (is_k(type) ? 1 : 8);
+}
+
+// ---- codes --------------------------------------------------------------------------------------------
+//
+// p is where a vector's part of the first 64 bytes begins.
+
+INLINE vec word(const char *p, int i)
+{
+    return vec_load(p + 64 * i);
+}
+
+INLINE vec down(vec v, int n, int mask)
+{
+    return vec_and(__builtin_constant_p(n) && !n ? v : vec_srl16(v, n), vec_bytes(mask));
+}
+
+// The bits from bit `at` on, moved to bit `to` of each byte under `mask`.
+INLINE vec bits(vec v, int at, int to, int mask)
+{
+    return vec_sll16(down(v, at, mask >> to), to);
+}
+
+// Bits 4i .. 4i+3 of a dword, each as bit 4 of one of its bytes.
+INLINE vec fifth_bits(vec qh, int i)
+{
+    vec four = vec_and(vec_srl32(qh, 4 * i), vec_set(15));
+    return vec_and(vec_mul32(four, vec_set(0x02040810)), vec_bytes(16));
+}
+
+// The 16 numbers of IQ4_NL and IQ4_XS, plus 128 unless they keep their sign; twice those of MXFP4 plus 16.
+INLINE vec from_table(enum dtype type, vec at)
+{
+    const __m128i iq4 =
+        _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    const __m128i fp4 = _mm_setr_epi8(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4);
+    if (type == DTYPE_MXFP4) return vec_table(fp4, at);
+    return vec_table(is_signed(type) ? iq4 : _mm_xor_si128(iq4, _mm_set1_epi8(-128)), at);
+}
+
+// Numbers 4i .. 4i+3 of sub-block `sub` of the block whose codes are at p; kinds A have blocks of one sub-block.
+INLINE vec code(enum dtype type, const char *p, int sub, int i)
+{
+    const size_t half = (size_t)sub / 4, pair = (size_t)sub / 2;
+    const int quarter = sub % 4;
+    switch (type) {
+    case DTYPE_Q4_0:
+    case DTYPE_Q4_1: return down(word(p, i % 4), i / 4 * 4, 15);
+    case DTYPE_Q5_0:
+    case DTYPE_Q5_1: return vec_or(down(word(p, i % 4), i / 4 * 4, 15), fifth_bits(word(p, 4), i));
+    case DTYPE_Q8_0: return is_signed(type) ? word(p, i) : vec_xor(word(p, i), vec_bytes(128));
+    case DTYPE_IQ4_XS: p += 256 * (size_t)sub; // fall through
+    case DTYPE_IQ4_NL:
+    case DTYPE_MXFP4: return from_table(type, down(word(p, i % 4), i / 4 * 4, 15));
+    case DTYPE_Q2_K: return down(word(p + 512 * half, i), 2 * quarter, 3);
+    case DTYPE_Q3_K:
+        return vec_or(down(word(p + 512 * half, i), 2 * quarter, 3), bits(word(p, 16 + i), sub, 2, 4));
+    case DTYPE_Q4_K: return down(word(p + 512 * pair, i), sub % 2 * 4, 15);
+    case DTYPE_Q5_K:
+        return vec_or(down(word(p + 512 * pair, i), sub % 2 * 4, 15), bits(word(p, 32 + i), sub, 4, 16));
+    case DTYPE_Q6_K:
+        return vec_or(down(word(p + 512 * (2 * half + (size_t)sub % 2), i), quarter / 2 * 4, 15),
+                      bits(word(p + 512 * half, 32 + i), 2 * quarter, 4, 48));
+    default: __builtin_unreachable();
+    }
+}
+
+// ---- scales: p is where the scales of the block begin, part the vector within the group ---------------
+
+// Kinds A: the scale of the block, and with A_MIN its minimum behind it.
+INLINE vecf float_scale(enum dtype type, const char *p, int part)
+{
+    if (type != DTYPE_MXFP4) return vecf_halves(p + 2 * LANES * part);
+    // 2^(e - 128), half of the format's scale because the table holds doubles; below the smallest normal number as bits.
+    vec e = vec_from_u8(p + LANES * part);
+    vec tiny = vec_sllv32(vec_set(0x200000), e); // e = 0, 1; 0 for all from 11 on, and no normal number is 0
+    return vec_as_float(vec_select_less(e, 2, tiny, vec_sll32(vec_sub32(e, vec_set(1)), 23)));
+}
+
+INLINE vecf float_min(const char *p, int part)
+{
+    return vecf_halves(p + 32 + 2 * LANES * part);
+}
+
+// Byte `at` of each dword: unsigned, or with its sign.
+INLINE vec byte_of(vec v, int at)
+{
+    return vec_and(vec_srl32(v, 8 * at), vec_set(255));
+}
+
+INLINE vec signed_byte_of(vec v, int at)
+{
+    return vec_sra32(vec_sll32(v, 24 - 8 * at), 24);
+}
+
+// Sub-scales 4q .. 4q+3 of Q4_K and Q5_K as bytes; of 6 bits each, the upper ones spread over other bytes.
+INLINE vec k4_scales(const char *p, int q)
+{
+    if (q == 0) return vec_and(word(p, 0), vec_bytes(63));
+    return vec_or(down(word(p, 2), 0, 15), bits(word(p, 0), 6, 4, 48));
+}
+
+INLINE vec k4_mins(const char *p, int q)
+{
+    if (q == 0) return vec_and(word(p, 1), vec_bytes(63));
+    return vec_or(down(word(p, 2), 4, 15), bits(word(p, 1), 6, 4, 48));
+}
+
+// Sub-scales of Q3_K: 4q .. 4q+3 as bytes, before 32 is subtracted.
+INLINE vec k3_scales(const char *p, int q)
+{
+    return vec_or(down(word(p, q % 2), q / 2 * 4, 15), bits(word(p, 2), 2 * q, 4, 48));
+}
+
+// Sub-scale number `at`, of 32 or 16 numbers by the kind, as int32.
+INLINE vec sub_scale(enum dtype type, const char *scales, int part, int at)
+{
+    const char *p = scales + VEC * part;
+    int q = at / 4, place = at % 4;
+    switch (type) {
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K: return byte_of(k4_scales(p, q), place);
+    case DTYPE_Q6_K: return signed_byte_of(word(p, q), place);
+    case DTYPE_Q2_K: return vec_and(byte_of(word(p, q), place), vec_set(15));
+    case DTYPE_Q3_K: return vec_sub32(byte_of(k3_scales(p, q), place), vec_set(32));
+    case DTYPE_IQ4_XS: {
+        vec four = vec_and(vec_srl32(word(p, 0), 4 * at), vec_set(15));
+        vec upper = vec_and(vec_srl32(vec_from_u16(scales + 64 + 2 * LANES * part), 2 * at), vec_set(3));
+        return vec_sub32(vec_or(four, vec_sll32(upper, 4)), vec_set(32));
+    }
+    default: __builtin_unreachable();
+    }
+}
+
+// Sub-minima (of K16 sub-scales) 2 at and 2 at + 1 as a pair of int16.
+INLINE vec sub_pair(enum dtype type, const char *scales, int part, int at)
+{
+    const char *p = scales + VEC * part;
+    vec first, second;
+    if (kind_of(type) == KIND_K16) {
+        first = vec_and(sub_scale(type, scales, part, 2 * at), vec_set(0xffff));
+        second = sub_scale(type, scales, part, 2 * at + 1);
+    } else {
+        vec four = type == DTYPE_Q2_K ? down(word(p, at / 2), 4, 15) : k4_mins(p, at / 2);
+        first = byte_of(four, 2 * at % 4), second = byte_of(four, 2 * at % 4 + 1);
+    }
+    return vec_or(first, vec_sll32(second, 16));
+}
+
+// d and dmin of kinds K.
+INLINE vecf block_scale(enum dtype type, const char *p, int part)
+{
+    int at = type == DTYPE_Q2_K || type == DTYPE_Q6_K ? 256 : type == DTYPE_IQ4_XS ? 96 : 192;
+    return vecf_halves(p + at + 2 * LANES * part);
+}
+
+INLINE vecf block_min(enum dtype type, const char *p, int part)
+{
+    return vecf_halves(p + (type == DTYPE_Q2_K ? 288 : 224) + 2 * LANES * part);
+}
+
+// ---- activations: a block of Q8_K is float d, int8 q[256], int16 sums of 16 q's each ------------------
+
+INLINE float scale_of(const char *block)
+{
+    float d;
+    memcpy(&d, block, 4);
+    return d;
+}
+
+// Numbers at .. at + 3, in every lane.
+INLINE vec four(const char *block, int at)
+{
+    int32_t q;
+    memcpy(&q, block + 4 + at, 4);
+    return vec_set(q);
+}
+
+// What a type wants to know of the sums of one block, in 64 bytes:
+//   A, K32   8 int32, the sums of 32 times -bias     A_MIN     8 float, the sums of 32
+//   K16     16 int32, the sums of 16 times -bias     K32_MIN   4 pairs of int16, the sums of 32
+//   K16_MIN, and K16 where products widen: 8 pairs, of 16
+INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type)
+{
+    const __m256i by_sixteen = _mm256_loadu_si256((const __m256i *)(block + 4 + SUPER));
+    const __m256i by_32 = _mm256_madd_epi16(by_sixteen, _mm256_set1_epi16(1));
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i *out = (__m256i *)sums;
+    switch (kind_of(type)) {
+    case KIND_A:
+    case KIND_K32:
+        out[0] = is_signed(type) ? zero : _mm256_sub_epi32(zero, _mm256_slli_epi32(by_32, bias_shift(type)));
+        break;
+    case KIND_A_MIN: _mm256_store_ps((float *)sums, _mm256_cvtepi32_ps(by_32)); break;
+    case KIND_K32_MIN:
+        _mm_store_si128((__m128i *)sums,
+                        _mm_packs_epi32(_mm256_castsi256_si128(by_32), _mm256_extracti128_si256(by_32, 1)));
+        break;
+    case KIND_K16:
+        if (!has_pairs(type)) {
+            __m256i first = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(by_sixteen));
+            __m256i second = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(by_sixteen, 1));
+            out[0] = _mm256_sub_epi32(zero, _mm256_slli_epi32(first, bias_shift(type)));
+            out[1] = _mm256_sub_epi32(zero, _mm256_slli_epi32(second, bias_shift(type)));
+            break;
+        } // fall through
+    case KIND_K16_MIN: out[0] = by_sixteen; break;
+    }
+}
+
+// ---- a block of 256: VECS vectors of rows times nc columns --------------------------------------------
+
+// Where weights come from: the packed bytes, whose sub-scales are unpacked apart a block at a time; or a panel.
+enum source { PACKED, PANEL };
+
+struct operand {
+    const char *codes;  // of 16 rows; PANEL: [sub][8][VECS] vectors
+    const char *scales; // of the block; PANEL of kinds A: [sub][VECS]
+    const char *ints;   // kinds K: [piece][PARTS or VECS]
+    const char *mins;   // PANEL of A_MIN: [sub][VECS]
+    const char *entry;  // PANEL of kinds K: d [VECS], dmin [VECS], pairs [4 or 8][VECS]
+};
+
+enum { COLUMNS = DIRECT > STRIP ? DIRECT : STRIP };
+
+struct columns {
+    const char *x[COLUMNS];       // blocks
+    const int32_t *sums[COLUMNS]; // as prepare_sums() leaves them
+    const char *
+        ahead[VECS /
+              PARTS]; // bytes that are needed soon, of each group of a panel: `lines` cache lines a sub-block
+    int lines;
+};
+
+// Vectors are those of a panel, or the PARTS of a group of 16 rows.
+INLINE int vectors(const enum source from)
+{
+    return from == PANEL ? VECS : PARTS;
+}
+
+INLINE vec weight(const struct operand *w, const enum dtype type, const enum source from, int s, int i, int v)
+{
+    if (from == PANEL) return vec_load(w->codes + s * SUB_BYTES + (i * VECS + v) * VEC);
+    return code(type, w->codes + (is_k(type) ? 0 : s * code_step(type)) + VEC * v, s, i);
+}
+
+// A sub-scale as the product takes it: int32, or where products widen, twice as int16.
+INLINE vec scale_form(vec scale)
+{
+    return WIDENS ? vec_or(vec_and(scale, vec_set(0xffff)), vec_sll32(scale, 16)) : scale;
+}
+
+INLINE vec int_scale(const struct operand *w, const enum source from, int at, int v)
+{
+    return vec_load(w->ints + (at * vectors(from) + v) * VEC);
+}
+
+INLINE vecf real_scale(const struct operand *w, const enum dtype type, const enum source from, int s, int v)
+{
+    if (from == PANEL) return vecf_load(w->scales + s * SCALE_BYTES + VEC * v);
+    return float_scale(type, w->scales + s * scale_step(type), v);
+}
+
+INLINE vecf real_min(const struct operand *w, const enum dtype type, const enum source from, int s, int v)
+{
+    if (from == PANEL) return vecf_load(w->mins + s * SCALE_BYTES + VEC * v);
+    return float_min(w->scales + s * scale_step(type), v);
+}
+
+// The sums of columns within a block: integers of kinds K, floats of kinds A.
+struct tile {
+    vec total[VECS][COLUMNS];
+    vecf part[VECS][COLUMNS];
+};
+
+#endif

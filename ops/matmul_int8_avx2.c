@@ -1,0 +1,156 @@
+// ops/matmul_int8_avx2.c -- ops/matmul_int8.h with vectors of 8 rows, without VNNI: a panel is 16 rows, times 4 columns.
+//
+// vpmaddubsw leaves sums of two products in 16 bits. As many of them are added there as are sure to fit, run_of() steps; then
+// vpmaddwd widens them and, for kinds K, multiplies with the sub-scale at no cost. So 4-bit codes need little more than one
+// multiplication for 32 products, where widening every product would take two.
+#include <immintrin.h>
+
+#define LANES  8
+#define STRIP  4
+#define DIRECT 4
+#define WIDENS 1
+
+#define vec                    __m256i
+#define vec_zero               _mm256_setzero_si256
+#define vec_set(x)             _mm256_set1_epi32(x)
+#define vec_bytes(x)           _mm256_set1_epi8((char)(x))
+#define vec_load(p)            _mm256_loadu_si256((const __m256i *)(p))
+#define vec_store(p, v)        _mm256_store_si256((__m256i *)(p), v)
+#define vec_and                _mm256_and_si256
+#define vec_or                 _mm256_or_si256
+#define vec_xor                _mm256_xor_si256
+#define vec_srl16(v, n)        _mm256_srl_epi16(v, _mm_cvtsi32_si128(n))
+#define vec_sll16(v, n)        _mm256_sll_epi16(v, _mm_cvtsi32_si128(n))
+#define vec_srl32(v, n)        _mm256_srl_epi32(v, _mm_cvtsi32_si128(n))
+#define vec_sll32(v, n)        _mm256_sll_epi32(v, _mm_cvtsi32_si128(n))
+#define vec_sra32(v, n)        _mm256_sra_epi32(v, _mm_cvtsi32_si128(n))
+#define vec_sllv32             _mm256_sllv_epi32
+#define vec_sub32              _mm256_sub_epi32
+#define vec_mul32              _mm256_mullo_epi32
+#define vec_add_pairs(s, a, b) _mm256_add_epi32(s, _mm256_madd_epi16(a, b))
+#define vec_table(table, at)   _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), at)
+#define vec_from_u8(p)         _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vec_from_u16(p)        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define vec_select_less(v, n, yes, no) \
+    _mm256_blendv_epi8(yes, no, _mm256_cmpgt_epi32(v, _mm256_set1_epi32((n)-1)))
+#define vec_as_float   _mm256_castsi256_ps
+#define vecf           __m256
+#define vecf_zero      _mm256_setzero_ps
+#define vecf_set       _mm256_set1_ps
+#define vecf_load(p)   _mm256_load_ps((const float *)(p))
+#define vecf_store     _mm256_store_ps
+#define vecf_mul       _mm256_mul_ps
+#define vecf_fma       _mm256_fmadd_ps
+#define vecf_fnma      _mm256_fnmadd_ps
+#define vecf_from_int  _mm256_cvtepi32_ps
+#define vecf_halves(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define some(n) \
+    _mm256_cmpgt_epi32(_mm256_set1_epi32((n) > 8 ? 8 : (int)(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+#define vecf_load_some(p, n)     _mm256_maskload_ps(p, some(n))
+#define vecf_store_some(p, n, v) _mm256_maskstore_ps(p, some(n), v)
+
+#include "ops/matmul_int8.h"
+
+// Steps of 2 products of codes and activations (at most 127) whose sum stays below 32768.
+INLINE int run_of(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q8_0: // products of at most 128 * 127 with the sign in the activations
+    case DTYPE_IQ4_NL:
+    case DTYPE_IQ4_XS: return 1;
+    case DTYPE_Q6_K: return 2; // codes of at most 63
+    case DTYPE_Q5_0:           // 31
+    case DTYPE_Q5_1:
+    case DTYPE_Q5_K:
+    case DTYPE_MXFP4: return 4; // 28
+    default: return 8;          // 15
+    }
+}
+
+// Half h of sub-block s where there is a scale every 16 numbers, else all of it.
+INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type, const enum source from,
+                  const int nc, const struct columns *c, const int s, const int h)
+{
+    const int steps = by_16(type) ? 4 : 8, run = run_of(type) < steps ? run_of(type) : steps;
+    const int vecs = vectors(from), at = by_16(type) ? 2 * s + h : s;
+    vec sum[VECS][COLUMNS], wide[VECS][COLUMNS], codes[VECS];
+    EACH (first, 8, run) {
+        if (first >= steps) break;
+        EACH (i, run, 1) {
+            EACH (v, vecs, 1) codes[v] = weight(w, type, from, s, 4 * h + first + i, v);
+            EACH (j, nc, 1) {
+                const vec x = four(c->x[j], 32 * s + 16 * h + 4 * (first + i));
+                EACH (v, vecs, 1) {
+                    vec product = is_signed(type) ? _mm256_maddubs_epi16(_mm256_abs_epi8(codes[v]),
+                                                                         _mm256_sign_epi8(x, codes[v]))
+                                                  : _mm256_maddubs_epi16(codes[v], x);
+                    sum[v][j] = i ? _mm256_add_epi16(sum[v][j], product) : product;
+                }
+            }
+        }
+        EACH (v, vecs, 1) {
+            const vec scale = is_k(type) ? int_scale(w, from, at, v) : _mm256_set1_epi16(1);
+            EACH (j, nc, 1) {
+                const vec widened = _mm256_madd_epi16(sum[v][j], scale);
+                if (is_k(type))
+                    t->total[v][j] = _mm256_add_epi32(t->total[v][j], widened);
+                else
+                    wide[v][j] = first ? _mm256_add_epi32(wide[v][j], widened) : widened;
+            }
+        }
+    }
+    if (is_k(type)) return;
+    EACH (v, vecs, 1) {
+        const vecf scale = real_scale(w, type, from, s, v);
+        EACH (j, nc, 1) {
+            if (kind_of(type) == KIND_A && !is_signed(type))
+                wide[v][j] = _mm256_add_epi32(wide[v][j], vec_set(c->sums[j][s]));
+            t->part[v][j] = vecf_fma(vecf_from_int(wide[v][j]), scale, t->part[v][j]);
+        }
+        if (kind_of(type) != KIND_A_MIN) continue;
+        const vecf min = real_min(w, type, from, s, v);
+        EACH (j, nc, 1)
+            t->part[v][j] = vecf_fma(min, vecf_set(((const float *)c->sums[j])[s]), t->part[v][j]);
+    }
+}
+
+#include "ops/matmul_int8_run.h"
+
+#define DEFINE_STRIPS(name, type)                                                               \
+    DEFINE_STRIP(name, type, 1)                                                                 \
+    DEFINE_STRIP(name, type, 2)                                                                 \
+    DEFINE_STRIP(name, type, 3)                                                                 \
+    DEFINE_STRIP(name, type, 4)                                                                 \
+    static strip_fn *const name[STRIP] = {strip_##name##_1, strip_##name##_2, strip_##name##_3, \
+                                          strip_##name##_4};
+// In a panel types of a kind look alike whose codes have as many bits.
+DEFINE_STRIPS(a_4, DTYPE_Q4_0)
+DEFINE_STRIPS(a_5, DTYPE_Q5_0)
+DEFINE_STRIPS(a_8, DTYPE_Q8_0)
+DEFINE_STRIPS(a_min_4, DTYPE_Q4_1)
+DEFINE_STRIPS(a_min_5, DTYPE_Q5_1)
+DEFINE_STRIPS(k32_8, DTYPE_IQ4_XS)
+DEFINE_STRIPS(k32_min_4, DTYPE_Q4_K)
+DEFINE_STRIPS(k32_min_5, DTYPE_Q5_K)
+DEFINE_STRIPS(k16_3, DTYPE_Q3_K)
+DEFINE_STRIPS(k16_6, DTYPE_Q6_K)
+DEFINE_STRIPS(k16_min_2, DTYPE_Q2_K)
+
+#define DEFINE_DIRECTS(name, type) \
+    DEFINE_DIRECT(name, type, 1)   \
+    DEFINE_DIRECT(name, type, 2)   \
+    DEFINE_DIRECT(name, type, 4)   \
+    static direct_fn *const directs_##name[] = {direct_##name##_1, direct_##name##_2, direct_##name##_4};
+DEFINE_KERNEL(q4_0, avx2, DTYPE_Q4_0, a_4)
+DEFINE_KERNEL(q4_1, avx2, DTYPE_Q4_1, a_min_4)
+DEFINE_KERNEL(q5_0, avx2, DTYPE_Q5_0, a_5)
+DEFINE_KERNEL(q5_1, avx2, DTYPE_Q5_1, a_min_5)
+DEFINE_KERNEL(q8_0, avx2, DTYPE_Q8_0, a_8)
+DEFINE_KERNEL(iq4_nl, avx2, DTYPE_IQ4_NL, a_8)
+DEFINE_KERNEL(mxfp4, avx2, DTYPE_MXFP4, a_5)
+DEFINE_KERNEL(q2_k, avx2, DTYPE_Q2_K, k16_min_2)
+DEFINE_KERNEL(q3_k, avx2, DTYPE_Q3_K, k16_3)
+DEFINE_KERNEL(q4_k, avx2, DTYPE_Q4_K, k32_min_4)
+DEFINE_KERNEL(q5_k, avx2, DTYPE_Q5_K, k32_min_5)
+DEFINE_KERNEL(q6_k, avx2, DTYPE_Q6_K, k16_6)
+DEFINE_KERNEL(iq4_xs, avx2, DTYPE_IQ4_XS, k32_8)
