@@ -16,6 +16,7 @@
     X(phi3, "phi3")             \
     X(olmo2, "olmo2")           \
     X(command_r, "command-r")   \
+    X(cohere2, "cohere2")       \
     X(gemma2, "gemma2")         \
     X(gemma3, "gemma3")         \
     X(gpt_oss, "gpt-oss")       \

@@ -366,9 +366,8 @@ enum { COLUMNS = DIRECT > STRIP ? DIRECT : STRIP };
 struct columns {
     const char *x[COLUMNS];       // blocks
     const int32_t *sums[COLUMNS]; // as prepare_sums() leaves them
-    const char *
-        ahead[VECS /
-              PARTS]; // bytes that are needed soon, of each group of a panel: `lines` cache lines a sub-block
+    // Bytes of each group that are unpacked next: a panel asks for `lines` cache lines of them a sub-block.
+    const char *ahead[VECS / PARTS];
     int lines;
 };
 

@@ -54,8 +54,9 @@ INLINE void super_block(float *sum, const struct operand *w, const enum dtype ty
             vec total = t.total[v][j];
             if (kind_of(type) == KIND_K16 && has_pairs(type))
                 total = vec_sub32(total, vec_sll32(corrected[j], bias_shift(type)));
-            vecf s = vecf_fma(vecf_from_int(total), vecf_mul(d, e), vecf_load(y));
-            if (min) s = vecf_fnma(vecf_from_int(corrected[j]), vecf_mul(dmin, e), s);
+            vecf s = vecf_mul(vecf_from_int(total), d);
+            if (min) s = vecf_fnma(vecf_from_int(corrected[j]), dmin, s);
+            s = vecf_fma(s, e, vecf_load(y));
             vecf_store(y, s);
         }
     }
@@ -230,6 +231,9 @@ INLINE void run_strip(const struct strip *s, const enum dtype type, const int nc
     float sum[VECS * COLUMNS * LANES] __attribute__((aligned(64)));
     struct operand w = s->w;
     struct columns c = s->c;
+    // Rows of y lie far apart: lines that are asked for now are there when the sums are stored.
+    for (int j = 0; j < nc; j++)
+        EACH (v, VECS, 1) __builtin_prefetch(s->y + (size_t)j * s->y_stride + v * LANES, 1, 3);
     if (s->begun)
         load_sums(sum, VECS, nc, s->y, s->y_stride, s->rows);
     else
@@ -274,46 +278,53 @@ INLINE void strip_columns(struct columns *c, const enum dtype type, const struct
     }
 }
 
+// Blocks first .. last of a panel of rows from n on.
+INLINE void deep_panel(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
+                       int64_t n, int64_t first, int64_t last, const int32_t *all_sums)
+{
+    struct scratch *m = a->scratch;
+    const int64_t subs = a->k_count / 32, count = (a->t_count + STRIP - 1) / STRIP;
+    struct strip s = {.y_stride = a->y_stride, .rows = a->n_end - n, .w = panel_block(m, type, 0)};
+    const char *group[VECS / PARTS];
+    EACH (g, VECS / PARTS, 1) { // a second group that is not there is the first again
+        const bool there = n + g * PACKED_ROWS < a->n_end;
+        group[g] = (const char *)a->w + (size_t)(n / PACKED_ROWS + (there ? g : 0)) * a->w_stride +
+                   (size_t)first * (size_t)super_step(type);
+    }
+    for (int64_t b = 0; b < last - first; b++)
+        for (int v = 0; v < VECS; v++) {
+            const struct operand to = panel_block(m, type, b);
+            const int64_t left = subs - 8 * (first + b);
+            unpack_block(&to, type, group[v / PARTS] + (size_t)b * (size_t)super_step(type), v,
+                         left < 8 ? (int)left : 8);
+        }
+    s.begun = first > 0;
+    s.subs = (last * 8 < subs ? last * 8 : subs) - first * 8;
+    // The strips share the lines of the bytes that are unpacked next, those of the next panel.
+    const size_t bytes = (size_t)(last - first) * (size_t)super_step(type);
+    const int lines = (int)(((int64_t)bytes / 64 + s.subs * count - 1) / (s.subs * count));
+    EACH (g, VECS / PARTS, 1) s.c.ahead[g] = group[g] + VECS / PARTS * a->w_stride;
+    const char *const ahead_end = s.c.ahead[0] + bytes;
+    // The same number of columns in each strip, or one less.
+    for (int64_t i = 0, t = 0; i < count; i++) {
+        const int nc = (int)((a->t_count - t + count - i - 1) / (count - i));
+        strip_columns(&s.c, type, a, t, nc, first, last, all_sums);
+        s.c.lines = s.c.ahead[0] < ahead_end ? lines : 0;
+        s.y = (float *)a->y + (size_t)t * a->y_stride + n;
+        strips[nc - 1](&s);
+        t += nc;
+        EACH (g, VECS / PARTS, 1) s.c.ahead[g] += 64 * s.subs * lines;
+    }
+}
+
 INLINE void by_panel(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
                      const int32_t *all_sums)
 {
-    struct scratch *m = a->scratch;
-    const int64_t subs = a->k_count / 32, blocks = (subs + 7) / 8, count = (a->t_count + STRIP - 1) / STRIP;
-    for (int64_t n = a->n_begin; n < a->n_end; n += ROWS) {
-        struct strip s = {.y_stride = a->y_stride, .rows = a->n_end - n, .w = panel_block(m, type, 0)};
-        const char *group[VECS / PARTS];
-        EACH (g, VECS / PARTS, 1) { // a second group that is not there is the first again
-            bool there = n + g * PACKED_ROWS < a->n_end;
-            group[g] = (const char *)a->w + (size_t)(n / PACKED_ROWS + (there ? g : 0)) * a->w_stride;
-        }
-        for (int64_t first = 0; first < blocks; first += DEEP_BLOCKS) {
-            const int64_t last = first + DEEP_BLOCKS < blocks ? first + DEEP_BLOCKS : blocks;
-            for (int64_t b = first; b < last; b++)
-                for (int v = 0; v < VECS; v++) {
-                    const struct operand to = panel_block(m, type, b - first);
-                    unpack_block(&to, type, group[v / PARTS] + (size_t)b * (size_t)super_step(type), v,
-                                 subs - 8 * b < 8 ? (int)(subs - 8 * b) : 8);
-                }
-            s.begun = first > 0;
-            s.subs = (last * 8 < subs ? last * 8 : subs) - first * 8;
-            // The strips share the lines of the bytes that are unpacked next: further down, or of the next panel.
-            const size_t bytes = (size_t)(last - first) * (size_t)super_step(type);
-            const int lines = (int)(((int64_t)bytes / 64 + s.subs * count - 1) / (s.subs * count));
-            EACH (g, VECS / PARTS, 1)
-                s.c.ahead[g] = group[g] + (last < blocks ? (size_t)last * (size_t)super_step(type)
-                                                         : VECS / PARTS * a->w_stride);
-            const char *const end = s.c.ahead[0] + bytes;
-            // The same number of columns in each strip, or one less.
-            for (int64_t i = 0, t = 0; i < count; i++) {
-                const int nc = (int)((a->t_count - t + count - i - 1) / (count - i));
-                strip_columns(&s.c, type, a, t, nc, first, last, all_sums);
-                s.c.lines = s.c.ahead[0] < end ? lines : 0;
-                s.y = (float *)a->y + (size_t)t * a->y_stride + n;
-                strips[nc - 1](&s);
-                t += nc;
-                EACH (g, VECS / PARTS, 1) s.c.ahead[g] += 64 * s.subs * lines;
-            }
-        }
+    const int64_t blocks = (a->k_count + SUPER - 1) / SUPER;
+    for (int64_t first = 0; first < blocks; first += DEEP_BLOCKS) {
+        const int64_t last = first + DEEP_BLOCKS < blocks ? first + DEEP_BLOCKS : blocks;
+        for (int64_t n = a->n_begin; n < a->n_end; n += ROWS)
+            deep_panel(type, strips, a, n, first, last, all_sums);
     }
 }
 

@@ -69,7 +69,8 @@ QWEN2 = {
     "qwen2-tied": (dict(BASE, hidden_size=40, tie_word_embeddings=True, rope_parameters=THETA), [20, 70]),
     "qwen2-windows": (dict(BASE, num_hidden_layers=3, use_sliding_window=True, sliding_window=7, max_window_layers=1,
                            rope_parameters=THETA), [5, 33]),
-    "qwen2-yarn": (dict(BASE, hidden_size=30, num_attention_heads=3, num_key_value_heads=1, rope_parameters=YARN), [20, 40]),
+    "qwen2-yarn": (dict(BASE, hidden_size=30, num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=128,
+                        rope_parameters=YARN), [20, 40]),
 }
 QWEN3 = {
     "qwen3-window": (dict(BASE, head_dim=10, attention_bias=True, use_sliding_window=True, sliding_window=7,
@@ -77,7 +78,8 @@ QWEN3 = {
     "qwen3-plain": (dict(BASE, hidden_size=33, num_attention_heads=3, num_key_value_heads=1, head_dim=14,
                          tie_word_embeddings=True, rope_parameters=dict(THETA, rope_theta=1e6)), [20, 70]),
     "qwen3-types": (dict(BASE, num_hidden_layers=3, num_key_value_heads=4, head_dim=6, use_sliding_window=True,
-                         sliding_window=11, layer_types=[GLOBAL, LOCAL, GLOBAL], rope_parameters=YARN), [20, 40]),
+                         sliding_window=11, layer_types=[GLOBAL, LOCAL, GLOBAL], max_position_embeddings=128,
+                         rope_parameters=YARN), [20, 40]),
 }
 MOE = dict(BASE, head_dim=10, moe_intermediate_size=11, num_experts=6, num_experts_per_tok=3)
 QWEN3_MOE = {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/models/{gpt2,gptneox,bloom,starcoder2,phi3,olmo2,cohere}-*: see golden_common.py.
+"""Writes tests/golden/models/{gpt2,gptneox,bloom,starcoder2,phi3,olmo2,cohere,cohere2}-*: see golden_common.py.
 
     python3 scripts/golden_models_b.py [PREFIX ...]      needs torch, transformers
 
@@ -26,10 +26,14 @@ What each shape is there for:
   cohere-norms      norms of queries and keys, a weight for each head
   cohere-biases     biases, no norms
   cohere-long       longer than a tile of keys
+  cohere2-four      three layers with a window and rotation to one that sees all and has no positions
+  cohere2-order     windows in an order of their own, biases, one key-value head, its own output
+  cohere2-long      a window longer than a tile of keys, in all layers
 """
 import sys
 
-from transformers import (BloomConfig, BloomForCausalLM, CohereConfig, CohereForCausalLM, GPT2Config, GPT2LMHeadModel,
+from transformers import (BloomConfig, BloomForCausalLM, Cohere2Config, Cohere2ForCausalLM, CohereConfig,
+                          CohereForCausalLM, GPT2Config, GPT2LMHeadModel,
                           GPTNeoXConfig, GPTNeoXForCausalLM, Olmo2Config, Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM,
                           Starcoder2Config, Starcoder2ForCausalLM)
 
@@ -53,6 +57,7 @@ OLMO = dict(IDS, vocab_size=101, hidden_size=36, intermediate_size=45, num_hidde
             num_key_value_heads=2, max_position_embeddings=128)
 COHERE = dict(IDS, vocab_size=101, hidden_size=36, intermediate_size=45, num_hidden_layers=2, num_attention_heads=6,
               num_key_value_heads=2, max_position_embeddings=128, logit_scale=0.8)
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
 LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32,
                 short_factor=[1.0, 1.05, 1.1, 1.15, 1.2, 1.25], long_factor=[1.0, 1.5, 2.25, 3.0, 4.5, 6.0])
 
@@ -91,6 +96,16 @@ MODELS = {
     "cohere-biases": (CohereForCausalLM, CohereConfig(**COHERE, attention_bias=True, rope_parameters=rope(500.0)), [40], None),
     "cohere-long": (CohereForCausalLM, CohereConfig(**dict(COHERE, num_key_value_heads=1), rope_parameters=rope(10000.0)), [100],
                     None),
+    "cohere2-four": (Cohere2ForCausalLM, Cohere2Config(**dict(COHERE, hidden_size=24, intermediate_size=29, num_hidden_layers=4),
+                                                       sliding_window=7, rope_parameters=rope(10000.0)), [33], None),
+    "cohere2-order": (Cohere2ForCausalLM, Cohere2Config(**dict(COHERE, hidden_size=30, num_attention_heads=3, num_key_value_heads=1,
+                                                             num_hidden_layers=3),
+                                                        attention_bias=True, sliding_window=9, tie_word_embeddings=False,
+                                                        layer_types=[GLOBAL, LOCAL, GLOBAL], rope_parameters=rope(500.0)),
+                      [40], None),
+    "cohere2-long": (Cohere2ForCausalLM, Cohere2Config(**dict(COHERE, num_key_value_heads=6), sliding_window=67,
+                                                       layer_types=[LOCAL, LOCAL], rope_parameters=rope(10000.0)), [20, 100],
+                     None),
 }
 
 

@@ -159,6 +159,22 @@ static const struct {
     {"granite-tied", "logits_scaling", "0", "scale"},
     {"granite-tied", "logits_scaling", "\"1\"", "logits_scaling"},
     {"ernie4_5-biases", "hidden_act", "\"gelu\"", "hidden_act"},
+    {"gpt2-own", "activation_function", "\"relu\"", "activation_function"},
+    {"gpt2-own", "scale_attn_by_inverse_layer_idx", "true", "scale_attn_by_inverse_layer_idx"},
+    {"gpt2-own", "n_positions", "64", "expected 64"},
+    {"gpt2-four", "n_embd", "\"24\"", "n_embd"},
+    {"gptneox-tied", "hidden_act", "\"gelu_fast\"", "hidden_act"},
+    {"gptneox-serial", "attention_bias", "false", "attention_bias"},
+    {"bloom-six", "apply_residual_connection_post_layernorm", "true", "apply_residual"},
+    {"bloom-six", "n_head", "7", "heads"},
+    {"starcoder2-all", "use_bias", "false", "use_bias"},
+    {"starcoder2-all", "norm_type", "\"rms_norm\"", "norm_type"},
+    {"phi3-window", "sliding_window", "9000000000", "sliding_window"},
+    {"phi3-long", "num_key_value_heads", "3", "head_count_kv"},
+    {"olmo2-one", "attention_bias", "true", "attention_bias"},
+    {"cohere-long", "hidden_act", "\"gelu\"", "hidden_act"},
+    {"cohere2-four", "sliding_window", "null", "sliding_window"},
+    {"cohere2-four", "layer_types", "null", NULL},
 };
 
 START_TEST(settings_count_or_are_refused)
@@ -175,6 +191,21 @@ START_TEST(settings_count_or_are_refused)
                       s ? err.text : "that it opens");
     tlm_model_close(m);
     temp_folder_close(&f);
+}
+END_TEST
+
+// A table of learned positions has an end, which no session may pass.
+START_TEST(learned_positions_end)
+{
+    struct tlm_model *m = open_model(MODELS "gpt2-own", NULL);
+    struct tlm_session *session;
+    ck_assert_int_eq(tlm_model_context_length(m), 128);
+    struct tlm_session_options options = {.context = 129, .threads = 1};
+    ck_assert_int_eq(tlm_session_open(&session, m, &options, &err), TLM_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(err.text, "128 positions"));
+    options.context = 128;
+    tlm_session_close(open_session(m, options));
+    tlm_model_close(m);
 }
 END_TEST
 
@@ -215,6 +246,10 @@ static const struct {
     {"qwen3-plain", "blk.0.attn_q_norm.weight", NULL, "attn_q_norm"},
     {"qwen3moe-mixed", "blk.1.ffn_up_exps.weight", NULL, "ffn_up_exps"},
     {"qwen3moe-mixed", "blk.0.ffn_gate.weight", NULL, "ffn_gate"},
+    {"gpt2-own", "position_embd.weight", NULL, "position_embd"},
+    {"bloom-six", "token_embd_norm.bias", NULL, "token_embd_norm.bias"},
+    {"phi3-part", "blk.1.ffn_up.weight", "blk.1.ffn_gate.weight", "ffn_up"},
+    {"olmo2-one", "blk.0.post_attention_norm.weight", NULL, "post_attention_norm"},
 };
 
 START_TEST(missing_tensors_are_named)
@@ -242,6 +277,7 @@ Suite *suite_architectures(void)
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, agrees_with_transformers, 0, count);
     tcase_add_loop_test(t, settings_count_or_are_refused, 0, (int)(sizeof settings / sizeof *settings));
+    tcase_add_test(t, learned_positions_end);
     tcase_add_loop_test(t, missing_tensors_are_named, 0, (int)(sizeof tensors / sizeof *tensors));
     suite_add_tcase(s, t);
     return s;

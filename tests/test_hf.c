@@ -84,46 +84,12 @@ static void convert(const char *in, const char *out, int type)
 
 // ---- logits -------------------------------------------------------------------------------------------
 
-struct compare {
-    const struct golden *golden;
-    int32_t next;
-    double difference, norm;
-};
-
-static int compare_row(void *user, size_t index, const float *logits)
-{
-    struct compare *c = user;
-    const struct golden *g = c->golden;
-    if (c->next == g->row_count || (size_t)g->rows[c->next] != index) return 0;
-    const float *want = g->logits + (size_t)c->next++ * (size_t)g->vocab;
-    for (int32_t i = 0; i < g->vocab; i++) {
-        double d = (double)logits[i] - want[i];
-        c->difference += d * d;
-        c->norm += (double)want[i] * want[i];
-    }
-    return 0;
-}
-
 static void check_logits(const char *path, const char *golden, const char *isa, double tolerance)
 {
     struct golden g = golden_read(golden);
     struct tlm_model *m = open_model(path, isa);
     static const int32_t batches[] = {1, 7, 512};
-    ck_assert_int_eq(tlm_model_vocab_size(m), g.vocab);
-    for (int i = 0; i < 3; i++) {
-        struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = g.context,
-                                                                             .threads = 1,
-                                                                             .batch = batches[i],
-                                                                             .kv_type_k = "f32",
-                                                                             .kv_type_v = "f32"});
-        struct compare c = {.golden = &g};
-        OK(tlm_session_logits_each(s, g.ids, (size_t)g.count, (size_t)g.rows[0], compare_row, &c, &err));
-        ck_assert_int_eq(c.next, g.row_count);
-        double off = sqrt(c.difference / c.norm);
-        ck_assert_msg(off <= tolerance, "%s, %s, isa %s, chunks of %d: off by %g", path, golden, isa,
-                      batches[i], off);
-        tlm_session_close(s);
-    }
+    for (int i = 0; i < 3; i++) golden_check(&g, m, path, batches[i], tolerance);
     tlm_model_close(m);
     golden_free(&g);
 }
