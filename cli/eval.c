@@ -216,7 +216,8 @@ static const struct option logits_options[] = {
 };
 
 static const char logits_notes[] =
-    "Writes an array (T, V) of f32: row t holds the logits behind ids 0 to t.\n";
+    "Writes an array (T, V) of f32: row t holds the logits behind ids 0 to t.\n"
+    "The cache is f32 here, where -ctk and -ctv do not say.\n";
 
 static enum tlm_status parse_ids(struct eval *e, const char *text, struct tlm_error *err)
 {
@@ -308,6 +309,9 @@ static int eval_logits(int argc, char **argv)
     if ((code = common_open_model(&line, &args.model, false, &e.model)) != OPTIONS_GO) return code;
     enum tlm_status status = read_ids(&e, &args, &err);
     if (status) code = common_failed(&line, &err);
+    // Logits are for comparing: the cache rounds nothing unless it is asked to.
+    if (!args.session.kv_type_k) args.session.kv_type_k = "f32";
+    if (!args.session.kv_type_v) args.session.kv_type_v = "f32";
     // As many positions as there are ids, where -c does not say: LongRoPE looks at the context.
     if (!args.session.context && e.count <= INT32_MAX) args.session.context = (int32_t)e.count;
     if (!status) code = common_open_session(&line, e.model, &args.session, &e.session);

@@ -1,6 +1,5 @@
 // tests/test_hf.c -- folders of Hugging Face: opened, converted, written back, against what transformers computes for them.
 #include <dirent.h>
-#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
