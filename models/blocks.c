@@ -234,6 +234,23 @@ enum tlm_status block_check_feed_forward(const struct tlm_model *m, struct tlm_e
     return TLM_OK;
 }
 
+struct node *block_pre_norm_mlp_layers(struct graph *g, const struct tlm_model *m,
+                                       const struct build_inputs *in)
+{
+    struct rope_tables rope = block_rope_tables(g, m, in);
+    struct node *x = block_embed(g, m, in);
+    for (int64_t l = 0; l < m->hparams.layers; l++) {
+        const struct layer *w = &m->weights.layer[l];
+        g->layer = (int)l;
+        struct node *h = block_norm(g, m, x, w->attn_norm, w->attn_norm_bias);
+        x = g_add(g, x, block_attention(g, m, in, l, h, &rope));
+        h = block_norm(g, m, x, w->ffn_norm, w->ffn_norm_bias);
+        x = g_add(g, x, block_mlp(g, w, h, ACT_GELU_TANH));
+    }
+    g->layer = -1;
+    return x;
+}
+
 struct node *block_pre_norm_layers(struct graph *g, const struct tlm_model *m, const struct build_inputs *in)
 {
     struct rope_tables rope = block_rope_tables(g, m, in);

@@ -36,6 +36,9 @@ struct node *block_feed_forward(struct graph *g, const struct tlm_model *m, cons
                                 struct node *x, enum activation act);
 // The whole of Llama and its kin: x += attention(norm(x)), x += feed_forward(norm(x)) in each layer, gates by SiLU. An arch's build().
 struct node *block_pre_norm_layers(struct graph *g, const struct tlm_model *m, const struct build_inputs *in);
+// Of GPT-2 and its kin: likewise with LayerNorms and a plain feed-forward part with GELU by tanh.
+struct node *block_pre_norm_mlp_layers(struct graph *g, const struct tlm_model *m,
+                                       const struct build_inputs *in);
 // Of tables in which gate, up, down and the experts are optional: FORMAT where a layer has not all of one kind and none of the other.
 enum tlm_status block_check_feed_forward(const struct tlm_model *m, struct tlm_error *err);
 // x + y times the model's residual scale

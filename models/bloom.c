@@ -29,22 +29,6 @@ static enum tlm_status hparams(struct hparams *h, const struct gguf *g, struct t
     return s;
 }
 
-static struct node *build(struct graph *g, const struct tlm_model *m, const struct build_inputs *in)
-{
-    const struct rope_tables none = {0};
-    struct node *x = block_embed(g, m, in);
-    for (int64_t l = 0; l < m->hparams.layers; l++) {
-        const struct layer *w = &m->weights.layer[l];
-        g->layer = (int)l;
-        struct node *h = block_norm(g, m, x, w->attn_norm, w->attn_norm_bias);
-        x = g_add(g, x, block_attention(g, m, in, l, h, &none));
-        h = block_norm(g, m, x, w->ffn_norm, w->ffn_norm_bias);
-        x = g_add(g, x, block_mlp(g, w, h, ACT_GELU_TANH));
-    }
-    g->layer = -1;
-    return x;
-}
-
 // ---- Hugging Face -------------------------------------------------------------------------------------
 
 static const struct hf_key keys[] = {
@@ -95,7 +79,7 @@ const struct arch arch_bloom = {
     .hparams = hparams,
     .weights = weights,
     .weight_count = sizeof weights / sizeof *weights,
-    .build = build,
+    .build = block_pre_norm_mlp_layers,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
