@@ -8,14 +8,16 @@ enum { DEBUG_FILL = 1 };
 enum { DEBUG_FILL = 0 };
 #endif
 
-static struct paged_kv layout_keys(const struct kv_config *c)
+// ---- storage ------------------------------------------------------------------------------------------
+
+static struct paged_kv layout_keys(const struct kv_config *c, int32_t blocks)
 {
-    return paged_layout(c->type_k, c->value_dim ? KV_KEYS : KV_ROWS, c->blocks, c->head_dim);
+    return paged_layout(c->type_k, c->value_dim ? KV_KEYS : KV_ROWS, blocks, c->head_dim);
 }
 
-static struct paged_kv layout_values(const struct kv_config *c)
+static struct paged_kv layout_values(const struct kv_config *c, int32_t blocks)
 {
-    return paged_layout(c->type_v, KV_VALUES, c->blocks, c->value_dim);
+    return paged_layout(c->type_v, KV_VALUES, blocks, c->value_dim);
 }
 
 // Bytes of one layer's keys or values.
@@ -24,9 +26,39 @@ static size_t layer_bytes(const struct kv_config *c, struct paged_kv layout)
     return align_up(layout.head_stride * (size_t)c->kv_heads, 4096);
 }
 
+// The group of layer l; a window not met before gets the next one.
+static int32_t group_of_layer(const struct kv_config *c, int32_t l, int32_t windows[KV_GROUPS],
+                              int32_t *count)
+{
+    int32_t w = c->windows ? c->windows[l] : 0;
+    if (w >= c->context) w = 0;
+    for (int32_t g = 0; g < *count; g++)
+        if (windows[g] == w) return g;
+    if (*count == KV_GROUPS) return 0;
+    windows[*count] = w;
+    return (*count)++;
+}
+
+// Blocks in the pool of a group.
+static int32_t pool_size(const struct kv_config *c, int32_t window)
+{
+    int64_t all = c->blocks ? c->blocks : (int64_t)c->sequences * kv_blocks(c->context);
+    if (c->policy == KV_CONTIGUOUS) return (int32_t)((int64_t)c->sequences * kv_blocks(c->context));
+    if (!window) return (int32_t)all;
+    // What a sequence holds while a pass runs, and as much again for beginnings that are asked for later.
+    int64_t most = 2 * (int64_t)c->sequences * (kv_blocks(window + KV_SLACK) + kv_blocks(c->rows) + 2);
+    return (int32_t)(most < all ? most : all);
+}
+
 size_t kv_storage_bytes(const struct kv_config *c)
 {
-    return (size_t)c->layers * (layer_bytes(c, layout_keys(c)) + layer_bytes(c, layout_values(c)));
+    int32_t windows[KV_GROUPS] = {0}, count = 1;
+    size_t total = 0;
+    for (int32_t l = 0; l < c->layers; l++) {
+        int32_t blocks = pool_size(c, windows[group_of_layer(c, l, windows, &count)]);
+        total += layer_bytes(c, layout_keys(c, blocks)) + layer_bytes(c, layout_values(c, blocks));
+    }
+    return total;
 }
 
 static enum tlm_status whole_blocks(enum dtype type, int32_t dim, const char *what, struct tlm_error *err)
@@ -39,36 +71,60 @@ static enum tlm_status whole_blocks(enum dtype type, int32_t dim, const char *wh
         dtype_traits[type].name, size, dim);
 }
 
+// Layers into groups; returns the bytes of all books.
+static size_t lay_out(struct kv_cache *c)
+{
+    const struct kv_config *config = &c->config;
+    int32_t windows[KV_GROUPS] = {0};
+    size_t layers = (size_t)config->layers, sequences = (size_t)config->sequences;
+    size_t entries = sequences * (size_t)c->blocks_per_sequence;
+    c->group_count = 1;
+    for (int32_t l = 0; l < config->layers; l++) group_of_layer(config, l, windows, &c->group_count);
+    size_t bytes = layers * (2 * sizeof *c->keys + sizeof *c->group_of) + sequences * sizeof *c->sequences +
+                   entries * sizeof *c->chain;
+    for (int32_t g = 0; g < c->group_count; g++) {
+        c->groups[g].window = windows[g];
+        bytes += pool_bytes(pool_size(config, windows[g])) + entries * sizeof *c->groups[g].tables;
+    }
+    return bytes + 16 * ARENA_ALIGN;
+}
+
+static void open_layer(struct kv_cache *c, int32_t l, int32_t windows[KV_GROUPS], int32_t *count)
+{
+    c->group_of[l] = group_of_layer(&c->config, l, windows, count);
+    int32_t blocks = c->groups[c->group_of[l]].pool.count;
+    c->keys[l] = layout_keys(&c->config, blocks);
+    c->values[l] = layout_values(&c->config, blocks);
+    c->keys[l].data = arena_alloc(&c->memory, layer_bytes(&c->config, c->keys[l]));
+    c->values[l].data = arena_alloc(&c->memory, layer_bytes(&c->config, c->values[l]));
+}
+
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err)
 {
     *c = (struct kv_cache){.config = *config, .blocks_per_sequence = kv_blocks(config->context)};
-    size_t layers = (size_t)config->layers, blocks = (size_t)config->blocks,
-           sequences = (size_t)config->sequences;
-    size_t table = sequences * (size_t)c->blocks_per_sequence;
+    size_t layers = (size_t)config->layers, sequences = (size_t)config->sequences,
+           entries = sequences * (size_t)c->blocks_per_sequence;
     enum tlm_status s;
     if ((s = whole_blocks(config->type_k, config->head_dim, "keys", err)) ||
         (s = whole_blocks(config->type_v, config->value_dim, "values", err)) ||
         (s = arena_init(&c->memory, kv_storage_bytes(config), "key-value cache", err)))
         return s;
-    size_t books =
-        2 * layers * sizeof *c->keys + 2 * blocks * 4 + sequences * sizeof *c->sequences + table * 4;
-    if ((s = arena_init(&c->books, books + 8 * ARENA_ALIGN, "key-value cache", err))) {
+    if ((s = arena_init(&c->books, lay_out(c), "key-value cache", err))) {
         kv_close(c);
         return s;
     }
+    for (int32_t g = 0; g < c->group_count; g++) {
+        pool_init(&c->groups[g].pool, pool_size(config, c->groups[g].window), &c->books);
+        c->groups[g].tables = arena_alloc(&c->books, entries * sizeof *c->groups[g].tables);
+    }
     c->keys = arena_alloc(&c->books, layers * sizeof *c->keys);
     c->values = arena_alloc(&c->books, layers * sizeof *c->values);
-    c->references = arena_alloc(&c->books, blocks * 4);
-    c->free_blocks = arena_alloc(&c->books, blocks * 4);
+    c->group_of = arena_alloc(&c->books, layers * sizeof *c->group_of);
     c->sequences = arena_alloc(&c->books, sequences * sizeof *c->sequences);
-    c->tables = arena_alloc(&c->books, table * 4);
-    for (size_t l = 0; l < layers; l++) {
-        c->keys[l] = layout_keys(config);
-        c->values[l] = layout_values(config);
-        c->keys[l].data = arena_alloc(&c->memory, layer_bytes(config, c->keys[l]));
-        c->values[l].data = arena_alloc(&c->memory, layer_bytes(config, c->values[l]));
-    }
-    for (int32_t b = config->blocks; b-- > 0;) c->free_blocks[c->free_count++] = b; // block 0 is taken first
+    c->chain = arena_alloc(&c->books, entries * sizeof *c->chain);
+    int32_t windows[KV_GROUPS] = {0}, count = 1;
+    for (int32_t l = 0; l < config->layers; l++) open_layer(c, l, windows, &count);
+    c->config.windows = NULL; // the caller's
     return TLM_OK;
 }
 
@@ -79,51 +135,268 @@ void kv_close(struct kv_cache *c)
     *c = (struct kv_cache){0};
 }
 
-static int32_t *table_of(struct kv_cache *c, int32_t sequence)
+static int32_t *table_of(const struct kv_cache *c, int32_t group, int32_t sequence)
 {
-    return c->tables + (int64_t)sequence * c->blocks_per_sequence;
+    return c->groups[group].tables + (int64_t)sequence * c->blocks_per_sequence;
 }
 
-const int32_t *kv_table(const struct kv_cache *c, int32_t sequence)
+const int32_t *kv_table(const struct kv_cache *c, int32_t group, int32_t sequence)
 {
-    return c->tables + (int64_t)sequence * c->blocks_per_sequence;
+    return table_of(c, group, sequence);
 }
+
+static struct kv_key *chain_of(const struct kv_cache *c, int32_t sequence)
+{
+    return c->chain + (int64_t)sequence * c->blocks_per_sequence;
+}
+
+// ---- blocks -------------------------------------------------------------------------------------------
+
+// Calls the function for the block's keys and values of each layer and head: `bytes` at `rows`, `apart` bytes a block.
+#define EACH_STORE(c, group, CALL)                                                              \
+    for (int32_t l_ = 0; l_ < (c)->config.layers; l_++)                                         \
+        for (int32_t h_ = 0; (c)->group_of[l_] == (group) && h_ < (c)->config.kv_heads; h_++) { \
+            CALL(&(c)->keys[l_], h_);                                                           \
+            CALL(&(c)->values[l_], h_);                                                         \
+        }
 
 // All bits set is a NaN in every floating type, and in the scales of the others: who reads a block that was given back
 // shows it.
-static void poison(struct kv_cache *c, int32_t block)
+static void poison(const struct kv_cache *c, int32_t group, int32_t block)
 {
-    for (int32_t l = 0; l < c->config.layers; l++) {
-        for (int32_t h = 0; h < c->config.kv_heads; h++) {
-            memset(paged_rows(&c->keys[l], block, h), 0xff, c->keys[l].block_stride);
-            memset(paged_rows(&c->values[l], block, h), 0xff, c->values[l].block_stride);
-        }
+#define POISON(kv, head) memset(paged_rows(kv, block, head), 0xff, (kv)->block_stride)
+    EACH_STORE(c, group, POISON);
+}
+
+static void copy_block(const struct kv_cache *c, int32_t group, int32_t to, int32_t from)
+{
+#define COPY(kv, head) memcpy(paged_rows(kv, to, head), paged_rows(kv, from, head), (kv)->block_stride)
+    EACH_STORE(c, group, COPY);
+}
+
+static void release(struct kv_cache *c, int32_t group, int32_t *entry)
+{
+    if (*entry == KV_NONE) return;
+    if (pool_release(&c->groups[group].pool, *entry) && DEBUG_FILL) poison(c, group, *entry);
+    *entry = KV_NONE;
+}
+
+// A block for place i of the sequence; the caller has seen to it that there is one.
+static int32_t take(struct kv_cache *c, int32_t group, int32_t sequence, int32_t i)
+{
+    struct kv_pool *pool = &c->groups[group].pool;
+    if (c->config.policy == KV_PAGED) return pool_take(pool);
+    int32_t block = sequence * c->blocks_per_sequence + i;
+    pool_take_block(pool, block);
+    return block;
+}
+
+// The first block that rows from position `next` on see.
+static int32_t first_seen(const struct kv_group *g, int32_t next)
+{
+    return g->window && next >= g->window ? (next - g->window + 1) / KV_BLOCK : 0;
+}
+
+// Gives back what has passed out of the windows of rows from position `next` on.
+static void slide(struct kv_cache *c, int32_t sequence, int32_t next)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    for (int32_t g = 0; g < c->group_count; g++) {
+        int32_t *table = table_of(c, g, sequence);
+        int32_t keep = next < KV_SLACK ? 0 : first_seen(&c->groups[g], next - KV_SLACK);
+        while (s->first[g] < keep && s->first[g] < s->blocks) release(c, g, &table[s->first[g]++]);
     }
 }
 
-enum tlm_status kv_resize(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
+// ---- sequences ----------------------------------------------------------------------------------------
+
+// Whether the block where writing goes on has other holders.
+static bool must_copy(const struct kv_cache *c, int32_t group, int32_t sequence)
+{
+    const struct kv_sequence *s = &c->sequences[sequence];
+    if (s->length % KV_BLOCK == 0) return false;
+    int32_t block = table_of(c, group, sequence)[s->length / KV_BLOCK];
+    return c->groups[group].pool.blocks[block].references > 1;
+}
+
+// Makes the block where writing goes on the sequence's own, and unknown to the index.
+static void make_own(struct kv_cache *c, int32_t group, int32_t sequence)
+{
+    const struct kv_sequence *s = &c->sequences[sequence];
+    if (s->length % KV_BLOCK == 0) return;
+    struct kv_pool *pool = &c->groups[group].pool;
+    int32_t i = s->length / KV_BLOCK, *entry = &table_of(c, group, sequence)[i];
+    if (must_copy(c, group, sequence)) {
+        int32_t own = take(c, group, sequence, i);
+        copy_block(c, group, own, *entry);
+        c->copied++;
+        release(c, group, entry);
+        *entry = own;
+    } else if (pool->blocks[*entry].indexed) {
+        pool_unindex(pool, *entry);
+    }
+}
+
+enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
 {
     TLM_ASSERT(sequence >= 0 && sequence < c->config.sequences && length >= 0);
     struct kv_sequence *s = &c->sequences[sequence];
-    int32_t *table = table_of(c, sequence), want = kv_blocks(length);
+    int32_t want = kv_blocks(length);
+    if (length <= s->length) return TLM_OK;
     if (length > c->config.context)
         return error_set(err, TLM_ERR_CONTEXT,
                          "context: %d tokens do not fit into the %d that were asked for (-c)", length,
                          c->config.context);
-    if (want - s->block_count > c->free_count)
-        return error_set(err, TLM_ERR_CONTEXT, "key-value cache: %d blocks are needed, %d of %d are free",
-                         want - s->block_count, c->free_count, c->config.blocks);
-    while (s->block_count > want) {
-        int32_t block = table[--s->block_count];
-        if (--c->references[block]) continue;
-        c->free_blocks[c->free_count++] = block;
-        if (DEBUG_FILL) poison(c, block);
+    slide(c, sequence, s->length);
+    for (int32_t g = 0; g < c->group_count; g++) {
+        const struct kv_pool *pool = &c->groups[g].pool;
+        int32_t need = want - s->blocks + must_copy(c, g, sequence);
+        if (need > pool->free_count)
+            return error_set(err, TLM_ERR_CONTEXT, "key-value cache: %d blocks are needed, %d of %d are free",
+                             need, pool->free_count, pool->count);
     }
-    while (s->block_count < want) {
-        int32_t block = c->free_blocks[--c->free_count];
-        c->references[block] = 1;
-        table[s->block_count++] = block;
+    for (int32_t g = 0; g < c->group_count; g++) {
+        int32_t *table = table_of(c, g, sequence);
+        make_own(c, g, sequence);
+        for (int32_t i = s->blocks; i < want; i++) table[i] = take(c, g, sequence, i);
     }
+    s->blocks = want;
     s->length = length;
     return TLM_OK;
+}
+
+// Whether all windows still have what a row at position `next` sees.
+static bool all_there(const struct kv_cache *c, const struct kv_sequence *s, int32_t next)
+{
+    for (int32_t g = 0; g < c->group_count; g++)
+        if (s->first[g] > first_seen(&c->groups[g], next)) return false;
+    return true;
+}
+
+int32_t kv_truncate(struct kv_cache *c, int32_t sequence, int32_t length)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    TLM_ASSERT(length >= 0);
+    if (length >= s->length) return s->length;
+    if (!all_there(c, s, length)) length = 0;
+    int32_t keep = kv_blocks(length);
+    for (int32_t g = 0; g < c->group_count; g++) {
+        int32_t *table = table_of(c, g, sequence);
+        for (int32_t i = s->blocks; i-- > keep;)
+            release(c, g, &table[i]); // so the end is forgotten before the beginning
+        if (s->first[g] > keep) s->first[g] = keep;
+    }
+    s->blocks = keep;
+    s->length = length;
+    if (s->known > length / KV_BLOCK) s->known = length / KV_BLOCK;
+    return length;
+}
+
+int32_t kv_fork(struct kv_cache *c, int32_t to, int32_t from, int32_t length)
+{
+    struct kv_sequence *s = &c->sequences[to];
+    const struct kv_sequence *f = &c->sequences[from];
+    TLM_ASSERT(to != from && s->blocks == 0 && length <= f->length);
+    if (!all_there(c, f, length)) return 0;
+    int32_t blocks = kv_blocks(length), known = length / KV_BLOCK < f->known ? length / KV_BLOCK : f->known;
+    *s = *f;
+    s->length = length;
+    s->blocks = blocks;
+    s->known = known;
+    for (int32_t g = 0; g < c->group_count; g++) {
+        int32_t *table = table_of(c, g, to);
+        const int32_t *other = table_of(c, g, from);
+        for (int32_t i = 0; i < blocks; i++) {
+            table[i] = other[i];
+            if (other[i] == KV_NONE) continue;
+            if (c->config.policy == KV_CONTIGUOUS)
+                copy_block(c, g, table[i] = take(c, g, to, i), other[i]);
+            else
+                pool_hold(&c->groups[g].pool, table[i]);
+        }
+    }
+    memcpy(chain_of(c, to), chain_of(c, from), (size_t)known * sizeof *c->chain);
+    return length;
+}
+
+// ---- the index of beginnings --------------------------------------------------------------------------
+
+// The key of block i, behind those in chain[0..i).
+static struct kv_key key_of(const struct kv_cache *c, const struct kv_key *chain, int32_t i,
+                            const int32_t *rows)
+{
+    struct kv_key root = {c->config.identity, ~c->config.identity};
+    return kv_key_next(i ? chain[i - 1] : root, rows + (int64_t)i * KV_BLOCK, KV_BLOCK);
+}
+
+void kv_commit(struct kv_cache *c, int32_t sequence, const int32_t *rows, int32_t length)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    struct kv_key *chain = chain_of(c, sequence);
+    TLM_ASSERT(length <= s->length);
+    if (c->config.policy == KV_CONTIGUOUS) return;
+    for (; s->known < length / KV_BLOCK; s->known++) {
+        int32_t i = s->known;
+        chain[i] = key_of(c, chain, i, rows);
+        for (int32_t g = 0; g < c->group_count; g++) {
+            struct kv_pool *pool = &c->groups[g].pool;
+            int32_t *entry = &table_of(c, g, sequence)[i];
+            if (*entry == KV_NONE) continue;
+            int32_t block = pool_index(pool, *entry, chain[i]);
+            if (block == *entry) continue;
+            pool_hold(pool, block);
+            release(c, g, entry);
+            *entry = block;
+        }
+    }
+}
+
+int32_t kv_match(struct kv_cache *c, int32_t sequence, const int32_t *rows, int32_t count)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    struct kv_key *chain = chain_of(c, sequence);
+    TLM_ASSERT(s->blocks == 0);
+    int32_t found = 0, run[KV_GROUPS] = {0}; // run: blocks in a row that a group has, up to here
+    for (int32_t i = 0; i < count / KV_BLOCK && i < c->blocks_per_sequence; i++) {
+        chain[i] = key_of(c, chain, i, rows);
+        bool enough = true;
+        for (int32_t g = 0; g < c->group_count; g++) {
+            run[g] = pool_find(&c->groups[g].pool, chain[i]) == KV_NONE ? 0 : run[g] + 1;
+            if (run[g] < i + 1 - first_seen(&c->groups[g], (i + 1) * KV_BLOCK)) enough = false;
+        }
+        if (enough) found = i + 1;
+        if (run[0] == 0) break;
+    }
+    for (int32_t g = 0; g < c->group_count; g++) {
+        int32_t *table = table_of(c, g, sequence);
+        s->first[g] = first_seen(&c->groups[g], found * KV_BLOCK);
+        for (int32_t i = 0; i < found; i++) {
+            table[i] = i < s->first[g] ? KV_NONE : pool_find(&c->groups[g].pool, chain[i]);
+            if (table[i] != KV_NONE) pool_hold(&c->groups[g].pool, table[i]);
+        }
+    }
+    s->blocks = s->known = found;
+    s->length = found * KV_BLOCK;
+    c->asked += count;
+    c->found += s->length;
+    return s->length;
+}
+
+struct kv_stats kv_stats(const struct kv_cache *c)
+{
+    struct kv_stats s = {.asked = c->asked, .found = c->found, .copied = c->copied};
+    for (int32_t g = 0; g < c->group_count; g++) {
+        const struct kv_pool *p = &c->groups[g].pool;
+        int32_t held = p->count - p->free_count;
+        s.blocks += p->count;
+        s.held += held;
+        s.indexed += (int32_t)p->indexed;
+        s.evicted += p->evicted;
+        for (int32_t l = 0; l < c->config.layers; l++)
+            if (c->group_of[l] == g)
+                s.bytes_held += (int64_t)held * c->config.kv_heads *
+                                (int64_t)(c->keys[l].block_stride + c->values[l].block_stride);
+    }
+    for (int32_t i = 0; i < c->config.sequences; i++) s.positions += c->sequences[i].length;
+    return s;
 }

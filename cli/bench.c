@@ -168,12 +168,12 @@ static enum tlm_status step(struct bench *b, int32_t length, struct tlm_error *e
     return forward_run(&b->forward, b->rows, n, err);
 }
 
-// All sequences hold the first `depth` tokens again.
+// All sequences hold the first `depth` tokens again; where windows have dropped some of them, they are read anew.
 static enum tlm_status rewind_to(struct bench *b, int32_t depth, struct tlm_error *err)
 {
     enum tlm_status status = TLM_OK;
     for (int32_t s = 0; s < b->result->n_parallel && !status; s++)
-        status = kv_resize(&b->forward.cache, s, depth, err);
+        status = read_tokens(b, s, kv_truncate(&b->forward.cache, s, depth), depth, err);
     return status;
 }
 

@@ -20,6 +20,7 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
         .rope_local = {graph_leaf(g, &f->rope_local.freq, EXTENT_FIXED), f->rope_local.magnitude},
         .keys = f->cache.keys,
         .values = f->cache.values,
+        .group_of = f->cache.group_of,
     };
     struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
     g->layer = -1;
@@ -67,6 +68,16 @@ static enum tlm_status rope_open(struct forward_rope *r, const struct tlm_model 
     return TLM_OK;
 }
 
+// [layers], for the caller to free().
+static enum tlm_status layer_windows(const struct tlm_model *m, int32_t **windows, struct tlm_error *err)
+{
+    *windows = malloc((size_t)m->hparams.layers * sizeof **windows);
+    if (!*windows)
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d layers", (int)m->hparams.layers);
+    for (int64_t l = 0; l < m->hparams.layers; l++) (*windows)[l] = m->weights.layer[l].window;
+    return TLM_OK;
+}
+
 enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
                              const struct forward_config *config, struct tlm_error *err)
 {
@@ -76,6 +87,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
         return error_set(err, TLM_ERR_ARGUMENT,
                          "context: expected at most the %lld positions that the model has learned, found %d",
                          (long long)m->weights.positions->ne[1], config->context);
+    int32_t *windows;
     int32_t small_rows = config->max_rows < FORWARD_SMALL ? config->max_rows : FORWARD_SMALL;
     *f = (struct forward){.model = m, .config = *config};
     struct kv_config kv = {
@@ -87,17 +99,21 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
         .type_v = config->type_v,
         .sequences = config->sequences,
         .context = config->context,
-        .blocks = config->sequences * kv_blocks(config->context),
+        .policy = config->policy,
+        .rows = config->max_rows,
+        .blocks = config->blocks,
     };
-    enum tlm_status s;
-    if ((s = rope_open(&f->rope, m, &h->rope, config->context, err)) ||
+    enum tlm_status s = layer_windows(m, &windows, err);
+    kv.windows = windows;
+    if (s || (s = rope_open(&f->rope, m, &h->rope, config->context, err)) ||
         (s = rope_open(&f->rope_local, m, &h->rope_local, config->context, err)) ||
         (s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
         (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
-                       f->cache.blocks_per_sequence, err)) ||
+                       f->cache.blocks_per_sequence, f->cache.group_count, err)) ||
         (s = build(f, &f->large, config->max_rows, 0, err)) ||
         (s = build(f, &f->small, small_rows, config->threads, err)) || (s = allocate(f, err)))
         forward_close(f);
+    free(windows);
     return s;
 }
 
@@ -125,6 +141,26 @@ static void add_to_tiles(struct step *s, int32_t row, int32_t sequence)
         s->tiles[(*count)++] = (struct attention_tile){row, 1, sequence};
 }
 
+// Rows first .. end - 1, which are of one sequence: their places in the cache, and its tables.
+static enum tlm_status enter_sequence(struct forward *f, const struct forward_row *rows, int32_t first,
+                                      int32_t end, struct tlm_error *err)
+{
+    struct step *s = &f->step;
+    int32_t q = rows[first].sequence;
+    TLM_ASSERT(rows[first].position == f->cache.sequences[q].length);
+    enum tlm_status status = kv_reserve(&f->cache, q, rows[end - 1].position + 1, err);
+    if (status) return status;
+    for (int32_t g = 0; g < f->cache.group_count; g++) {
+        const int32_t *table = kv_table(&f->cache, g, q);
+        for (int32_t i = first; i < end; i++)
+            s->slots[g][i] = table[rows[i].position / KV_BLOCK] * KV_BLOCK + rows[i].position % KV_BLOCK;
+        memcpy(s->block_tables[g] + (int64_t)q * s->blocks_per_sequence, table,
+               (size_t)f->cache.sequences[q].blocks * sizeof *table);
+    }
+    for (int32_t i = first; i < end; i++) add_to_tiles(s, i, q);
+    return TLM_OK;
+}
+
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err)
 {
@@ -133,26 +169,17 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     s->counts[EXTENT_ROWS] = count;
     s->counts[EXTENT_OUTPUTS] = s->counts[EXTENT_TILES] = 0;
     for (int32_t i = 0; i < count; i++) {
-        const struct forward_row *r = &rows[i];
-        const struct kv_sequence *q = &f->cache.sequences[r->sequence];
-        if (r->position >= q->length) {
-            TLM_ASSERT(r->position == q->length);
-            enum tlm_status status = kv_resize(&f->cache, r->sequence, r->position + 1, err);
-            if (status) return status;
-        }
-        const int32_t *table = kv_table(&f->cache, r->sequence);
-        s->tokens[i] = r->token;
-        s->positions[i] = r->position;
-        s->slots[i] = table[r->position / KV_BLOCK] * KV_BLOCK + r->position % KV_BLOCK;
-        add_to_tiles(s, i, r->sequence);
-        if (!r->output) continue;
+        s->tokens[i] = rows[i].token;
+        s->positions[i] = rows[i].position;
+        if (!rows[i].output) continue;
         TLM_ASSERT(s->counts[EXTENT_OUTPUTS] < f->config.max_outputs);
         s->outputs[s->counts[EXTENT_OUTPUTS]++] = i;
     }
-    for (int32_t t = 0; t < s->counts[EXTENT_TILES]; t++) {
-        int32_t q = s->tiles[t].sequence;
-        memcpy(s->block_tables + (int64_t)q * s->blocks_per_sequence, kv_table(&f->cache, q),
-               (size_t)f->cache.sequences[q].block_count * sizeof(int32_t));
+    for (int32_t i = 0, end; i < count; i = end) {
+        for (end = i + 1; end < count && rows[end].sequence == rows[i].sequence; end++)
+            TLM_ASSERT(rows[end].position == rows[end - 1].position + 1);
+        enum tlm_status status = enter_sequence(f, rows, i, end, err);
+        if (status) return status;
     }
     s->counts[EXTENT_ROUTED_ROWS] = count * (int32_t)f->model->hparams.experts.used;
     s->counts[EXTENT_ROUTED_OUTPUTS] = s->counts[EXTENT_OUTPUTS] * (int32_t)f->model->hparams.experts.used;

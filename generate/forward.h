@@ -15,6 +15,8 @@ struct forward_config {
     int32_t max_outputs; // rows of a pass whose logits can be asked for
     int32_t threads;
     enum dtype type_k, type_v;
+    enum kv_policy policy;
+    int32_t blocks; // of the cache; 0: for `context` positions of each sequence
 };
 
 enum { FORWARD_SMALL = 2 };
@@ -51,7 +53,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *model,
 void forward_close(struct forward *f);
 
 // Runs rows[0..count), count <= max_rows, and writes their keys and values; the sequences grow to hold them.
-// Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_resize() them back.
+// Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_truncate() them.
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err);
 // Calls watch->done for every node of later passes; NULL ends it.

@@ -126,9 +126,8 @@ static enum tlm_status check_ids(const struct tlm_session *s, const int32_t *tok
 static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, size_t count, size_t keep,
                                size_t first_output, tlm_logits_fn *report, void *user, struct tlm_error *err)
 {
-    enum tlm_status status = kv_resize(&s->forward.cache, 0, (int32_t)keep, err);
-    TLM_ASSERT(status == TLM_OK); // only gives back
-    s->length = (int32_t)keep;
+    enum tlm_status status;
+    s->length = kv_truncate(&s->forward.cache, 0, (int32_t)keep);
     s->logits_row = -1;
     s->reused += keep;
     while ((size_t)s->length < count) {
@@ -141,7 +140,7 @@ static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, siz
             rows++;
         }
         if ((status = forward_run(&s->forward, s->rows, rows, err))) {
-            kv_resize(&s->forward.cache, 0, begin, NULL);
+            kv_truncate(&s->forward.cache, 0, begin);
             return status;
         }
         memcpy(s->tokens + begin, tokens + begin, (size_t)rows * sizeof *tokens);

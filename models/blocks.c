@@ -103,14 +103,14 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
     struct node *kv = block_linear(g, w->wkv_a, NULL, x);
     struct node *k_rope = rotated(g, m, w, g_slice(g, kv, 1, rank, turned), rope, 1);
     struct node *k = latent_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm);
-    k = g_kv_write(g, g_concat(g, k, k_rope, 1, false), in->step.slots, in->keys[l], 1);
+    k = g_kv_write(g, g_concat(g, k, k_rope, 1, false), in->step.slots[in->group_of[l]], in->keys[l], 1);
 
     struct attention_params p =
         attention_params(m, w); // the scale is that of the heads before they were absorbed
     p.kv_heads = 1;
     p.head_dim = rank + turned;
     p.value_dim = rank;
-    struct node *y = g_attention(g, q, k, k, &in->step, &p);
+    struct node *y = g_attention(g, q, k, k, &in->step, in->group_of[l], &p);
     return block_linear(g, w->wo, w->bo, g_matmul_heads(g, g_weight(g, w->wv_b), y));
 }
 
@@ -138,10 +138,10 @@ struct node *block_attention(struct graph *g, const struct tlm_model *m, const s
     if (w->k_norm) k = norm(g, m, k, w->k_norm, NULL, w->k_norm->ne[0]);
     q = rotated(g, m, w, q, rope, heads);
     k = rotated(g, m, w, k, rope, kv_heads);
-    struct node *keys = g_kv_write(g, k, in->step.slots, in->keys[l], kv_heads);
-    struct node *values = g_kv_write(g, v, in->step.slots, in->values[l], kv_heads);
+    struct node *keys = g_kv_write(g, k, in->step.slots[in->group_of[l]], in->keys[l], kv_heads);
+    struct node *values = g_kv_write(g, v, in->step.slots[in->group_of[l]], in->values[l], kv_heads);
     struct attention_params p = attention_params(m, w);
-    return block_linear(g, w->wo, w->bo, g_attention(g, q, keys, values, &in->step, &p));
+    return block_linear(g, w->wo, w->bo, g_attention(g, q, keys, values, &in->step, in->group_of[l], &p));
 }
 
 // ---- feed-forward -------------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ struct build_inputs {
         double magnitude;
     } rope, rope_local;
     const struct paged_kv *keys, *values; // [layers]
+    const int32_t *group_of;              // [layers] whose slots and block tables a layer goes by
 };
 
 // A kind of model on Hugging Face (models/hf.h) that becomes this architecture.

@@ -27,14 +27,18 @@ static struct node *step_leaf(struct graph *g, void *data, int64_t cols, int64_t
 struct step_leaves g_step(struct graph *g, const struct step *s, int32_t max_rows, int32_t max_outputs)
 {
     int64_t tile_words = sizeof(struct attention_tile) / sizeof(int32_t);
-    return (struct step_leaves){
+    struct step_leaves leaves = {
         .tokens = step_leaf(g, s->tokens, 1, max_rows, EXTENT_ROWS),
         .positions = step_leaf(g, s->positions, 1, max_rows, EXTENT_ROWS),
-        .slots = step_leaf(g, s->slots, 1, max_rows, EXTENT_ROWS),
         .outputs = step_leaf(g, s->outputs, 1, max_outputs, EXTENT_OUTPUTS),
         .tiles = step_leaf(g, s->tiles, tile_words, max_rows, EXTENT_TILES),
-        .block_tables = step_leaf(g, s->block_tables, s->blocks_per_sequence, s->max_sequences, EXTENT_FIXED),
     };
+    for (int32_t i = 0; i < s->groups; i++) {
+        leaves.slots[i] = step_leaf(g, s->slots[i], 1, max_rows, EXTENT_ROWS);
+        leaves.block_tables[i] =
+            step_leaf(g, s->block_tables[i], s->blocks_per_sequence, s->max_sequences, EXTENT_FIXED);
+    }
+    return leaves;
 }
 
 struct node *g_weight(struct graph *g, const struct tensor *w)
@@ -184,13 +188,13 @@ struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, str
 }
 
 struct node *g_attention(struct graph *g, struct node *q, struct node *k_written, struct node *v_written,
-                         const struct step_leaves *step, const struct attention_params *p)
+                         const struct step_leaves *step, int32_t group, const struct attention_params *p)
 {
     TLM_ASSERT(k_written->op == OP_kv_write && v_written->op == OP_kv_write);
     TLM_ASSERT(q->out.ne[0] == (int64_t)p->heads * p->head_dim && p->heads % p->kv_heads == 0);
     struct tensor out = matrix(g, (int64_t)p->heads * p->value_dim, q->out.ne[1]);
     return node(g, OP_attention, out, q->extent, p, sizeof *p,
-                INPUTS(q, k_written, v_written, step->positions, step->tiles, step->block_tables));
+                INPUTS(q, k_written, v_written, step->positions, step->tiles, step->block_tables[group]));
 }
 
 // ---- mixtures of experts ------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ struct route_params {
 
 // The leaves through which ops read the step.
 struct step_leaves {
-    struct node *tokens, *positions, *slots, *outputs, *tiles, *block_tables;
+    struct node *tokens, *positions, *outputs, *tiles;
+    struct node *slots[STEP_GROUPS], *block_tables[STEP_GROUPS];
 };
 // With room for so many rows and outputs, no more than the step has.
 struct step_leaves g_step(struct graph *g, const struct step *s, int32_t max_rows, int32_t max_outputs);
@@ -97,9 +98,10 @@ struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t
 // Puts x (rows, heads*head_dim) into the cache; the result stands for the cache after the write.
 struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache,
                         int32_t heads);
-// (rows, heads*value_dim)
+// (rows, heads*value_dim), for a layer whose keys and values stand where the block tables of `group` say.
 struct node *g_attention(struct graph *g, struct node *q, struct node *k_written, struct node *v_written,
-                         const struct step_leaves *step, const struct attention_params *params);
+                         const struct step_leaves *step, int32_t group,
+                         const struct attention_params *params);
 
 // ---- mixtures of experts (ops/nodes_experts.c)
 //

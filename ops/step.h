@@ -13,22 +13,23 @@ struct attention_tile {
 };
 
 enum { ATTENTION_ROWS = 64 }; // rows of an attention_tile at most
+enum { STEP_GROUPS = 4 };     // of layers with block tables of their own, at most (cache/kv.h)
 
 struct step {
     struct arena memory;
-    int32_t max_rows, max_outputs, max_sequences, blocks_per_sequence;
+    int32_t max_rows, max_outputs, max_sequences, blocks_per_sequence, groups;
     int32_t *counts;              // [EXTENT_COUNT]; [EXTENT_FIXED] unused
     int32_t *tokens;              // (rows) token ids
     int32_t *positions;           // (rows)
-    int32_t *slots;               // (rows) where keys and values go: block * KV_BLOCK + place in the block
+    int32_t *slots[STEP_GROUPS];  // (rows) where keys and values go: block * KV_BLOCK + place in the block
     int32_t *outputs;             // (outputs) rows whose logits are wanted
     struct attention_tile *tiles; // (tiles)
-    int32_t *block_tables;        // (sequences, blocks_per_sequence)
+    int32_t *block_tables[STEP_GROUPS]; // (sequences, blocks_per_sequence)
 };
 
 // Errors: MEMORY.
 enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs, int32_t max_sequences,
-                          int32_t blocks_per_sequence, struct tlm_error *err);
+                          int32_t blocks_per_sequence, int32_t groups, struct tlm_error *err);
 void step_free(struct step *s);
 
 #endif

@@ -359,17 +359,17 @@ static void fill_step(struct step *s, const struct kv_cache *c, int32_t begin, i
 {
     s->counts[EXTENT_ROWS] = end - begin;
     s->counts[EXTENT_TILES] = 0;
-    const int32_t *table = kv_table(c, 0);
+    const int32_t *table = kv_table(c, 0, 0);
     for (int32_t r = begin; r < end; r++) {
         s->positions[r - begin] = r;
-        s->slots[r - begin] = table[r / KV_BLOCK] * KV_BLOCK + r % KV_BLOCK;
+        s->slots[0][r - begin] = table[r / KV_BLOCK] * KV_BLOCK + r % KV_BLOCK;
     }
     for (int32_t r = 0; r < end - begin; r += ATTENTION_ROWS) {
         int32_t left = end - begin - r;
         s->tiles[s->counts[EXTENT_TILES]++] =
             (struct attention_tile){r, left < ATTENTION_ROWS ? left : ATTENTION_ROWS, 0};
     }
-    memcpy(s->block_tables, table, (size_t)kv_blocks(end) * sizeof *table);
+    memcpy(s->block_tables[0], table, (size_t)kv_blocks(end) * sizeof *table);
 }
 
 static void run_block(struct block *b, int32_t chunk, double *y)
@@ -389,14 +389,15 @@ static void run_block(struct block *b, int32_t chunk, double *y)
     struct step step;
     struct graph g;
     ck_assert_int_eq(kv_open(&cache, &config, &err), TLM_OK);
-    ck_assert_int_eq(kv_resize(&cache, 0, s->rows, &err), TLM_OK);
-    ck_assert_int_eq(step_init(&step, chunk, 1, 1, cache.blocks_per_sequence, &err), TLM_OK);
+    ck_assert_int_eq(kv_reserve(&cache, 0, s->rows, &err), TLM_OK);
+    ck_assert_int_eq(step_init(&step, chunk, 1, 1, cache.blocks_per_sequence, 1, &err), TLM_OK);
     ck_assert_int_eq(graph_init(&g, m->ops, &m->kernels, m->real, step.counts, &err), TLM_OK);
     struct tensor x = make(m->real, s->width, chunk, 1);
     struct build_inputs in = {.step = g_step(&g, &step, chunk, 1),
                               .rope = {graph_leaf(&g, &b->freq, EXTENT_FIXED), 1},
                               .keys = cache.keys,
-                              .values = cache.values};
+                              .values = cache.values,
+                              .group_of = cache.group_of};
     struct rope_tables rope = block_rope_tables(&g, m, &in);
     struct node *root = block_attention(&g, m, &in, 0, graph_leaf(&g, &x, EXTENT_ROWS), &rope);
     pass_convert(&g, &m->kernels);
