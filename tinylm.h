@@ -181,6 +181,22 @@ void tlm_sampler_set_history(struct tlm_sampler *sampler, const int32_t *tokens,
 // Forgets the history and starts the random numbers again.
 void tlm_sampler_reset(struct tlm_sampler *sampler);
 
+// ---- speculation -----------------------------------------------------------------------------------------
+
+// Guesses tokens, several of which one pass then checks. The text is the same with and without: only the speed differs, and where
+// guessing does not pay it rests.
+struct tlm_drafter;
+
+// Guesses that what followed the same tokens before follows again. Errors: MEMORY.
+enum tlm_status tlm_drafter_open_lookup(struct tlm_drafter **drafter, struct tlm_error *err);
+// Lets a smaller model with the same vocabulary as `target` guess. `session` and `sampler` are of that model, the sampler with the
+// options of the one that will draw; both must outlive the drafter and serve nothing else meanwhile. Errors: ARGUMENT (another
+// vocabulary), MEMORY.
+enum tlm_status tlm_drafter_open_model(struct tlm_drafter **drafter, struct tlm_session *session,
+                                       struct tlm_sampler *sampler, const struct tlm_model *target,
+                                       struct tlm_error *err);
+void tlm_drafter_close(struct tlm_drafter *drafter); // NULL is allowed
+
 // ---- generation ---------------------------------------------------------------------------------------
 
 enum tlm_finish {
@@ -195,13 +211,17 @@ enum tlm_finish {
 // nothing that may still turn out to be a stop string. At the end it is called once more with token -1 and what is
 // left. Nonzero stops with TLM_FINISH_CANCELLED.
 typedef int tlm_token_fn(void *user, int32_t token, const char *text, size_t bytes);
+// Called after each pass over a part of the prompt: tokens in the cache, tokens in all. Nonzero stops with TLM_FINISH_CANCELLED.
+typedef int tlm_prompt_fn(void *user, int32_t done, int32_t count);
 
 struct tlm_generate_options {
     int32_t max_tokens;      // new tokens; 0 until the answer ends or the context is full
     const char *const *stop; // strings that end the answer and are not part of it
     size_t stop_count;
-    bool special;           // write the names of control tokens
-    tlm_token_fn *on_token; // may be NULL
+    bool special;                // write the names of control tokens
+    struct tlm_drafter *drafter; // NULL: no guesses
+    tlm_token_fn *on_token;      // may be NULL
+    tlm_prompt_fn *on_prompt;    // may be NULL
     void *user;
 };
 
@@ -209,8 +229,9 @@ struct tlm_generate_result {
     enum tlm_finish finish;
     int32_t prompt_tokens, reused_tokens; // reused: of the prompt, not computed again
     int32_t new_tokens;
-    double prompt_seconds, new_seconds; // the prompt pass; all that follows
-    int32_t *tokens;                    // (prompt_tokens + new_tokens) the whole timeline; free() it
+    int32_t drafted_tokens, accepted_tokens; // guessed; guessed right
+    double prompt_seconds, new_seconds;      // the prompt pass; all that follows
+    int32_t *tokens;                         // (prompt_tokens + new_tokens) the whole timeline; free() it
 };
 
 // Runs the prompt and draws tokens until one of the reasons in tlm_finish; penalties count the prompt too. An answer that a token ended has that

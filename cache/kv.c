@@ -237,6 +237,24 @@ static void make_own(struct kv_cache *c, int32_t group, int32_t sequence)
     }
 }
 
+int32_t kv_acquire(struct kv_cache *c)
+{
+    for (int32_t s = 0; s < c->config.sequences; s++) {
+        if (c->sequences[s].used) continue;
+        TLM_ASSERT(c->sequences[s].blocks == 0);
+        c->sequences[s].used = true;
+        return s;
+    }
+    return KV_NONE;
+}
+
+void kv_release(struct kv_cache *c, int32_t sequence)
+{
+    TLM_ASSERT(c->sequences[sequence].used);
+    kv_truncate(c, sequence, 0);
+    c->sequences[sequence].used = false;
+}
+
 enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
 {
     TLM_ASSERT(sequence >= 0 && sequence < c->config.sequences && length >= 0);
@@ -299,10 +317,10 @@ int32_t kv_fork(struct kv_cache *c, int32_t to, int32_t from, int32_t length)
     TLM_ASSERT(to != from && s->blocks == 0 && length <= f->length);
     if (!all_there(c, f, length)) return 0;
     int32_t blocks = kv_blocks(length), known = length / KV_BLOCK < f->known ? length / KV_BLOCK : f->known;
-    *s = *f;
     s->length = length;
     s->blocks = blocks;
     s->known = known;
+    memcpy(s->first, f->first, sizeof s->first);
     for (int32_t g = 0; g < c->group_count; g++) {
         int32_t *table = table_of(c, g, to);
         const int32_t *other = table_of(c, g, from);

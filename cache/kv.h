@@ -54,6 +54,7 @@ struct kv_group {
 };
 
 struct kv_sequence {
+    bool used;
     int32_t length;           // positions that are covered by blocks
     int32_t blocks;           // entries of the tables in use
     int32_t known;            // leading blocks whose keys are known
@@ -84,6 +85,10 @@ size_t kv_storage_bytes(const struct kv_config *config);
 // Errors: ARGUMENT (a head size that the type's blocks do not divide), MEMORY (with the bytes).
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err);
 void kv_close(struct kv_cache *c);
+
+// An empty sequence that nobody uses, or KV_NONE; and back with all its blocks. Who has a fixed number of sequences may do without.
+int32_t kv_acquire(struct kv_cache *c);
+void kv_release(struct kv_cache *c, int32_t sequence);
 
 // Makes the sequence at least `length` positions long, ready to be written from its present end on; windows give back what no row
 // from there on will see. Errors: CONTEXT (length beyond config.context, or too few free blocks); the sequence is as long as it was.

@@ -342,3 +342,11 @@ void tlm_sampler_reset(struct tlm_sampler *s)
     s->draws = 0;
     s->mu = 2 * (double)s->options.mirostat_tau; // as the paper starts
 }
+
+void sampler_copy_state(struct tlm_sampler *to, const struct tlm_sampler *from)
+{
+    int64_t n = from->accepted < from->history_capacity ? from->accepted : from->history_capacity;
+    tlm_sampler_set_history(to, n ? sampler_history(from, (int32_t)n) : NULL, (size_t)n);
+    to->draws = from->draws;
+    to->mu = from->mu;
+}

@@ -110,6 +110,9 @@ void sampler_apply(struct tlm_sampler *s, const float *logits);
 // Draws one of the candidates that sampler_apply() left.
 int32_t sampler_draw(struct tlm_sampler *s);
 
+// Gives `to`, opened with the same options for as many tokens, the history and the place in the random numbers that `from` has.
+void sampler_copy_state(struct tlm_sampler *to, const struct tlm_sampler *from);
+
 // The last n <= history_capacity tokens accepted, oldest first. Every token is written twice, a capacity
 // apart, so that they stand in one piece wherever the ring wraps.
 static inline const int32_t *sampler_history(const struct tlm_sampler *s, int32_t n)

@@ -375,17 +375,20 @@ void sampler_apply(struct tlm_sampler *s, const float *logits)
     for (int32_t i = 0; i < s->candidate_count; i++) s->candidates[i].p *= 1 / sum;
 }
 
+// Each candidate's clock rings after an exponential time of rate p, and the first one to ring is drawn: so it is each with its
+// probability (the Gumbel-max trick in another dress). The clocks go by (seed, draw, token) alone: two distributions that are close draw
+// the same token from the same random numbers, which is what drafts live on (generate/draft.h).
 int32_t sampler_draw(struct tlm_sampler *s)
 {
     const struct sampler_candidate *c = s->candidates;
-    double u = rng_uniform(s->options.seed, STREAM_TOKEN, s->draws++), sum = 0;
+    uint64_t draw = s->draws++;
     int32_t drawn = 0;
-    for (int32_t i = 0; i < s->candidate_count; i++) {
-        if (c[i].p == 0)
-            continue; // so likely underflows to 0 are not drawn where rounding leaves sum below u
-        drawn = i;
-        sum += c[i].p;
-        if (u < sum) break;
+    double first = INFINITY;
+    for (int32_t i = 0; i < s->candidate_count && s->candidate_count > 1; i++) {
+        double u = rng_uniform(s->options.seed, STREAM_TOKEN + 2 * (uint64_t)(uint32_t)c[i].id, draw);
+        if (c[i].p == 0 || u >= first * c[i].p) continue; // -ln(1 - u) >= u
+        double time = -sampler_log(1 - u) / c[i].p;
+        if (time < first) first = time, drawn = i;
     }
     if (s->options.mirostat && !s->greedy) {
         double surprise = (s->log_total - c[drawn].logit) / LN2; // bits

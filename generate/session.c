@@ -1,18 +1,11 @@
 // generate/session.c -- the sessions of tinylm.h: one timeline of tokens over a forward pass of one sequence.
-#include "generate/forward.h"
+#include "generate/session.h"
 
 #include <limits.h>
 
-enum { DEFAULT_CONTEXT = 4096, DEFAULT_BATCH = 512, MAX_BATCH = 16384, MAX_OUTPUTS = 128 };
+#include "generate/draft.h"
 
-struct tlm_session {
-    struct forward forward;
-    struct forward_row *rows; // [batch]
-    int32_t *tokens;          // [context] the timeline; those in the cache are tokens[0..length)
-    int32_t length;
-    int32_t logits_row; // output of the last pass that belongs to the timeline's end; -1: none
-    uint64_t computed, reused;
-};
+enum { DEFAULT_CONTEXT = 4096, DEFAULT_BATCH = 512, MAX_BATCH = 16384, MAX_OUTPUTS = 128 };
 
 static enum tlm_status kv_type(const char *name, const char *option, enum dtype *type, struct tlm_error *err)
 {
@@ -40,7 +33,7 @@ static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_sessi
                                                              : DEFAULT_CONTEXT;
     *c = (struct forward_config){
         .context = context,
-        .sequences = 1,
+        .sequences = DRAFT_BRANCHES,
         .max_rows = o->batch ? o->batch : DEFAULT_BATCH,
         .threads = o->threads ? o->threads : cpu_count(),
     };
@@ -55,6 +48,8 @@ static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_sessi
         return s;
     if (c->max_rows > c->context) c->max_rows = c->context;
     c->max_outputs = c->max_rows < MAX_OUTPUTS ? c->max_rows : MAX_OUTPUTS;
+    // One context, and what the branches of a draft write behind it.
+    c->blocks = kv_blocks(context) + DRAFT_BRANCHES * (kv_blocks(DRAFT_MOST + 1) + 1);
     if (m->real == DTYPE_F64) c->type_k = c->type_v = DTYPE_F64; // the oracle rounds nothing
     return TLM_OK;
 }
@@ -80,6 +75,7 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
         tlm_session_close(s);
         return status;
     }
+    s->sequence = kv_acquire(&s->forward.cache);
     *out = s;
     return TLM_OK;
 }
@@ -91,23 +87,6 @@ void tlm_session_close(struct tlm_session *s)
     free(s->rows);
     free(s->tokens);
     free(s);
-}
-
-static enum tlm_status check_count(const struct tlm_session *s, size_t count, struct tlm_error *err)
-{
-    if (!count) return error_set(err, TLM_ERR_ARGUMENT, "tokens: expected at least one, found none");
-    if (count > (size_t)s->forward.config.context)
-        return error_set(err, TLM_ERR_CONTEXT, "context: %zu tokens do not fit into a context of %d", count,
-                         s->forward.config.context);
-    return TLM_OK;
-}
-
-// Tokens of the timeline that stay: the common prefix with tokens[0..limit).
-static size_t common_prefix(const struct tlm_session *s, const int32_t *tokens, size_t limit)
-{
-    size_t n = 0;
-    while (n < (size_t)s->length && n < limit && s->tokens[n] == tokens[n]) n++;
-    return n;
 }
 
 // Ids from `first` on; those in front of it equal the timeline's, which were checked when they came.
@@ -122,30 +101,63 @@ static enum tlm_status check_ids(const struct tlm_session *s, const int32_t *tok
     return TLM_OK;
 }
 
-// Drops what is behind `keep`, then computes tokens[keep..count), with the logits of tokens[first_output..count).
-static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, size_t count, size_t keep,
+// Tokens of the timeline that stay: the common prefix with tokens[0..limit).
+static size_t common_prefix(const struct tlm_session *s, const int32_t *tokens, size_t limit)
+{
+    size_t n = 0;
+    while (n < (size_t)s->length && n < limit && s->tokens[n] == tokens[n]) n++;
+    return n;
+}
+
+enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens, size_t count,
+                              struct tlm_error *err)
+{
+    if (!count) return error_set(err, TLM_ERR_ARGUMENT, "tokens: expected at least one, found none");
+    if (count > (size_t)s->forward.config.context)
+        return error_set(err, TLM_ERR_CONTEXT, "context: %zu tokens do not fit into a context of %d", count,
+                         s->forward.config.context);
+    return check_ids(s, tokens, common_prefix(s, tokens, count), count, err);
+}
+
+void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit)
+{
+    struct kv_cache *c = &s->forward.cache;
+    int32_t keep = (int32_t)common_prefix(s, tokens, limit);
+    s->length = kv_truncate(c, s->sequence, keep);
+    if (limit - (size_t)s->length >= KV_BLOCK) { // maybe an earlier timeline began so
+        int32_t other = kv_acquire(c), found = kv_match(c, other, tokens, (int32_t)limit);
+        bool better = found > s->length;
+        kv_release(c, better ? s->sequence : other);
+        if (better) s->sequence = other, s->length = found;
+    }
+    memcpy(s->tokens, tokens, (size_t)s->length * sizeof *tokens);
+}
+
+// Computes tokens[length..count), with the logits of tokens[first_output..count).
+static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, size_t count,
                                size_t first_output, tlm_logits_fn *report, void *user, struct tlm_error *err)
 {
-    enum tlm_status status;
-    s->length = kv_truncate(&s->forward.cache, 0, (int32_t)keep);
+    struct kv_cache *cache = &s->forward.cache;
     s->logits_row = -1;
-    s->reused += keep;
+    s->reused += (uint64_t)s->length;
     while ((size_t)s->length < count) {
         int32_t rows = 0, outputs = 0, begin = s->length;
         while (rows < s->forward.config.max_rows && (size_t)(begin + rows) < count) {
             bool output = (size_t)(begin + rows) >= first_output;
             if (output && outputs == s->forward.config.max_outputs) break;
-            s->rows[rows] = (struct forward_row){tokens[begin + rows], begin + rows, 0, output};
+            s->rows[rows] = (struct forward_row){tokens[begin + rows], begin + rows, s->sequence, output};
             outputs += output;
             rows++;
         }
-        if ((status = forward_run(&s->forward, s->rows, rows, err))) {
-            kv_truncate(&s->forward.cache, 0, begin);
+        enum tlm_status status = forward_run(&s->forward, s->rows, rows, err);
+        if (status) {
+            kv_truncate(cache, s->sequence, begin);
             return status;
         }
         memcpy(s->tokens + begin, tokens + begin, (size_t)rows * sizeof *tokens);
         s->length += rows;
         s->computed += (uint64_t)rows;
+        kv_commit(cache, s->sequence, s->tokens, s->length);
         for (int32_t i = 0; report && i < outputs; i++)
             if (report(user, (size_t)(s->length - outputs + i), forward_logits(&s->forward, i)))
                 return error_set(err, TLM_ERR_CANCELLED, "stopped at token %d", s->length - outputs + i);
@@ -157,30 +169,26 @@ static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, siz
 enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, size_t count,
                                  struct tlm_error *err)
 {
-    enum tlm_status status = check_count(s, count, err);
+    enum tlm_status status = session_check(s, tokens, count, err);
     if (status) return status;
-    size_t keep = common_prefix(s, tokens, count);
-    if ((status = check_ids(s, tokens, keep, count, err))) return status;
-    if (keep == count && (size_t)s->length == keep && s->logits_row >= 0) {
+    if (s->logits_row >= 0 && (size_t)s->length == count && common_prefix(s, tokens, count) == count) {
         s->reused += count;
         return TLM_OK;
     }
-    // The last token is computed again where its logits are gone.
-    if (keep == count) keep--;
-    return advance(s, tokens, count, keep, count - 1, NULL, NULL, err);
+    session_rewind(s, tokens, count - 1); // the last token is computed, for its logits
+    return advance(s, tokens, count, count - 1, NULL, NULL, err);
 }
 
 enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count,
                                         size_t first, tlm_logits_fn *report, void *user,
                                         struct tlm_error *err)
 {
-    enum tlm_status status = check_count(s, count, err);
+    enum tlm_status status = session_check(s, tokens, count, err);
     if (status) return status;
     if (first >= count)
         return error_set(err, TLM_ERR_ARGUMENT, "first: expected 0 to %zu, found %zu", count - 1, first);
-    size_t keep = common_prefix(s, tokens, first);
-    if ((status = check_ids(s, tokens, keep, count, err))) return status;
-    return advance(s, tokens, count, keep, first, report, user, err);
+    session_rewind(s, tokens, first);
+    return advance(s, tokens, count, first, report, user, err);
 }
 
 const float *tlm_session_logits(const struct tlm_session *s)

@@ -32,6 +32,7 @@ static const struct {
     {"architectures", suite_architectures},
     {"session", suite_session},
     {"generate", suite_generate},
+    {"speculation", suite_speculation},
     {"chat", suite_chat},
     {"safetensors", suite_safetensors},
     {"hf", suite_hf},

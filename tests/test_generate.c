@@ -188,7 +188,7 @@ START_TEST(test_prompt_too_long)
     ck_assert_int_eq(
         tlm_generate(f.session, f.sampler, prompt, 20, &(struct tlm_generate_options){0}, &r, &err),
         TLM_ERR_CONTEXT);
-    ck_assert_str_eq(err.text, "prompt: 20 tokens do not fit into a context of 16");
+    ck_assert_str_eq(err.text, "context: 20 tokens do not fit into a context of 16");
     free(r.tokens);
     close_fixture(&f);
 }

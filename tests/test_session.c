@@ -10,6 +10,7 @@
 #include "tests/golden.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
+#include "tests/tiny_model.h"
 
 enum { TOKENS = 70, SOURCE_VOCAB = 293 };
 
@@ -115,6 +116,36 @@ START_TEST(test_row_independence)
 }
 END_TEST
 
+// A window of 40 keys: what passed out of it is given back, and a long timeline read token by token has the logits of one read in a single
+// pass, whose cache gave nothing back. Going far back finds the window's keys gone, and computes them again.
+START_TEST(test_window)
+{
+    enum { LONG = 400 };
+    struct temp_folder folder = temp_folder_open();
+    struct temp_path path = temp_path(&folder, "window.gguf");
+    tiny_model_write(path.text, &(struct tiny_model){.type = DTYPE_F32, .width = 64, .window = 40});
+    struct tlm_model *m = open_model(path.text, NULL);
+    int32_t tokens[LONG];
+    for (int i = 0; i < LONG; i++) tokens[i] = (i * 7919 + 13) % TINY_VOCAB;
+    struct tlm_session *once = open_session(m, (struct tlm_session_options){.context = LONG, .batch = LONG});
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = LONG, .batch = 7});
+    static const size_t lengths[] = {LONG, LONG - 50, LONG - 20, 200, 3, 300};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        size_t n = lengths[i];
+        for (size_t t = i ? n : 1; t <= n; t++)
+            ck_assert_int_eq(tlm_session_sync(s, tokens, t, NULL), TLM_OK);
+        tlm_session_close(once);
+        once = open_session(m, (struct tlm_session_options){.context = LONG, .batch = LONG});
+        ck_assert_int_eq(tlm_session_sync(once, tokens, n, NULL), TLM_OK);
+        ck_assert_mem_eq(tlm_session_logits(s), tlm_session_logits(once), TINY_VOCAB * sizeof(float));
+    }
+    tlm_session_close(once);
+    tlm_session_close(s);
+    tlm_model_close(m);
+    temp_folder_close(&folder);
+}
+END_TEST
+
 START_TEST(test_reuse)
 {
     int32_t tokens[TOKENS];
@@ -124,17 +155,17 @@ START_TEST(test_reuse)
     float *fresh = all_logits(m, 16, 1, "f16");
     ck_assert_ptr_null(tlm_session_logits(s));
     static const size_t lengths[] = {5, 40, 41, 70, 70, 33, 1, 70}; // on, again, back, to the start
+    // What is new is computed; of a timeline that got shorter, only the last token's row. At the end the index of prefixes has 64
+    // tokens of the old timeline.
+    static const uint64_t costs[] = {5, 35, 1, 29, 0, 1, 1, 6};
     uint64_t computed = 0;
-    size_t now = 0;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         ck_assert_int_eq(tlm_session_sync(s, tokens, lengths[i], NULL), TLM_OK);
         ck_assert(!memcmp(tlm_session_logits(s), fresh + (lengths[i] - 1) * SOURCE_VOCAB,
                           SOURCE_VOCAB * sizeof(float)));
-        // What is new is computed; of a timeline that got shorter, only the last token's row.
-        computed += lengths[i] > now ? lengths[i] - now : lengths[i] < now;
-        now = lengths[i];
+        computed += costs[i];
         ck_assert_uint_eq(tlm_session_info(s).tokens_computed, computed);
-        ck_assert_int_eq(tlm_session_info(s).length, (int)now);
+        ck_assert_int_eq(tlm_session_info(s).length, (int)lengths[i]);
     }
     // Another token in the middle: all behind it is computed again, and nothing of the old timeline shows.
     int32_t other[TOKENS];
@@ -258,6 +289,7 @@ Suite *suite_session(void)
     TCase *t = tcase_create("session");
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_row_independence, 0, 9);
+    tcase_add_test(t, test_window);
     tcase_add_test(t, test_reuse);
     tcase_add_test(t, test_errors);
     tcase_add_test(t, test_decoding_allocates_nothing);

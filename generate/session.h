@@ -1,0 +1,24 @@
+// generate/session.h -- inside a session: one timeline of tokens over a forward pass.
+#ifndef GENERATE_SESSION_H
+#define GENERATE_SESSION_H
+
+#include "generate/forward.h"
+
+struct tlm_session {
+    struct forward forward;
+    struct forward_row *rows; // [batch]
+    int32_t *tokens;          // [context] the timeline; those in the cache are tokens[0..length)
+    int32_t length;
+    int32_t sequence;   // of the cache
+    int32_t logits_row; // output of the last pass that belongs to the timeline's end; -1: none
+    uint64_t computed, reused;
+};
+
+// Makes the cache hold the longest beginning of tokens[0..limit) that it can without computing: what the timeline has, or what it had
+// before. s->length receives its length, and s->tokens the tokens.
+void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit);
+// Errors: ARGUMENT (no token, an id outside the vocabulary), CONTEXT.
+enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens, size_t count,
+                              struct tlm_error *err);
+
+#endif
