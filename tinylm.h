@@ -240,6 +240,52 @@ enum tlm_status tlm_generate(struct tlm_session *session, struct tlm_sampler *sa
                              size_t count, const struct tlm_generate_options *options,
                              struct tlm_generate_result *result, struct tlm_error *err);
 
+// ---- many answers at once -----------------------------------------------------------------------------
+
+// A batch runs any number of requests over one cache: those that are running share every pass over the weights, prompts are read in
+// chunks beside the steps of others, beginnings that requests have in common are computed and kept once, and where the cache is too
+// small for all, the least important wait. No answer depends on its company: each has the text that tlm_generate() would give it.
+// One caller at a time.
+struct tlm_batch;
+
+struct tlm_batch_options {
+    int32_t parallel; // requests that run at once; default 8
+    int32_t context;  // tokens of one request; default: the model's context length, at most 4096
+    int32_t
+        cache; // tokens the cache holds; default: parallel * context, or what half of the free memory holds
+    int32_t threads, batch; // as in tlm_session_options
+    const char *kv_type_k, *kv_type_v;
+};
+
+// Errors: ARGUMENT, MEMORY (with the bytes asked for).
+enum tlm_status tlm_batch_open(struct tlm_batch **batch, const struct tlm_model *model,
+                               const struct tlm_batch_options *options, struct tlm_error *err);
+void tlm_batch_close(
+    struct tlm_batch *batch); // requests that are not done are dropped without a word; NULL is allowed
+
+// Called once a request, when its answer has ended; *result is the callee's, to free() its tokens. `user` is options->user.
+typedef void tlm_done_fn(void *user, const struct tlm_generate_result *result);
+
+// Adds a request and returns its number, from 1 on, in *id. Requests of higher priority come first, then those that were added first.
+// `sampler` and options->drafter serve this request alone until it is done; both are the caller's. Errors: ARGUMENT, CONTEXT, MEMORY.
+enum tlm_status tlm_batch_add(struct tlm_batch *batch, struct tlm_sampler *sampler, const int32_t *prompt,
+                              size_t count, const struct tlm_generate_options *options, int32_t priority,
+                              tlm_done_fn *done, int64_t *id, struct tlm_error *err);
+// Ends the request with TLM_FINISH_CANCELLED; false where it is done already, or was never there.
+bool tlm_batch_cancel(struct tlm_batch *batch, int64_t id);
+// Runs one pass and calls the callbacks of those whose tokens it brought. Returns the requests that are left in *left.
+// Errors: MEMORY, those of a drafter; all requests stay as they were before the pass or are done.
+enum tlm_status tlm_batch_step(struct tlm_batch *batch, int64_t *left, struct tlm_error *err);
+
+struct tlm_batch_info {
+    int32_t parallel, context, cache, threads, batch; // as resolved
+    int32_t running, waiting;
+    uint64_t kv_bytes, kv_bytes_held;          // of the cache; of them, of tokens that requests hold
+    uint64_t tokens_asked, tokens_found;       // of prompts; of them, found in the cache
+    uint64_t passes, rows, preempted, evicted; // so far; evicted: blocks of 16 tokens
+};
+struct tlm_batch_info tlm_batch_info(const struct tlm_batch *batch);
+
 #ifdef __cplusplus
 }
 #endif

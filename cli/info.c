@@ -179,12 +179,11 @@ static bool find_line(const char *path, const char *key, char *value, size_t siz
 
 static void print_memory(void)
 {
-    char value[128], size[16];
-    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE), kib;
+    char size[16];
+    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
+             available = memory_available();
     printf("memory     %s", common_human_bytes(total, size, sizeof size));
-    if (find_line("/proc/meminfo", "MemAvailable", value, sizeof value) &&
-        sscanf(value, "%" SCNu64, &kib) == 1)
-        printf(", %s available", common_human_bytes(kib << 10, size, sizeof size));
+    if (available) printf(", %s available", common_human_bytes(available, size, sizeof size));
     putchar('\n');
 }
 

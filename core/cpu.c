@@ -1,6 +1,8 @@
 #include "core/cpu.h"
 
+#include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[] = {"ref", "avx2", "avx512", "avx512-vnni", "avx512-bf16", "f64"};
@@ -46,4 +48,15 @@ int cpu_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set)) return 1;
     return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
+
+uint64_t memory_available(void)
+{
+    char line[128];
+    uint64_t kib = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "MemAvailable: %" SCNu64, &kib) != 1) {
+    }
+    if (f) fclose(f);
+    return kib << 10;
 }

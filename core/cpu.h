@@ -23,5 +23,7 @@ enum isa isa_detect(void);
 enum tlm_status isa_parse(enum isa *isa, const char *name, struct tlm_error *err);
 // Processors this process may run on, at least 1.
 int cpu_count(void);
+// Bytes of memory that can be taken without anybody swapping; 0 where the system does not say.
+uint64_t memory_available(void);
 
 #endif

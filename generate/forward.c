@@ -68,6 +68,31 @@ static enum tlm_status rope_open(struct forward_rope *r, const struct tlm_model 
     return TLM_OK;
 }
 
+static struct kv_config cache_config(const struct tlm_model *m, const struct forward_config *config)
+{
+    const struct hparams *h = &m->hparams;
+    bool latent = h->kv_rank > 0;
+    return (struct kv_config){
+        .layers = (int32_t)h->layers,
+        .kv_heads = latent ? 1 : (int32_t)h->kv_heads,
+        .head_dim = (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim),
+        .value_dim = latent ? 0 : (int32_t)h->value_dim, // the values are a part of the keys
+        .type_k = config->type_k,
+        .type_v = config->type_v,
+        .sequences = config->sequences,
+        .context = config->context,
+        .policy = config->policy,
+        .rows = config->max_rows,
+        .blocks = config->blocks,
+    };
+}
+
+size_t forward_cache_bytes(const struct tlm_model *m, const struct forward_config *config)
+{
+    struct kv_config kv = cache_config(m, config);
+    return kv_storage_bytes(&kv);
+}
+
 // [layers], for the caller to free().
 static enum tlm_status layer_windows(const struct tlm_model *m, int32_t **windows, struct tlm_error *err)
 {
@@ -82,7 +107,6 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
                              const struct forward_config *config, struct tlm_error *err)
 {
     const struct hparams *h = &m->hparams;
-    bool latent = h->kv_rank > 0;
     if (m->weights.positions && config->context > m->weights.positions->ne[1])
         return error_set(err, TLM_ERR_ARGUMENT,
                          "context: expected at most the %lld positions that the model has learned, found %d",
@@ -90,19 +114,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
     int32_t *windows;
     int32_t small_rows = config->max_rows < FORWARD_SMALL ? config->max_rows : FORWARD_SMALL;
     *f = (struct forward){.model = m, .config = *config};
-    struct kv_config kv = {
-        .layers = (int32_t)h->layers,
-        .kv_heads = latent ? 1 : (int32_t)h->kv_heads,
-        .head_dim = (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim),
-        .value_dim = latent ? 0 : (int32_t)h->value_dim, // the values are a part of the keys
-        .type_k = config->type_k,
-        .type_v = config->type_v,
-        .sequences = config->sequences,
-        .context = config->context,
-        .policy = config->policy,
-        .rows = config->max_rows,
-        .blocks = config->blocks,
-    };
+    struct kv_config kv = cache_config(m, config);
     enum tlm_status s = layer_windows(m, &windows, err);
     kv.windows = windows;
     if (s || (s = rope_open(&f->rope, m, &h->rope, config->context, err)) ||
@@ -147,7 +159,7 @@ static enum tlm_status enter_sequence(struct forward *f, const struct forward_ro
 {
     struct step *s = &f->step;
     int32_t q = rows[first].sequence;
-    TLM_ASSERT(rows[first].position == f->cache.sequences[q].length);
+    TLM_ASSERT(rows[first].position <= f->cache.sequences[q].length);
     enum tlm_status status = kv_reserve(&f->cache, q, rows[end - 1].position + 1, err);
     if (status) return status;
     for (int32_t g = 0; g < f->cache.group_count; g++) {

@@ -47,12 +47,15 @@ struct forward {
     float *float_logits; // (max_outputs, V) where the model runs in double, else NULL
 };
 
+// Bytes of address space that the cache of such a pass takes.
+size_t forward_cache_bytes(const struct tlm_model *m, const struct forward_config *config);
 // Errors: ARGUMENT, MEMORY. On failure nothing is left open.
 enum tlm_status forward_open(struct forward *f, const struct tlm_model *model,
                              const struct forward_config *config, struct tlm_error *err);
 void forward_close(struct forward *f);
 
-// Runs rows[0..count), count <= max_rows, and writes their keys and values; the sequences grow to hold them.
+// Runs rows[0..count), count <= max_rows, and writes their keys and values. A sequence's first row stands at its end, which grows with it,
+// or at a position that kv_reserve() has added.
 // Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_truncate() them.
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err);

@@ -25,31 +25,22 @@ static enum tlm_status in_range(const char *what, int64_t value, int64_t max, st
                      (long long)value);
 }
 
-static enum tlm_status resolve(const struct tlm_model *m, const struct tlm_session_options *o,
-                               struct forward_config *c, struct tlm_error *err)
+enum tlm_status session_resolve(const struct tlm_model *m, struct forward_config *c, const char *kv_type_k,
+                                const char *kv_type_v, struct tlm_error *err)
 {
-    int32_t context = o->context                             ? o->context
-                      : m->hparams.context < DEFAULT_CONTEXT ? (int32_t)m->hparams.context
-                                                             : DEFAULT_CONTEXT;
-    *c = (struct forward_config){
-        .context = context,
-        .sequences = DRAFT_BRANCHES,
-        .max_rows = o->batch ? o->batch : DEFAULT_BATCH,
-        .threads = o->threads ? o->threads : cpu_count(),
-    };
     enum tlm_status s;
     if (!m->arch)
         return error_set(err, TLM_ERR_ARGUMENT, "session: the model was opened for its vocabulary alone");
+    int64_t trained = m->hparams.context;
+    if (!c->context) c->context = trained < DEFAULT_CONTEXT ? (int32_t)trained : DEFAULT_CONTEXT;
+    if (!c->max_rows) c->max_rows = DEFAULT_BATCH;
+    if (!c->threads) c->threads = cpu_count();
     if ((s = in_range("context", c->context, INT32_MAX / 2, err)) ||
         (s = in_range("batch", c->max_rows, MAX_BATCH, err)) ||
         (s = in_range("threads", c->threads, THREADS_MAX, err)) ||
-        (s = kv_type(o->kv_type_k, "type of cached keys", &c->type_k, err)) ||
-        (s = kv_type(o->kv_type_v, "type of cached values", &c->type_v, err)))
+        (s = kv_type(kv_type_k, "type of cached keys", &c->type_k, err)) ||
+        (s = kv_type(kv_type_v, "type of cached values", &c->type_v, err)))
         return s;
-    if (c->max_rows > c->context) c->max_rows = c->context;
-    c->max_outputs = c->max_rows < MAX_OUTPUTS ? c->max_rows : MAX_OUTPUTS;
-    // One context, and what the branches of a draft write behind it.
-    c->blocks = kv_blocks(context) + DRAFT_BRANCHES * (kv_blocks(DRAFT_MOST + 1) + 1);
     if (m->real == DTYPE_F64) c->type_k = c->type_v = DTYPE_F64; // the oracle rounds nothing
     return TLM_OK;
 }
@@ -59,9 +50,16 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
 {
     static const struct tlm_session_options defaults;
     *out = NULL;
-    struct forward_config config;
-    enum tlm_status status = resolve(m, options ? options : &defaults, &config, err);
+    if (!options) options = &defaults;
+    struct forward_config config = {
+        .context = options->context, .max_rows = options->batch, .threads = options->threads};
+    enum tlm_status status = session_resolve(m, &config, options->kv_type_k, options->kv_type_v, err);
     if (status) return status;
+    if (config.max_rows > config.context) config.max_rows = config.context;
+    config.max_outputs = config.max_rows < MAX_OUTPUTS ? config.max_rows : MAX_OUTPUTS;
+    // One timeline, and what the branches of a draft write behind it.
+    config.sequences = DRAFT_BRANCHES;
+    config.blocks = kv_blocks(config.context) + DRAFT_BRANCHES * (kv_blocks(DRAFT_MOST + 1) + 1);
     struct tlm_session *s = calloc(1, sizeof *s);
     if (s) s->rows = calloc((size_t)config.max_rows, sizeof *s->rows);
     if (s) s->tokens = calloc((size_t)config.context, sizeof *s->tokens);
@@ -89,15 +87,13 @@ void tlm_session_close(struct tlm_session *s)
     free(s);
 }
 
-// Ids from `first` on; those in front of it equal the timeline's, which were checked when they came.
-static enum tlm_status check_ids(const struct tlm_session *s, const int32_t *tokens, size_t first,
-                                 size_t count, struct tlm_error *err)
+enum tlm_status session_check_ids(const struct tlm_model *m, const int32_t *tokens, size_t first,
+                                  size_t count, struct tlm_error *err)
 {
-    int64_t vocab = s->forward.model->hparams.vocab;
     for (size_t i = first; i < count; i++)
-        if (tokens[i] < 0 || tokens[i] >= vocab)
+        if (tokens[i] < 0 || tokens[i] >= m->hparams.vocab)
             return error_set(err, TLM_ERR_ARGUMENT, "token %zu: expected an id from 0 to %lld, found %d", i,
-                             (long long)vocab - 1, tokens[i]);
+                             (long long)m->hparams.vocab - 1, tokens[i]);
     return TLM_OK;
 }
 
@@ -116,7 +112,8 @@ enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens
     if (count > (size_t)s->forward.config.context)
         return error_set(err, TLM_ERR_CONTEXT, "context: %zu tokens do not fit into a context of %d", count,
                          s->forward.config.context);
-    return check_ids(s, tokens, common_prefix(s, tokens, count), count, err);
+    // Those in front equal the timeline's, which were checked when they came.
+    return session_check_ids(s->forward.model, tokens, common_prefix(s, tokens, count), count, err);
 }
 
 void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit)

@@ -17,6 +17,13 @@ struct tlm_session {
 // Makes the cache hold the longest beginning of tokens[0..limit) that it can without computing: what the timeline has, or what it had
 // before. s->length receives its length, and s->tokens the tokens.
 void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit);
+// Fills what tlm_session_options and tlm_batch_options have in common into *c, which holds what they say; zeros become defaults.
+// Errors: ARGUMENT.
+enum tlm_status session_resolve(const struct tlm_model *m, struct forward_config *c, const char *kv_type_k,
+                                const char *kv_type_v, struct tlm_error *err);
+// An id outside the vocabulary among tokens[first..count) is an ARGUMENT error.
+enum tlm_status session_check_ids(const struct tlm_model *m, const int32_t *tokens, size_t first,
+                                  size_t count, struct tlm_error *err);
 // Errors: ARGUMENT (no token, an id outside the vocabulary), CONTEXT.
 enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens, size_t count,
                               struct tlm_error *err);

@@ -33,6 +33,7 @@ static const struct {
     {"session", suite_session},
     {"generate", suite_generate},
     {"speculation", suite_speculation},
+    {"batch", suite_batch},
     {"chat", suite_chat},
     {"safetensors", suite_safetensors},
     {"hf", suite_hf},

@@ -30,6 +30,7 @@ Suite *suite_architectures(void);
 Suite *suite_session(void);
 Suite *suite_generate(void);
 Suite *suite_speculation(void);
+Suite *suite_batch(void);
 Suite *suite_chat(void);
 Suite *suite_safetensors(void);
 Suite *suite_hf(void);
