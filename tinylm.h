@@ -215,11 +215,13 @@ typedef int tlm_token_fn(void *user, int32_t token, const char *text, size_t byt
 typedef int tlm_prompt_fn(void *user, int32_t done, int32_t count);
 
 struct tlm_generate_options {
-    int32_t max_tokens;      // new tokens; 0 until the answer ends or the context is full
+    int32_t
+        max_tokens; // new tokens; 0 until the answer ends or the context is full; -1 none, the prompt alone is computed
     const char *const *stop; // strings that end the answer and are not part of it
     size_t stop_count;
     bool special;                // write the names of control tokens
     struct tlm_drafter *drafter; // NULL: no guesses
+    int32_t draft_max;           // tokens guessed at once; 0: what pays, at most 24
     tlm_token_fn *on_token;      // may be NULL
     tlm_prompt_fn *on_prompt;    // may be NULL
     void *user;

@@ -22,81 +22,27 @@ const struct option answer_options[ANSWER_OPTION_COUNT] = {
 
 // ---- the prompt and the answer ------------------------------------------------------------------------
 
-static void show_progress(size_t done, size_t count)
+static int show_progress(void *user, int32_t done, int32_t count)
 {
-    if (!isatty(STDERR_FILENO)) return;
-    if (done < count)
-        fprintf(stderr, "\rprompt: %zu of %zu tokens", done, count);
-    else
-        fprintf(stderr, "\r\033[K"); // to the end of the line
-    fflush(stderr);
-}
-
-// Computes all of the prompt but what one pass can take, as long as nobody interrupts. *reused receives what
-// the session had already. Each pass goes behind the common prefix, for a shorter one would make the session
-// drop what it has.
-static enum tlm_status feed(struct tlm_session *session, const int32_t *prompt, size_t count, size_t prefix,
-                            bool *interrupted, struct tlm_error *err)
-{
-    size_t batch = (size_t)tlm_session_info(session).batch;
-    bool shown = false;
-    enum tlm_status status = TLM_OK;
-    for (size_t at = prefix; !status && count - at > batch; at += batch) {
-        if ((*interrupted = common_interrupted())) break;
-        show_progress(at, count);
-        shown = true;
-        status = tlm_session_sync(session, prompt, at + batch, err);
+    (void)user;
+    if (isatty(STDERR_FILENO)) {
+        if (done < count)
+            fprintf(stderr, "\rprompt: %" PRId32 " of %" PRId32 " tokens", done, count);
+        else
+            fprintf(stderr, "\r\033[K"); // to the end of the line
+        fflush(stderr);
     }
-    if (shown) show_progress(count, count);
-    return status;
-}
-
-// The prompt without an answer.
-static enum tlm_status finish_prompt(struct tlm_session *session, const int32_t *prompt, size_t count,
-                                     bool interrupted, struct tlm_generate_result *result,
-                                     struct tlm_error *err)
-{
-    result->finish = interrupted ? TLM_FINISH_CANCELLED : TLM_FINISH_LENGTH;
-    result->prompt_tokens = interrupted ? tlm_session_info(session).length : (int32_t)count;
-    if (!(result->tokens = malloc((count + 1) * sizeof *prompt))) {
-        snprintf(err->text, sizeof err->text, "prompt: no memory for %zu tokens", count);
-        return err->code = TLM_ERR_MEMORY;
-    }
-    memcpy(result->tokens, prompt, count * sizeof *prompt);
-    return interrupted ? TLM_OK : tlm_session_sync(session, prompt, count, err);
+    return common_interrupted();
 }
 
 enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt,
-                           size_t count, const int32_t *timeline, size_t timeline_count, int32_t predict,
-                           const struct tlm_generate_options *options, struct tlm_generate_result *result,
-                           struct tlm_error *err)
+                           size_t count, int32_t predict, const struct tlm_generate_options *options,
+                           struct tlm_generate_result *result, struct tlm_error *err)
 {
-    *result = (struct tlm_generate_result){0};
-    struct tlm_session_info info = tlm_session_info(session);
-    if (timeline_count > (size_t)info.length) timeline_count = (size_t)info.length;
-    size_t prefix = 0;
-    while (prefix < count && prefix < timeline_count && prompt[prefix] == timeline[prefix]) prefix++;
-
-    double start = common_seconds();
-    bool interrupted = false;
-    enum tlm_status status = TLM_OK;
-    // A prompt that does not fit is left to the error of those who know the context.
-    if (count <= (size_t)info.context) status = feed(session, prompt, count, prefix, &interrupted, err);
-    if (status) return status;
-    double fed = common_seconds() - start;
-    if (interrupted || !predict) {
-        status = finish_prompt(session, prompt, count, interrupted, result, err);
-        fed = common_seconds() - start;
-    } else {
-        struct tlm_generate_options limited = *options;
-        limited.max_tokens = predict < 0 ? 0 : predict;
-        status = tlm_generate(session, sampler, prompt, count, &limited, result, err);
-    }
-    result->prompt_seconds += fed;
-    // What feed() computed counts as reused to those who came after it.
-    if (result->reused_tokens > (int32_t)prefix || interrupted || !predict)
-        result->reused_tokens = (int32_t)prefix;
-    return status;
+    struct tlm_generate_options limited = *options;
+    limited.max_tokens = predict < 0 ? 0 : predict ? predict : -1;
+    limited.on_prompt = count > (size_t)tlm_session_info(session).batch ? show_progress : NULL;
+    return tlm_generate(session, sampler, prompt, count, &limited, result, err);
 }
 
 int answer_write(const char *text, size_t bytes)
@@ -137,15 +83,21 @@ void answer_print_stats(const char *style, const struct tlm_session *session,
         fprintf(stderr,
                 "{\"prompt_tokens\": %" PRId32 ", \"reused_tokens\": %" PRId32 ", \"prompt_seconds\": %.6f, "
                 "\"prompt_tokens_per_second\": %.2f, \"new_tokens\": %" PRId32 ", \"new_seconds\": %.6f, "
-                "\"new_tokens_per_second\": %.2f, \"finish\": \"%s\", \"seed\": %" PRIu64
+                "\"new_tokens_per_second\": %.2f, \"drafted_tokens\": %" PRId32
+                ", \"accepted_tokens\": %" PRId32 ", \"finish\": \"%s\", \"seed\": %" PRIu64
                 ", \"context\": %" PRId32 ", \"threads\": %" PRId32 ", \"isa\": \"%s\"}\n",
                 r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens,
-                r->new_seconds, new_speed, finish_name(r->finish), seed, info.context, info.threads,
-                tlm_model_isa(model));
-    else if (!strcmp(style, "text"))
+                r->new_seconds, new_speed, r->drafted_tokens, r->accepted_tokens, finish_name(r->finish),
+                seed, info.context, info.threads, tlm_model_isa(model));
+    else if (!strcmp(style, "text")) {
         fprintf(stderr,
                 "prompt: %" PRId32 " tokens, %" PRId32 " of them reused, %.3f s, %.1f tokens/s; "
-                "new: %" PRId32 " tokens, %.3f s, %.1f tokens/s; finish: %s; seed: %" PRIu64 "\n",
+                "new: %" PRId32 " tokens, %.3f s, %.1f tokens/s; ",
                 r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens,
-                r->new_seconds, new_speed, finish_name(r->finish), seed);
+                r->new_seconds, new_speed);
+        if (r->drafted_tokens)
+            fprintf(stderr, "drafted: %" PRId32 ", accepted: %" PRId32 "; ", r->drafted_tokens,
+                    r->accepted_tokens);
+        fprintf(stderr, "finish: %s; seed: %" PRIu64 "\n", finish_name(r->finish), seed);
+    }
 }

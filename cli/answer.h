@@ -16,15 +16,11 @@ extern const struct option answer_options[ANSWER_OPTION_COUNT];
 // Of --stats: "text", "json", "none", NULL
 extern const char *const answer_stats_styles[];
 
-// Computes the prompt, a batch at a time so that Ctrl-C is heard and a terminal sees progress, then
-// generates. `timeline` is what the session holds (the tokens of the last result, or none): the common prefix
-// is reused. Tokens and text go to on_token, which had better ask common_interrupted(). `prompt_seconds` and
-// `reused_tokens` of *result are those of the whole prompt. Errors: as tlm_generate(); *result is always
-// valid to free.
+// tlm_generate() with -n as `predict` (0: the prompt alone), progress of long prompts on a terminal, and Ctrl-C heard between passes.
+// Tokens and text go to on_token, which had better ask common_interrupted().
 enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt,
-                           size_t count, const int32_t *timeline, size_t timeline_count, int32_t predict,
-                           const struct tlm_generate_options *options, struct tlm_generate_result *result,
-                           struct tlm_error *err);
+                           size_t count, int32_t predict, const struct tlm_generate_options *options,
+                           struct tlm_generate_result *result, struct tlm_error *err);
 
 // Writes text to stdout at once. Returns 0, or the errno of a failure: nobody will read what follows.
 int answer_write(const char *text, size_t bytes);

@@ -166,16 +166,16 @@ static enum tlm_status generate(struct chat *c, const int32_t *ids, size_t count
                                            // Markers of channels are control tokens.
                                            .special = c->args->answer.special ||
                                                       c->conversation.style == THOUGHT_CHANNELS,
+                                           .drafter = c->drafting.drafter,
+                                           .draft_max = c->args->drafting.most,
                                            .on_token = answer_token,
                                            .user = a};
     struct tlm_generate_result result;
-    enum tlm_status status = answer_run(c->session, c->sampler, ids, count, c->last.tokens,
-                                        (size_t)(c->last.prompt_tokens + c->last.new_tokens),
-                                        c->args->answer.predict, &options, &result, err);
+    enum tlm_status status =
+        answer_run(c->session, c->sampler, ids, count, c->args->answer.predict, &options, &result, err);
     free(c->last.tokens);
     c->last = result;
-    if (status)
-        c->last = (struct tlm_generate_result){.tokens = result.tokens}; // nothing is known to be computed
+    if (status) c->last = (struct tlm_generate_result){.tokens = result.tokens};
     if (!status && a->no_memory) status = error_set(err, TLM_ERR_MEMORY, "answer: no memory for its text");
     return status;
 }
@@ -354,6 +354,8 @@ static int open_and_converse(const struct command_line *line, struct chat_args *
     int code = common_open_model(line, &args->model, false, &model);
     if (code == OPTIONS_GO) code = sampling_open(line, &args->sampling, model, &c.sampler);
     if (code == OPTIONS_GO) code = common_open_session(line, model, &args->session, &c.session);
+    if (code == OPTIONS_GO)
+        code = drafting_open(line, &args->drafting, &args->sampling, &args->session, model, &c.drafting);
     if (code == OPTIONS_GO && !(c.terminal = terminal_open())) {
         fprintf(stderr, "tinylm chat: no memory for line editing\n");
         code = EXIT_FAILED;
@@ -366,6 +368,7 @@ static int open_and_converse(const struct command_line *line, struct chat_args *
     terminal_close(c.terminal);
     conversation_close(&c.conversation);
     free(c.last.tokens);
+    drafting_close(&c.drafting);
     tlm_session_close(c.session);
     tlm_sampler_close(c.sampler);
     tlm_model_close(model);
@@ -381,6 +384,7 @@ int command_chat(int argc, char **argv)
         OPTION_GROUP("Thoughts and figures:", chat_options, &args),
         OPTION_GROUP("Answer:", answer_options, &args.answer),
         OPTION_GROUP("Sampling:", sampling_options, &args.sampling),
+        OPTION_GROUP("Speculation:", drafting_options, &args.drafting),
         OPTION_GROUP("Machine:", session_options, &args.session),
     };
     const struct command_line line = {"chat", "-m MODEL [--system TEXT] [OPTION ...]", "Talks with a model.",

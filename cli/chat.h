@@ -4,13 +4,14 @@
 
 #include "cli/answer.h"
 #include "cli/conversation.h"
-#include "cli/sampling.h"
+#include "cli/drafting.h"
 #include "cli/terminal.h"
 
 struct chat_args {
     struct model_args model;
     struct session_args session;
     struct sampling_args sampling;
+    struct drafting_args drafting;
     struct answer_args answer;
     struct conversation_args conversation;
     const char *think, *stats;
@@ -22,11 +23,12 @@ struct chat {
     const struct tlm_model *model;
     struct tlm_session *session;
     struct tlm_sampler *sampler;
+    struct drafting drafting;
     struct terminal *terminal;
     struct conversation conversation;
     bool hide;                       // thoughts
     int32_t think_limit;             // tokens; -1: none
-    struct tlm_generate_result last; // of the last answer; its tokens are what the session holds
+    struct tlm_generate_result last; // of the last answer
     bool failed;                     // a message could not be answered
     int output_error;                // errno of a write that failed: the conversation is over
 };

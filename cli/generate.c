@@ -5,6 +5,7 @@
 
 #include "cli/answer.h"
 #include "cli/conversation.h"
+#include "cli/drafting.h"
 #include "cli/sampling.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -13,6 +14,7 @@ struct generate_args {
     struct model_args model;
     struct session_args session;
     struct sampling_args sampling;
+    struct drafting_args drafting;
     struct answer_args answer;
     struct conversation_args conversation;
     const char *prompt, *file, *stats;
@@ -153,7 +155,8 @@ static enum tlm_status encode_message(const struct generate_args *args, const st
 
 // Encodes the prompt, runs it, prints what follows. The session and sampler are the caller's to close.
 static int run(const struct command_line *line, const struct generate_args *args, const struct text *prompt,
-               const struct text *stops, struct tlm_session *session, struct tlm_sampler *sampler)
+               const struct text *stops, struct tlm_session *session, struct tlm_sampler *sampler,
+               struct tlm_drafter *drafter)
 {
     const struct tlm_model *model = tlm_session_model(session);
     struct tlm_error err;
@@ -172,6 +175,8 @@ static int run(const struct command_line *line, const struct generate_args *args
     struct tlm_generate_options options = {.stop = stop,
                                            .stop_count = stop_count,
                                            .special = args->answer.special,
+                                           .drafter = drafter,
+                                           .draft_max = args->drafting.most,
                                            .on_token = print_token,
                                            .user = &printer};
     struct tlm_generate_result result = {0};
@@ -183,8 +188,7 @@ static int run(const struct command_line *line, const struct generate_args *args
     common_catch_interrupt();
     if (!status && args->echo) print_token(&printer, -1, prompt->data, prompt->bytes);
     if (!status)
-        status =
-            answer_run(session, sampler, ids, count, NULL, 0, args->answer.predict, &options, &result, &err);
+        status = answer_run(session, sampler, ids, count, args->answer.predict, &options, &result, &err);
     // A shell's prompt shall start on a line of its own; a pipe gets the text as it is.
     if (isatty(STDOUT_FILENO) && printer.last != '\n') answer_write("\n", 1);
     if (!status) answer_print_stats(args->stats, session, &result, args->sampling.options.seed);
@@ -201,10 +205,14 @@ static int open_and_run(const struct command_line *line, struct generate_args *a
     struct tlm_model *model = NULL;
     struct tlm_session *session = NULL;
     struct tlm_sampler *sampler = NULL;
+    struct drafting drafting = {0};
     int code = common_open_model(line, &args->model, false, &model);
     if (code == OPTIONS_GO) code = sampling_open(line, &args->sampling, model, &sampler);
     if (code == OPTIONS_GO) code = common_open_session(line, model, &args->session, &session);
-    if (code == OPTIONS_GO) code = run(line, args, prompt, stops, session, sampler);
+    if (code == OPTIONS_GO)
+        code = drafting_open(line, &args->drafting, &args->sampling, &args->session, model, &drafting);
+    if (code == OPTIONS_GO) code = run(line, args, prompt, stops, session, sampler, drafting.drafter);
+    drafting_close(&drafting);
     tlm_session_close(session);
     tlm_sampler_close(sampler);
     tlm_model_close(model);
@@ -222,6 +230,7 @@ int command_generate(int argc, char **argv)
         OPTION_GROUP("Answer:", answer_options, &args.answer),
         OPTION_GROUP("Output:", output_options, &args),
         OPTION_GROUP("Sampling:", sampling_options, &args.sampling),
+        OPTION_GROUP("Speculation:", drafting_options, &args.drafting),
         OPTION_GROUP("Machine:", session_options, &args.session),
     };
     const struct command_line line = {"generate",

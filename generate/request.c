@@ -68,8 +68,9 @@ static enum tlm_status guess(struct request *r, int32_t room, int32_t branches, 
     // Behind the guesses one more token is drawn.
     int32_t left = r->capacity - r->count - 1, most = room - 1 < left ? room - 1 : left;
     if (most > DRAFT_MOST) most = DRAFT_MOST;
+    if (r->options.draft_max > 0 && most > r->options.draft_max) most = r->options.draft_max;
     r->draft.branches = 0;
-    if (!r->options.drafter || most < 1 || branches < 1) return TLM_OK;
+    if (!r->options.drafter || most < 1 || branches < 1 || r->options.max_tokens < 0) return TLM_OK;
     enum tlm_status status = draft_make(r->options.drafter, r->sampler, r->result.tokens, r->count, most,
                                         branches, &r->draft, err);
     int32_t taken = 1 + r->draft.count[0];
@@ -178,9 +179,12 @@ static enum tlm_status verify(struct request *r, int32_t first_output, struct tl
 enum tlm_status request_take(struct request *r, int32_t first_output, struct tlm_error *err)
 {
     enum tlm_status status = TLM_OK;
-    if (r->count - r->computed > 1) {
+    if (r->options.max_tokens < 0 || r->count - r->computed > 1) {
         r->computed += r->rows;
-        if (r->outputs) status = draw(r, forward_logits(r->forward, first_output), err);
+        if (r->outputs && r->options.max_tokens < 0)
+            request_finish(r, TLM_FINISH_LENGTH);
+        else if (r->outputs)
+            status = draw(r, forward_logits(r->forward, first_output), err);
     } else {
         status = verify(r, first_output, err);
     }
