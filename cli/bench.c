@@ -22,6 +22,7 @@ struct bench_args {
     struct option_ints prompt, gen, parallel, depth, threads;
     int32_t batch, repeats;
     const char *isa, *format, *plot, *compare, *trace;
+    struct bench_replay replay;
     bool no_warmup, load, profile;
 };
 
@@ -63,6 +64,16 @@ static const struct option options[] = {
     {"--trace", "FILE", OPTION_STRING, offsetof(struct bench_args, trace),
      .help = "writes such a run of the last test as trace events, which Chrome and Perfetto show. Default: "
              "none."},
+    {"--spec-replay", "FILE", OPTION_STRING, offsetof(struct bench_args, replay.text),
+     .help = "also measures speculative decoding: draws -n tokens of this text, whatever the model would "
+             "draw, behind what comes "
+             "before them, at the full cost of guessing, checking and rolling back, in turn with plain "
+             "decoding. Default: none."},
+    {"-md, --model-draft", "FILE", OPTION_STRING, offsetof(struct bench_args, replay.draft),
+     .help =
+         "the model that guesses in --spec-replay. Default: none, guesses are looked up in the text so far."},
+    {"--spec-accept", "P", OPTION_FLOAT, offsetof(struct bench_args, replay.accept), .low = 0, .high = 1,
+     .help = "the share of that model's guesses that are made right. Default: 0.75."},
     {"--plot", "FILE", OPTION_STRING, offsetof(struct bench_args, plot),
      .help = "writes a chart of all tests as SVG. Default: none."},
     {"--compare", "FILE", OPTION_STRING, offsetof(struct bench_args, compare),
@@ -399,6 +410,10 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         r.type_k = args->types_k.items[i % kinds / args->types_v.count];
         r.type_v = args->types_v.items[i % args->types_v.count];
         status = bench_tests(p, model, &r, err);
+        struct bench_replay replay = args->replay;
+        replay.most = args->gen.items[0] ? args->gen.items[0] : 128;
+        if (!status && replay.text)
+            status = bench_replay(args->format, model, &replay, &r, args->repeats, &p->results, err);
     }
     if (status) error_prefix(err, "%s", path);
     tlm_model_close(model);
@@ -422,6 +437,7 @@ int command_bench(int argc, char **argv)
         .threads = {1, {0}},
         .batch = 512,
         .repeats = 5,
+        .replay = {.accept = 0.75f},
         .format = bench_formats[BENCH_MD],
     };
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
@@ -435,7 +451,7 @@ int command_bench(int argc, char **argv)
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
     if (!args.models.count) return options_wrong(&line, "no model: expected -m FILE");
-    if (!any(&args.prompt) && !any(&args.gen) && !args.load)
+    if (!any(&args.prompt) && !any(&args.gen) && !args.load && !args.replay.text)
         return options_wrong(&line, "no test: expected -p or -n above 0");
     if (!args.types_k.count) args.types_k = (struct option_strings){1, {"f16"}};
     if (!args.types_v.count) args.types_v = (struct option_strings){1, {"f16"}};

@@ -22,7 +22,9 @@ struct bench_result {
     uint64_t model_size, model_n_params;
     int32_t n_batch, n_threads, n_prompt, n_gen, n_depth; // of n_prompt and n_gen one is 0
     int32_t n_parallel;                                   // sequences that generate side by side
-    const char *load;   // "warm" or "cold": a test of opening the model, up to the first token; NULL: none
+    // A test of another kind: what was done ("first token, warm"), and what was done in turn with it, whose speed is its limit ("file",
+    // "plain"); NULL: pp or tg. Beside "plain", rates are tokens a second.
+    const char *what, *against;
     char test_time[24]; // when it began, "2026-01-31T12:00:00Z"
 
     // A sample is a run of the test, or as many of them as fill a slice of time.
@@ -47,7 +49,7 @@ extern const char *const bench_formats[]; // names in that order, then NULL
 
 // "tg128 x4 @ d512"; returns text.
 const char *bench_test_name(const struct bench_result *r, char *text, size_t size);
-// "read"; a test of loading has the time that plain reading of the file takes: "file".
+// "read", "int8" ..., or r->against
 const char *bench_limit_name(const struct bench_result *r);
 
 // Writes to stdout in the format of that name; `results` is how many were written before.
@@ -61,6 +63,21 @@ void bench_report_end(const char *format, size_t results);
 // reads of the file, and reports both. Errors: those of opening; IO.
 enum tlm_status bench_load(const char *format, const char *path, const char *isa, int32_t repeats,
                            size_t *results, struct tlm_error *err);
+
+// ---- speculation (cli/bench_replay.c)
+
+struct bench_replay {
+    const char *text;  // file whose tokens are drawn, whatever the model would draw
+    const char *draft; // file of a model that guesses; NULL: lookup
+    float accept;      // share of its guesses that are made right
+    int32_t most;      // tokens to draw
+};
+
+// Replays the text with and without guesses, in turn, and reports the two speeds. `common` has the model's columns and the threads.
+// Errors: those of opening and of generating; ARGUMENT (too short a text).
+enum tlm_status bench_replay(const char *format, const struct tlm_model *model,
+                             const struct bench_replay *replay, const struct bench_result *common,
+                             int32_t repeats, size_t *results, struct tlm_error *err);
 
 // ---- an earlier run (cli/bench_baseline.c)
 

@@ -53,7 +53,7 @@ static bool same_test(const json_t *test, const struct bench_result *r)
 {
     return same_text(test, "model_filename", r->model_filename) && same_text(test, "isa", r->isa) &&
            same_text(test, "type_k", r->type_k) && same_text(test, "type_v", r->type_v) &&
-           same_text(test, "load", r->load) && same_number(test, "n_threads", r->n_threads) &&
+           same_text(test, "what", r->what) && same_number(test, "n_threads", r->n_threads) &&
            same_number(test, "n_batch", r->n_batch) && same_number(test, "n_prompt", r->n_prompt) &&
            same_number(test, "n_gen", r->n_gen) && same_number(test, "n_depth", r->n_depth) &&
            same_number(test, "n_parallel", r->n_parallel);

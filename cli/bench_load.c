@@ -14,6 +14,9 @@
 
 enum { PROMPT = 8, PIECE = 1 << 20 };
 
+enum { WARM, COLD };
+static const char *const kinds[] = {"first token, warm", "first token, cold"};
+
 // Asks the system to drop the file's pages. It keeps those that a process has mapped, so this comes while nothing is open.
 static enum tlm_status drop(const char *path, struct tlm_error *err)
 {
@@ -63,7 +66,7 @@ static enum tlm_status first_token(struct bench_result *r, const char *path, con
 static enum tlm_status measure(struct bench_result *r, const char *path, const char *isa,
                                struct tlm_error *err)
 {
-    bool cold = !strcmp(r->load, "cold");
+    bool cold = !strcmp(r->what, kinds[COLD]);
     double bytes, begin, plain, taken;
     enum tlm_status status;
     if (cold && (status = drop(path, err))) return status;
@@ -109,10 +112,10 @@ enum tlm_status bench_load(const char *format, const char *path, const char *isa
     snprintf(type, sizeof type, "%s", tlm_model_description(model));
     common.model_type = type;
     tlm_model_close(model); // open, its pages would stay
-    static const char *const kinds[] = {"warm", "cold"};
-    for (int i = 0; i < 2 && !status; i++) {
+    for (int i = WARM; i <= COLD && !status; i++) {
         struct bench_result r = common;
-        r.load = kinds[i];
+        r.what = kinds[i];
+        r.against = "file";
         for (int32_t j = 0; j < repeats && !status; j++) status = measure(&r, path, isa, err);
         if (!status) bench_report(format, &r, (*results)++);
         bench_result_free(&r);

@@ -161,7 +161,7 @@ static void write_fields(struct fields *f, const struct bench_result *r)
     whole_field(f, "n_gen", (uint64_t)r->n_gen);
     whole_field(f, "n_depth", (uint64_t)r->n_depth);
     whole_field(f, "n_parallel", (uint64_t)r->n_parallel);
-    text_field(f, "load", r->load ? r->load : "");
+    text_field(f, "what", r->what ? r->what : "");
     text_field(f, "test_time", r->test_time);
     whole_field(f, "avg_ns", (uint64_t)series_mean(&r->samples_ns));
     whole_field(f, "stddev_ns", (uint64_t)series_deviation(&r->samples_ns));
@@ -169,7 +169,7 @@ static void write_fields(struct fields *f, const struct bench_result *r)
     real_field(f, "stddev_ts", series_deviation(&r->samples_ts));
     list_field(f, "samples_ns", &r->samples_ns, "%.0f");
     list_field(f, "samples_ts", &r->samples_ts, "%.9g");
-    // Ours. Rates are bytes a second where the limit is "read", else operations a second.
+    // Ours. Rates are bytes a second where the limit is "read" or "file", tokens a second where it is "plain", else operations a second.
     text_field(f, "limit", bench_limit_name(r));
     real_field(f, "rate", r->work / r->seconds);
     real_field(f, "limit_rate", series_quantile(&r->bound, 0.5));
@@ -209,7 +209,7 @@ static void report_fields(const char *format, const struct bench_result *r, size
 
 const char *bench_limit_name(const struct bench_result *r)
 {
-    return r->load ? "file" : limit_names[r->limit];
+    return r->what ? r->against : limit_names[r->limit];
 }
 
 const char *bench_test_name(const struct bench_result *r, char *text, size_t size)
@@ -217,8 +217,8 @@ const char *bench_test_name(const struct bench_result *r, char *text, size_t siz
     char parallel[16] = "", depth[16] = "";
     if (r->n_parallel > 1) snprintf(parallel, sizeof parallel, " x%d", r->n_parallel);
     if (r->n_depth) snprintf(depth, sizeof depth, " @ d%d", r->n_depth);
-    if (r->load)
-        snprintf(text, size, "first token, %s", r->load);
+    if (r->what)
+        snprintf(text, size, "%s", r->what);
     else
         snprintf(text, size, r->n_prompt ? "pp%d%s%s" : "tg%d%s%s", r->n_prompt ? r->n_prompt : r->n_gen,
                  parallel, depth);
@@ -247,15 +247,19 @@ static void report_row(const struct bench_result *r, size_t results)
     snprintf(backend, sizeof backend, "CPU %s", r->isa);
     snprintf(speed, sizeof speed, "%.2f \u00b1 %.2f", series_mean(&r->samples_ts),
              series_deviation(&r->samples_ts));
-    snprintf(rate, sizeof rate, "%.1f %s", r->work / r->seconds / 1e9,
-             r->limit == LIMIT_READ ? "GB/s" : "GOP/s");
+    bool plain = r->what && !strcmp(r->against, "plain");
+    double scale = plain ? 1 : 1e9;
+    snprintf(rate, sizeof rate, "%.1f %s", r->work / r->seconds / scale,
+             plain                    ? "t/s"
+             : r->limit == LIMIT_READ ? "GB/s"
+                                      : "GOP/s");
     snprintf(share, sizeof share, "%.3f (%.3f-%.3f)", series_quantile(&r->share, 0.5),
              series_quantile(&r->share, 0.25), series_quantile(&r->share, 0.75));
     // The sign in `speed` takes two bytes and one column.
     printf("| %-24s | %9s | %9s | %-15s | %7d | %15s | %19s | %14s | %9.1f | %20s |\n", r->model_type,
            common_human_bytes(r->model_size, size, sizeof size),
            human_count(r->model_n_params, params, sizeof params), backend, r->n_threads, test, speed, rate,
-           series_quantile(&r->bound, 0.5) / 1e9, share);
+           series_quantile(&r->bound, 0.5) / scale, share);
     fflush(stdout);
     char anonymous[16], file[16], kv[16];
     fprintf(stderr,

@@ -292,7 +292,8 @@ void tlm_sampler_close(struct tlm_sampler *s)
 int32_t tlm_sampler_next(struct tlm_sampler *s, const float *logits)
 {
     sampler_apply(s, logits);
-    return sampler_draw(s);
+    int32_t drawn = sampler_draw(s);
+    return s->draws <= s->forced_count ? s->forced[s->draws - 1] : drawn;
 }
 
 // ---- the history --------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ struct tlm_sampler {
     struct sampler_candidate *candidates; // (V)
     int32_t candidate_count;
 
+    const int32_t *forced; // (forced_count) what the draws come to, whatever the logits; for measuring
+    uint64_t forced_count;
     uint64_t draws;   // tokens drawn: the index of the random numbers
     double mu;        // mirostat: the surprise allowed, in bits
     double log_total; // mirostat: ln of the sum of e^logit over all candidates before it truncates them
