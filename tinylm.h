@@ -123,6 +123,13 @@ enum tlm_status tlm_session_logits_each(struct tlm_session *session, const int32
                                         size_t first, tlm_logits_fn *report, void *user,
                                         struct tlm_error *err);
 
+// Writes the timeline and what the cache has of it to a file; an old one stays whole until the new one is. Errors: ARGUMENT (an empty
+// timeline), IO, MEMORY.
+enum tlm_status tlm_session_save(const struct tlm_session *session, const char *path, struct tlm_error *err);
+// Makes the timeline that of the file, without computing anything. Errors: those of opening a GGUF file; ARGUMENT (another model, another
+// type of cache), CONTEXT (more tokens than the context), UNSUPPORTED. After an error the timeline is as it was, or empty.
+enum tlm_status tlm_session_load(struct tlm_session *session, const char *path, struct tlm_error *err);
+
 struct tlm_session_info {
     int32_t context, threads, batch;         // as resolved
     int32_t length;                          // tokens on the timeline

@@ -197,13 +197,19 @@ static int32_t first_seen(const struct kv_group *g, int32_t next)
     return g->window && next >= g->window ? (next - g->window + 1) / KV_BLOCK : 0;
 }
 
+// The first block that is kept while rows from position `next` on are written.
+static int32_t kept_from(const struct kv_group *g, int32_t next)
+{
+    return next < KV_SLACK ? 0 : first_seen(g, next - KV_SLACK);
+}
+
 // Gives back what has passed out of the windows of rows from position `next` on.
 static void slide(struct kv_cache *c, int32_t sequence, int32_t next)
 {
     struct kv_sequence *s = &c->sequences[sequence];
     for (int32_t g = 0; g < c->group_count; g++) {
         int32_t *table = table_of(c, g, sequence);
-        int32_t keep = next < KV_SLACK ? 0 : first_seen(&c->groups[g], next - KV_SLACK);
+        int32_t keep = kept_from(&c->groups[g], next);
         while (s->first[g] < keep && s->first[g] < s->blocks) release(c, g, &table[s->first[g]++]);
     }
 }
@@ -268,7 +274,8 @@ enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length,
     slide(c, sequence, s->length);
     for (int32_t g = 0; g < c->group_count; g++) {
         const struct kv_pool *pool = &c->groups[g].pool;
-        int32_t need = want - s->blocks + must_copy(c, g, sequence);
+        int32_t from = s->first[g] > s->blocks ? s->first[g] : s->blocks;
+        int32_t need = want - from + must_copy(c, g, sequence);
         if (need > pool->free_count)
             return error_set(err, TLM_ERR_CONTEXT, "key-value cache: %d blocks are needed, %d of %d are free",
                              need, pool->free_count, pool->count);
@@ -276,11 +283,24 @@ enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length,
     for (int32_t g = 0; g < c->group_count; g++) {
         int32_t *table = table_of(c, g, sequence);
         make_own(c, g, sequence);
-        for (int32_t i = s->blocks; i < want; i++) table[i] = take(c, g, sequence, i);
+        for (int32_t i = s->first[g] > s->blocks ? s->first[g] : s->blocks; i < want; i++)
+            table[i] = take(c, g, sequence, i);
     }
     s->blocks = want;
     s->length = length;
     return TLM_OK;
+}
+
+enum tlm_status kv_place(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    TLM_ASSERT(s->blocks == 0);
+    for (int32_t g = 0; g < c->group_count; g++)
+        for (s->first[g] = 0; s->first[g] < kept_from(&c->groups[g], length); s->first[g]++)
+            table_of(c, g, sequence)[s->first[g]] = KV_NONE;
+    enum tlm_status status = kv_reserve(c, sequence, length, err);
+    if (status) memset(s->first, 0, sizeof s->first);
+    return status;
 }
 
 // Whether all windows still have what a row at position `next` sees.

@@ -93,6 +93,9 @@ void kv_release(struct kv_cache *c, int32_t sequence);
 // Makes the sequence at least `length` positions long, ready to be written from its present end on; windows give back what no row
 // from there on will see. Errors: CONTEXT (length beyond config.context, or too few free blocks); the sequence is as long as it was.
 enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err);
+// Makes the empty sequence `length` positions long, for contents from elsewhere: with blocks for what rows from there on see, and what
+// may be cut back. Errors: as kv_reserve().
+enum tlm_status kv_place(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err);
 // Cuts the sequence to at most `length` positions. Returns what is left: `length`, or 0 where a window's keys are gone.
 int32_t kv_truncate(struct kv_cache *c, int32_t sequence, int32_t length);
 // Makes the empty sequence `to` share the first `length` positions of `from`. Returns `length`, or 0 as kv_truncate().

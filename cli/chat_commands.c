@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/chat.h"
 
@@ -57,17 +58,30 @@ static bool run_system(struct chat *c, const char *operand, struct tlm_error *er
     return true;
 }
 
+// What the session has computed of the conversation in FILE stands in FILE.kv.
 static bool run_save(struct chat *c, const char *operand, struct tlm_error *err)
 {
-    if (!conversation_save(&c->conversation, operand, err))
-        fprintf(stderr, "Saved %zu messages to %s.\n", json_array_size(c->conversation.messages), operand);
+    char kv[4096];
+    struct tlm_session_info info = tlm_session_info(c->session);
+    snprintf(kv, sizeof kv, "%s.kv", operand);
+    if (conversation_save(&c->conversation, operand, err)) return true;
+    fprintf(stderr, "Saved %zu messages to %s", json_array_size(c->conversation.messages), operand);
+    if (info.length && !tlm_session_save(c->session, kv, err))
+        fprintf(stderr, ", and the cache of %" PRId32 " tokens to %s", info.length, kv);
+    fprintf(stderr, ".\n");
     return true;
 }
 
 static bool run_load(struct chat *c, const char *operand, struct tlm_error *err)
 {
-    if (!conversation_load(&c->conversation, operand, err))
-        fprintf(stderr, "Loaded %zu messages of %s.\n", json_array_size(c->conversation.messages), operand);
+    char kv[4096];
+    snprintf(kv, sizeof kv, "%s.kv", operand);
+    if (conversation_load(&c->conversation, operand, err)) return true;
+    fprintf(stderr, "Loaded %zu messages of %s", json_array_size(c->conversation.messages), operand);
+    // Without the cache the conversation goes on as well: it is computed again.
+    if (access(kv, F_OK) == 0 && !tlm_session_load(c->session, kv, err))
+        fprintf(stderr, ", and the cache of %" PRId32 " tokens", tlm_session_info(c->session).length);
+    fprintf(stderr, ".\n");
     return true;
 }
 
@@ -120,7 +134,7 @@ static const struct command commands[] = {
     {"/regen", NULL, "another answer to the last message", run_regen},
     {"/system", "[TEXT]", "another system text, or none", run_system},
     {"/set", "[NAME VALUE]", "sampling, such as /set temp 0.7; alone: all settings", run_set},
-    {"/save", "FILE", "write the conversation, a message a line of JSON", run_save},
+    {"/save", "FILE", "write the conversation, a message a line of JSON, and its cache beside it", run_save},
     {"/load", "FILE", "go on with a conversation that was saved", run_load},
     {"/clear", NULL, "start again, keeping the system text", run_clear},
     {"/stats", NULL, "what was computed, and how fast", run_stats},

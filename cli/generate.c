@@ -17,7 +17,7 @@ struct generate_args {
     struct drafting_args drafting;
     struct answer_args answer;
     struct conversation_args conversation;
-    const char *prompt, *file, *stats;
+    const char *prompt, *file, *stats, *saved;
     bool escape, echo, chat;
 };
 
@@ -32,6 +32,13 @@ static const struct option input_options[] = {
     {"-e, --escape", NULL, OPTION_FLAG, offsetof(struct generate_args, escape),
      .help =
          "in -p and -r, take \\n \\r \\t \\\\ \\' \\\" \\xNN for the characters they name. Default: off."},
+};
+
+static const struct option saved_options[] = {
+    {"--session", "FILE", OPTION_STRING, offsetof(struct generate_args, saved),
+     .help = "take the keys and values of the prompt from this file as far as they are there, and save those "
+             "of prompt and answer to it. "
+             "Default: none."},
 };
 
 static const struct option chat_options[] = {
@@ -186,11 +193,14 @@ static int run(const struct command_line *line, const struct generate_args *args
                            "prompt: expected at least one token, found none (the model has no "
                            "token that begins a text)");
     common_catch_interrupt();
+    if (!status && args->saved && access(args->saved, F_OK) == 0)
+        status = tlm_session_load(session, args->saved, &err);
     if (!status && args->echo) print_token(&printer, -1, prompt->data, prompt->bytes);
     if (!status)
         status = answer_run(session, sampler, ids, count, args->answer.predict, &options, &result, &err);
     // A shell's prompt shall start on a line of its own; a pipe gets the text as it is.
     if (isatty(STDOUT_FILENO) && printer.last != '\n') answer_write("\n", 1);
+    if (!status && args->saved) status = tlm_session_save(session, args->saved, &err);
     if (!status) answer_print_stats(args->stats, session, &result, args->sampling.options.seed);
     free(result.tokens);
     free(ids);
@@ -225,6 +235,7 @@ int command_generate(int argc, char **argv)
     const struct option_group groups[] = {
         OPTION_GROUP("Model:", model_options, &args.model),
         OPTION_GROUP("Input:", input_options, &args),
+        OPTION_GROUP("Cache:", saved_options, &args),
         OPTION_GROUP("Chat:", chat_options, &args),
         OPTION_GROUP("With --chat:", conversation_options, &args.conversation),
         OPTION_GROUP("Answer:", answer_options, &args.answer),

@@ -146,6 +146,97 @@ START_TEST(test_window)
 }
 END_TEST
 
+// Saved, loaded into another session, gone on with: nothing is computed again, and the logits have the bits of a session that was never
+// saved. With windows, all types of caches, and the latent keys of DeepSeek.
+START_TEST(test_save_and_load)
+{
+    static const struct {
+        const char *kv_type;
+        int32_t window;
+        const char *model; // NULL: a tiny Llama
+    } cases[] = {{"f32", 0, NULL},
+                 {"f16", 40, NULL},
+                 {"q8_0", 0, NULL},
+                 {"q4_0", 40, NULL},
+                 {"bf16", 0, "tests/golden/models/deepseek-v2-lite"}};
+    enum { SAVED = 250, MORE = 20 };
+    struct temp_folder folder = temp_folder_open();
+    struct temp_path model = temp_path(&folder, "model.gguf"), saved = temp_path(&folder, "saved.gguf");
+    tiny_model_write(model.text,
+                     &(struct tiny_model){.type = DTYPE_F32, .width = 64, .window = cases[_i].window});
+    struct tlm_model *m = open_model(cases[_i].model ? cases[_i].model : model.text, NULL);
+    int32_t tokens[SAVED + MORE], vocab = tlm_model_vocab_size(m);
+    size_t count = cases[_i].model ? 60 : SAVED;
+    for (int i = 0; i < SAVED + MORE; i++) tokens[i] = (i * 7919 + 13) % vocab;
+    struct tlm_session_options o = {
+        .context = 300, .batch = 50, .kv_type_k = cases[_i].kv_type, .kv_type_v = cases[_i].kv_type};
+    struct tlm_session *a = open_session(m, o), *b;
+    struct tlm_error err;
+    ck_assert_int_eq(tlm_session_save(a, saved.text, &err), TLM_ERR_ARGUMENT); // nothing to save
+    ck_assert_int_eq(tlm_session_sync(a, tokens, count, &err), TLM_OK);
+    ck_assert_msg(tlm_session_save(a, saved.text, &err) == TLM_OK, "%s", err.text);
+    o.batch = 7;
+    b = open_session(m, o);
+    ck_assert_int_eq(tlm_session_sync(b, tokens + 1, 40, &err), TLM_OK); // it holds something else
+    uint64_t computed = tlm_session_info(b).tokens_computed;
+    ck_assert_msg(tlm_session_load(b, saved.text, &err) == TLM_OK, "%s", err.text);
+    ck_assert_int_eq(tlm_session_info(b).length, (int)count);
+    for (size_t n = count + 1; n <= count + MORE; n++) {
+        ck_assert_int_eq(tlm_session_sync(a, tokens, n, &err), TLM_OK);
+        ck_assert_int_eq(tlm_session_sync(b, tokens, n, &err), TLM_OK);
+        ck_assert_mem_eq(tlm_session_logits(a), tlm_session_logits(b), (size_t)vocab * sizeof(float));
+    }
+    ck_assert_uint_eq(tlm_session_info(b).tokens_computed, computed + MORE);
+    tlm_session_close(a);
+    tlm_session_close(b);
+    tlm_model_close(m);
+    temp_folder_close(&folder);
+}
+END_TEST
+
+START_TEST(test_load_refused)
+{
+    struct temp_folder folder = temp_folder_open();
+    struct temp_path model = temp_path(&folder, "model.gguf"), saved = temp_path(&folder, "saved.gguf");
+    tiny_model_write(model.text, &(struct tiny_model){.type = DTYPE_F32, .width = 64});
+    struct tlm_model *m = open_model(model.text, NULL);
+    struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = 100});
+    struct tlm_error err;
+    int32_t tokens[50] = {1, 2, 3};
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 50, &err), TLM_OK);
+    ck_assert_int_eq(tlm_session_save(s, saved.text, &err), TLM_OK);
+    tlm_session_close(s);
+    // Too small a context; another type of cache; no session at all.
+    s = open_session(m, (struct tlm_session_options){.context = 49});
+    ck_assert_int_eq(tlm_session_load(s, saved.text, &err), TLM_ERR_CONTEXT);
+    ck_assert_msg(strstr(err.text, "expected at most the 49 tokens of the context, found 50") != NULL, "%s",
+                  err.text);
+    tlm_session_close(s);
+    s = open_session(m, (struct tlm_session_options){.context = 64, .kv_type_v = "q8_0"});
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 3, &err), TLM_OK);
+    ck_assert_int_eq(tlm_session_load(s, saved.text, &err), TLM_ERR_ARGUMENT);
+    ck_assert_msg(
+        strstr(err.text, "blk.0.values: expected Q8_0 as this session's cache (-ctk, -ctv), found F16") !=
+            NULL,
+        "%s", err.text);
+    ck_assert_int_eq(tlm_session_info(s).length, 0);
+    ck_assert_int_eq(tlm_session_sync(s, tokens, 50, &err), TLM_OK);
+    ck_assert_int_eq(tlm_session_load(s, model.text, &err), TLM_ERR_FORMAT);
+    ck_assert_int_eq(tlm_session_info(s).length, 50); // as it was
+    tlm_session_close(s);
+    tlm_model_close(m);
+    // One weight more or less is another model.
+    tiny_model_write(model.text, &(struct tiny_model){.type = DTYPE_F32, .width = 64, .seed = 1});
+    m = open_model(model.text, NULL);
+    s = open_session(m, (struct tlm_session_options){.context = 64});
+    ck_assert_int_eq(tlm_session_load(s, saved.text, &err), TLM_ERR_ARGUMENT);
+    ck_assert_msg(strstr(err.text, "expected a session of this model") != NULL, "%s", err.text);
+    tlm_session_close(s);
+    tlm_model_close(m);
+    temp_folder_close(&folder);
+}
+END_TEST
+
 START_TEST(test_reuse)
 {
     int32_t tokens[TOKENS];
@@ -290,6 +381,8 @@ Suite *suite_session(void)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_row_independence, 0, 9);
     tcase_add_test(t, test_window);
+    tcase_add_loop_test(t, test_save_and_load, 0, 5);
+    tcase_add_test(t, test_load_refused);
     tcase_add_test(t, test_reuse);
     tcase_add_test(t, test_errors);
     tcase_add_test(t, test_decoding_allocates_nothing);
