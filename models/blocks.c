@@ -80,6 +80,20 @@ static struct node *latent_norm(struct graph *g, const struct tlm_model *m, stru
     return g_rmsnorm(g, x, g_weight(g, w), x->out.ne[0], m->hparams.latent_norm_eps);
 }
 
+// Keys and values of four bits are kept rotated (ops/hadamard.c): the largest power of two that divides heads of both sizes; 1: not
+// rotated.
+static int64_t hadamard_block(enum dtype type, int64_t head, int64_t other)
+{
+    if (type != DTYPE_Q4_0) return 1;
+    int64_t both = head | other;
+    return both & -both;
+}
+
+static struct node *spread(struct graph *g, struct node *x, int64_t block)
+{
+    return block > 1 ? g_hadamard(g, x, block) : x;
+}
+
 // Multi-head latent attention in its absorbed form: queries are carried into the space of the compressed keys, which are the
 // values too, so all heads share one cached row of kv_rank + rope numbers. DeepSeek-V2, arXiv 2405.04434, section 2.1.
 //
@@ -103,14 +117,17 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
     struct node *kv = block_linear(g, w->wkv_a, NULL, x);
     struct node *k_rope = rotated(g, m, w, g_slice(g, kv, 1, rank, turned), rope, 1);
     struct node *k = latent_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm);
-    k = g_kv_write(g, g_concat(g, k, k_rope, 1, false), in->step.slots[in->group_of[l]], in->keys[l], 1);
+    k = g_concat(g, k, k_rope, 1, false);
+    int64_t block = hadamard_block(in->keys[l].type, rank + turned, rank);
+    q = spread(g, q, block);
+    k = g_kv_write(g, spread(g, k, block), in->step.slots[in->group_of[l]], in->keys[l], 1);
 
     struct attention_params p =
         attention_params(m, w); // the scale is that of the heads before they were absorbed
     p.kv_heads = 1;
     p.head_dim = rank + turned;
     p.value_dim = rank;
-    struct node *y = g_attention(g, q, k, k, &in->step, in->group_of[l], &p);
+    struct node *y = spread(g, g_attention(g, q, k, k, &in->step, in->group_of[l], &p), block);
     return block_linear(g, w->wo, w->bo, g_matmul_heads(g, g_weight(g, w->wv_b), y));
 }
 
@@ -138,10 +155,16 @@ struct node *block_attention(struct graph *g, const struct tlm_model *m, const s
     if (w->k_norm) k = norm(g, m, k, w->k_norm, NULL, w->k_norm->ne[0]);
     q = rotated(g, m, w, q, rope, heads);
     k = rotated(g, m, w, k, rope, kv_heads);
+    int64_t k_block = hadamard_block(in->keys[l].type, h->head_dim, h->head_dim);
+    int64_t v_block = hadamard_block(in->values[l].type, h->value_dim, h->value_dim);
+    q = spread(g, q, k_block);
+    k = spread(g, k, k_block);
+    v = spread(g, v, v_block);
     struct node *keys = g_kv_write(g, k, in->step.slots[in->group_of[l]], in->keys[l], kv_heads);
     struct node *values = g_kv_write(g, v, in->step.slots[in->group_of[l]], in->values[l], kv_heads);
     struct attention_params p = attention_params(m, w);
-    return block_linear(g, w->wo, w->bo, g_attention(g, q, keys, values, &in->step, in->group_of[l], &p));
+    struct node *y = g_attention(g, q, keys, values, &in->step, in->group_of[l], &p);
+    return block_linear(g, w->wo, w->bo, spread(g, y, v_block));
 }
 
 // ---- feed-forward -------------------------------------------------------------------------------------

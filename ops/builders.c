@@ -124,6 +124,12 @@ struct node *g_scale(struct graph *g, struct node *x, double factor)
     return element_wise(g, OP_scale, x, &(struct factor_params){factor}, sizeof(struct factor_params));
 }
 
+struct node *g_hadamard(struct graph *g, struct node *x, int64_t block)
+{
+    TLM_ASSERT(block > 0 && (block & (block - 1)) == 0 && x->out.ne[0] % block == 0);
+    return element_wise(g, OP_hadamard, x, &(struct hadamard_params){block}, sizeof(struct hadamard_params));
+}
+
 struct node *g_softcap(struct graph *g, struct node *x, double cap)
 {
     return element_wise(g, OP_softcap, x, &(struct factor_params){cap}, sizeof(struct factor_params));

@@ -19,6 +19,7 @@ static void use_reference(struct kernels *k)
     k->layernorm_fwd = REF(layernorm_fwd);
     k->activation_fwd = REF(activation_fwd), k->glu_fwd = REF(glu_fwd);
     k->softcap_fwd = REF(softcap_fwd);
+    k->hadamard_fwd = REF(hadamard_fwd);
     k->scale_fwd = REF(scale_fwd), k->add_scaled_fwd = REF(add_scaled_fwd);
     k->route_fwd = REF(route_fwd);
     k->add_fwd = REF(add_fwd);

@@ -18,6 +18,7 @@ static int64_t units_rows(const struct graph *g, const struct node *n)
 #define units_layernorm  units_rows
 #define units_scale      units_rows
 #define units_softcap    units_rows
+#define units_hadamard   units_rows
 #define units_activation units_rows
 #define units_glu        units_rows
 #define units_slice      units_rows
@@ -115,6 +116,15 @@ static void run_softcap(const struct graph *g, const struct node *n, int64_t beg
     const struct factor_params *p = n->params;
     kernels_of(g)->softcap_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
                                (end - begin) * n->out.ne[0], p->factor);
+}
+
+static void run_hadamard(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                         void *scratch)
+{
+    (void)scratch;
+    const struct hadamard_params *p = n->params;
+    kernels_of(g)->hadamard_fwd(tensor_row(&n->out, begin), tensor_row(&n->in[0]->out, begin),
+                                (end - begin) * n->out.ne[0], p->block);
 }
 
 static void run_activation(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
@@ -395,6 +405,7 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
 #define scratch_layernorm  scratch_none
 #define scratch_scale      scratch_none
 #define scratch_softcap    scratch_none
+#define scratch_hadamard   scratch_none
 #define scratch_activation scratch_none
 #define scratch_glu        scratch_none
 #define scratch_slice      scratch_none

@@ -23,6 +23,9 @@ struct norm_params { // of rmsnorm and layernorm
 struct factor_params { // of scale and softcap
     double factor;
 };
+struct hadamard_params {
+    int64_t block; // columns that are rotated together
+};
 struct activation_params { // of activation and glu
     enum activation kind;
 };
@@ -85,6 +88,8 @@ struct node *g_add(struct graph *g, struct node *a, struct node *b);
 struct node *g_matmul_heads(struct graph *g, struct node *w, struct node *x);
 struct node *g_scale(struct graph *g, struct node *x, double factor);
 struct node *g_softcap(struct graph *g, struct node *x, double cap);
+// Each `block` columns, a power of two, times the Hadamard matrix / sqrt(block).
+struct node *g_hadamard(struct graph *g, struct node *x, int64_t block);
 struct node *g_activation(struct graph *g, struct node *x, enum activation kind);
 struct node *g_glu(struct graph *g, struct node *gate, struct node *up, enum activation kind);
 // (rows, heads*count): numbers offset .. offset + count of each of the `heads` equal parts of x's rows

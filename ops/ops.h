@@ -139,6 +139,8 @@ typedef void glu_fwd_fn(real *y, const real *gate, const real *up, int64_t count
 typedef void softcap_fwd_fn(real *y, const real *x, int64_t count, double cap);
 // y = x * factor
 typedef void scale_fwd_fn(real *y, const real *x, int64_t count, double factor);
+// y: each `block` (a power of two) numbers of x times the Hadamard matrix / sqrt(block), which is its own inverse
+typedef void hadamard_fwd_fn(real *y, const real *x, int64_t count, int64_t block);
 // y += x * weight
 typedef void add_scaled_fwd_fn(real *y, const real *x, real weight, int64_t count);
 // y = a + b
@@ -197,6 +199,7 @@ struct kernels {
     activation_fwd_fn *activation_fwd;
     glu_fwd_fn *glu_fwd;
     softcap_fwd_fn *softcap_fwd;
+    hadamard_fwd_fn *hadamard_fwd;
     scale_fwd_fn *scale_fwd;
     add_scaled_fwd_fn *add_scaled_fwd;
     route_fwd_fn *route_fwd;
@@ -220,6 +223,7 @@ layernorm_fwd_fn REF(layernorm_fwd);
 activation_fwd_fn REF(activation_fwd);
 glu_fwd_fn REF(glu_fwd);
 softcap_fwd_fn REF(softcap_fwd);
+hadamard_fwd_fn REF(hadamard_fwd);
 scale_fwd_fn REF(scale_fwd);
 add_scaled_fwd_fn REF(add_scaled_fwd);
 route_fwd_fn REF(route_fwd);

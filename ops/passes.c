@@ -21,6 +21,7 @@ static bool row_wise(const struct node *n)
     case OP_add:
     case OP_scale:
     case OP_softcap:
+    case OP_hadamard:
     case OP_activation:
     case OP_glu:
     case OP_slice:

@@ -180,6 +180,30 @@ static void check_softcap(const struct kernels *k, int64_t n, float spread, doub
     guarded_free(&x), guarded_free(&y);
 }
 
+// Against the definition, entry (i, j) of the matrix being -1 to the number of bits that i and j have in common; twice is nothing.
+START_TEST(test_hadamard)
+{
+    enum { MOST = 256, BLOCKS = 3 };
+    struct kernels k = kernels_for(ISA_REF);
+    for (int block = 1; block <= MOST; block *= 2) {
+        float x[BLOCKS * MOST], y[BLOCKS * MOST];
+        int n = BLOCKS * block;
+        for (int i = 0; i < n; i++) x[i] = (float)((i * 7919 + 13) % 1009) / 100 - 5;
+        k.hadamard_fwd(y, x, n, block);
+        for (int i = 0; i < n; i++) {
+            double want = 0;
+            for (int j = 0; j < block; j++) {
+                double term = (double)x[i / block * block + j];
+                want += __builtin_popcount((unsigned)(i % block & j)) % 2 ? -term : term;
+            }
+            ck_assert_double_eq_tol((double)y[i], want / sqrt(block), 1e-4);
+        }
+        k.hadamard_fwd(y, y, n, block); // in place
+        for (int i = 0; i < n; i++) ck_assert_double_eq_tol((double)y[i], (double)x[i], 1e-5);
+    }
+}
+END_TEST
+
 START_TEST(test_softcap)
 {
     static const double caps[] = {0.5, 5, 30, 50};
@@ -232,6 +256,7 @@ Suite *suite_activations(void)
     tcase_add_loop_test(tcase, test_special_numbers, 0, KINDS);
     tcase_add_loop_test(tcase, test_double, 0, KINDS);
     tcase_add_test(tcase, test_softcap);
+    tcase_add_test(tcase, test_hadamard);
     tcase_add_test(tcase, test_scale);
     suite_add_tcase(suite, tcase);
     return suite;
