@@ -23,7 +23,7 @@ struct bench_args {
     int32_t batch, repeats;
     const char *isa, *format, *plot, *compare, *trace;
     struct bench_replay replay;
-    bool no_warmup, load, profile;
+    bool no_warmup, load, cache, profile;
 };
 
 static const struct option options[] = {
@@ -57,6 +57,10 @@ static const struct option options[] = {
      .help = "also measures opening the model up to the first token of an 8-token prompt: warm, and cold, "
              "with the file "
              "dropped from the system's cache before. Default: no."},
+    {"--cache", NULL, OPTION_FLAG, offsetof(struct bench_args, cache),
+     .help = "instead of -p and -n as they are, measures what the cache brings: -p tokens asked again, and "
+             "steps behind -d tokens, of one "
+             "sequence and of -npl that share them, in turn with doing without. Default: no."},
     {"--profile", NULL, OPTION_FLAG, offsetof(struct bench_args, profile),
      .help = "behind each test, one more run with the time of each op and what it reads and computes a "
              "second, on standard "
@@ -409,6 +413,12 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         r.n_depth = args->depth.items[i / kinds % args->depth.count];
         r.type_k = args->types_k.items[i % kinds / args->types_v.count];
         r.type_v = args->types_v.items[i % args->types_v.count];
+        if (args->cache) {
+            r.n_prompt = args->prompt.items[0];
+            status = bench_cache(args->format, model, &r, args->parallel.items[0], args->repeats, &p->results,
+                                 err);
+            continue;
+        }
         status = bench_tests(p, model, &r, err);
         struct bench_replay replay = args->replay;
         replay.most = args->gen.items[0] ? args->gen.items[0] : 128;

@@ -79,6 +79,14 @@ enum tlm_status bench_replay(const char *format, const struct tlm_model *model,
                              const struct bench_replay *replay, const struct bench_result *common,
                              int32_t repeats, size_t *results, struct tlm_error *err);
 
+// ---- the cache (cli/bench_cache.c)
+
+// Prompts of common->n_prompt tokens asked again; steps behind common->n_depth tokens, of one sequence and of `parallel`, paged and shared:
+// each in turn with doing without. Errors: those of sessions and passes.
+enum tlm_status bench_cache(const char *format, const struct tlm_model *model,
+                            const struct bench_result *common, int32_t parallel, int32_t repeats,
+                            size_t *results, struct tlm_error *err);
+
 // ---- an earlier run (cli/bench_baseline.c)
 
 struct bench_baseline;
