@@ -7,11 +7,10 @@
 // up their sub-blocks of 32 in order by fused multiply-adds, then the blocks. All paths run the same super_block(), so the bits
 // of an output do not depend on the number of columns (activation rows); and integers being integers, not on the tier either.
 //
-//   up to DIRECT columns   16 rows at a time, unpacked in registers; the packed bytes are read once, in one stream
+//   up to DIRECT columns   16 rows at a time, unpacked in registers for FORMS columns; the packed bytes are read in one stream
 //   more                   a panel of VECS vectors of rows, DEEP numbers deep, is unpacked into the cache once for all columns,
-//                          while the bytes of the next one are on their way
-//
-// A panel is multiplied with STRIP columns at once: each activation is a broadcast that feeds VECS products and needs no shuffle.
+//                          while the bytes of the next one are on their way; each activation is a broadcast that feeds VECS
+//                          products and needs no shuffle
 //
 // Every type is brought to the same form, lane r of a vector of bytes being numbers 4i .. 4i+3 of row r. Codes that stand for
 // negative numbers get a bias of 1 << bias_shift, which is taken back through the sums of the activations, or are left with their
@@ -26,10 +25,12 @@
 //     K16_MIN d sub-scale code - dmin sub-min               Q2_K
 //
 // The including file defines, before the include:
-//   vec, vecf, LANES, STRIP, DIRECT   int32 and float vectors; columns of a tile, of a panel and without
+//   vec, vecf, LANES                  int32 and float vectors
+//   STRIP, FORMS, DIRECT              columns of a tile with a panel; without, at once and in all
 //   vec_..., vecf_...                 what is used below of them
 //   WIDENS                            products are summed in 16 bits first (no VNNI)
-// then piece(), the product of 16 or 32 numbers, and includes ops/matmul_int8_run.h, which has the loops.
+// then unit(), the product of a unit of the packed codes or of a sub-block of a panel, and includes ops/matmul_int8_run.h, which has
+// the loops.
 #ifndef OPS_MATMUL_INT8_H
 #define OPS_MATMUL_INT8_H
 
@@ -47,8 +48,7 @@ enum {
     ROWS = VECS * LANES,        // of a panel
     SUB_BYTES = 8 * VECS * VEC, // codes of 32 numbers in a panel
     SCALE_BYTES = VECS * VEC,   // a scale of each row in a panel
-    DEEP = 2048,                // numbers; a multiple of SUPER
-    AHEAD = 6144,               // bytes that are asked for before they are used
+    DEEP = 8192,                // numbers; a multiple of SUPER
 };
 
 enum kind { KIND_A, KIND_A_MIN, KIND_K32, KIND_K32_MIN, KIND_K16, KIND_K16_MIN };
@@ -103,23 +103,51 @@ INLINE int bias_shift(enum dtype type)
     }
 }
 
-// Bytes of the codes and scales of 16 rows: of 32 numbers for kinds A, of 256 for kinds K.
-INLINE int code_step(enum dtype type)
+// Of a unit of packed codes: sub-blocks, vectors of 64 bytes, and units of a block of 256.
+INLINE int unit_subs(enum dtype type)
 {
     switch (type) {
-    case DTYPE_Q5_0:
-    case DTYPE_Q5_1: return 16 * 20;
-    case DTYPE_Q8_0: return 16 * 32;
-    case DTYPE_Q2_K: return 16 * 64;
-    case DTYPE_Q3_K: return 16 * 96;
-    case DTYPE_Q5_K: return 16 * 160;
-    case DTYPE_Q6_K: return 16 * 192;
     case DTYPE_Q4_K:
-    case DTYPE_IQ4_XS: return 16 * 128;
-    default: return 16 * 16;
+    case DTYPE_Q5_K:
+    case DTYPE_Q6_K: return 2;
+    case DTYPE_Q2_K:
+    case DTYPE_Q3_K: return 4;
+    default: return 1;
     }
 }
 
+INLINE int unit_words(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q5_0:
+    case DTYPE_Q5_1: return 5;
+    case DTYPE_Q8_0:
+    case DTYPE_Q2_K:
+    case DTYPE_Q4_K: return 8;
+    case DTYPE_Q5_K: return 10;
+    case DTYPE_Q3_K:
+    case DTYPE_Q6_K: return 12;
+    default: return 4;
+    }
+}
+
+INLINE int units_of(enum dtype type)
+{
+    return 8 / unit_subs(type);
+}
+
+// The sub-blocks of unit u are unit_first(), and every unit_step() behind it.
+INLINE int unit_first(enum dtype type, int u)
+{
+    return type == DTYPE_Q6_K ? u / 2 * 4 + u % 2 : u * unit_subs(type);
+}
+
+INLINE int unit_step(enum dtype type)
+{
+    return type == DTYPE_Q6_K ? 2 : 1;
+}
+
+// Bytes of the scales of 16 rows and a block, apart from those at the head of the group.
 INLINE int scale_step(enum dtype type)
 {
     switch (type) {
@@ -127,18 +155,34 @@ INLINE int scale_step(enum dtype type)
     case DTYPE_Q5_1: return 16 * 4;
     case DTYPE_MXFP4: return 16;
     case DTYPE_Q2_K: return 16 * 20;
-    case DTYPE_Q3_K: return 16 * 14;
+    case DTYPE_Q3_K: return 16 * 12;
     case DTYPE_Q4_K:
-    case DTYPE_Q5_K: return 16 * 16;
-    case DTYPE_Q6_K: return 16 * 18;
+    case DTYPE_Q5_K:
+    case DTYPE_Q6_K: return 16 * 16;
     case DTYPE_IQ4_XS: return 16 * 8;
     default: return 16 * 2;
     }
 }
 
+INLINE bool has_head(enum dtype type)
+{
+    return type == DTYPE_Q3_K || type == DTYPE_Q6_K;
+}
+
+INLINE size_t head_bytes(enum dtype type, int64_t k)
+{
+    return has_head(type) ? ((size_t)(k / SUPER) * 32 + 63) / 64 * 64 : 0;
+}
+
+// Bytes of the scales that stand before the codes of `subs` sub-blocks, and of both for 256 numbers.
+INLINE int scales_bytes(enum dtype type, int subs)
+{
+    return scale_step(type) * (is_k(type) ? 1 : subs);
+}
+
 INLINE int super_step(enum dtype type)
 {
-    return (code_step(type) + scale_step(type)) * (is_k(type) ? 1 : 8);
+    return scales_bytes(type, 8) + units_of(type) * unit_words(type) * 64;
 }
 
 // ---- codes --------------------------------------------------------------------------------------------
@@ -152,13 +196,19 @@ INLINE vec word(const char *p, int i)
 
 INLINE vec down(vec v, int n, int mask)
 {
-    return vec_and(__builtin_constant_p(n) && !n ? v : vec_srl16(v, n), vec_bytes(mask));
+    return vec_and(n ? vec_srl16(v, n) : v, vec_bytes(mask));
 }
 
-// The bits from bit `at` on, moved to bit `to` of each byte under `mask`.
-INLINE vec bits(vec v, int at, int to, int mask)
+// Bits moved up or down within each byte, among others that are not meant.
+INLINE vec moved(vec v, int from, int to)
 {
-    return vec_sll16(down(v, at, mask >> to), to);
+    return from < to ? vec_sll16(v, to - from) : from > to ? vec_srl16(v, from - to) : v;
+}
+
+// The lower bits of each byte under `mask`, and the bits above them from `upper`, where they are `count` bits.
+INLINE vec with_upper(vec lower, vec upper, int count, int mask)
+{
+    return vec_and(vec_merge(vec_bytes(mask), lower, upper), vec_bytes((mask + 1) * (1 << count) - 1));
 }
 
 // Bits 4i .. 4i+3 of a dword, each as bit 4 of one of its bytes.
@@ -178,29 +228,40 @@ INLINE vec from_table(enum dtype type, vec at)
     return vec_table(is_signed(type) ? iq4 : _mm_xor_si128(iq4, _mm_set1_epi8(-128)), at);
 }
 
-// Numbers 4i .. 4i+3 of sub-block `sub` of the block whose codes are at p; kinds A have blocks of one sub-block.
-INLINE vec code(enum dtype type, const char *p, int sub, int i)
+// Where the lower bits of numbers 4i .. 4i+3 are, of all sub-blocks of the unit at p.
+INLINE vec lower(enum dtype type, const char *p, int i)
 {
-    const size_t half = (size_t)sub / 4, pair = (size_t)sub / 2;
-    const int quarter = sub % 4;
+    switch (type) {
+    case DTYPE_Q5_0:
+    case DTYPE_Q5_1: return word(p, 1 + i % 4);
+    case DTYPE_Q5_K: return word(p, 2 + i);
+    case DTYPE_Q3_K: return word(p, 4 + i);
+    case DTYPE_Q6_K: return word(p, i / 4 * 6 + 2 + i % 4);
+    case DTYPE_Q8_0:
+    case DTYPE_Q2_K:
+    case DTYPE_Q4_K: return word(p, i);
+    default: return word(p, i % 4);
+    }
+}
+
+// Numbers 4i .. 4i+3 of the k-th sub-block of the unit at p, whose lower bits are in v.
+INLINE vec code(enum dtype type, const char *p, vec v, int k, int i)
+{
     switch (type) {
     case DTYPE_Q4_0:
-    case DTYPE_Q4_1: return down(word(p, i % 4), i / 4 * 4, 15);
+    case DTYPE_Q4_1: return down(v, i / 4 * 4, 15);
     case DTYPE_Q5_0:
-    case DTYPE_Q5_1: return vec_or(down(word(p, i % 4), i / 4 * 4, 15), fifth_bits(word(p, 4), i));
-    case DTYPE_Q8_0: return is_signed(type) ? word(p, i) : vec_xor(word(p, i), vec_bytes(128));
-    case DTYPE_IQ4_XS: p += 256 * (size_t)sub; // fall through
+    case DTYPE_Q5_1: return vec_or(down(v, i / 4 * 4, 15), fifth_bits(word(p, 0), i));
+    case DTYPE_Q8_0: return is_signed(type) ? v : vec_xor(v, vec_bytes(128));
+    case DTYPE_IQ4_XS:
     case DTYPE_IQ4_NL:
-    case DTYPE_MXFP4: return from_table(type, down(word(p, i % 4), i / 4 * 4, 15));
-    case DTYPE_Q2_K: return down(word(p + 512 * half, i), 2 * quarter, 3);
-    case DTYPE_Q3_K:
-        return vec_or(down(word(p + 512 * half, i), 2 * quarter, 3), bits(word(p, 16 + i), sub, 2, 4));
-    case DTYPE_Q4_K: return down(word(p + 512 * pair, i), sub % 2 * 4, 15);
-    case DTYPE_Q5_K:
-        return vec_or(down(word(p + 512 * pair, i), sub % 2 * 4, 15), bits(word(p, 32 + i), sub, 4, 16));
+    case DTYPE_MXFP4: return from_table(type, down(v, i / 4 * 4, 15));
+    case DTYPE_Q2_K: return down(v, 2 * k, 3);
+    case DTYPE_Q3_K: return with_upper(moved(v, 2 * k, 0), moved(word(p, k), i, 2), 1, 3);
+    case DTYPE_Q4_K: return down(v, 4 * k, 15);
+    case DTYPE_Q5_K: return with_upper(moved(v, 4 * k, 0), moved(word(p, k), i, 4), 1, 15);
     case DTYPE_Q6_K:
-        return vec_or(down(word(p + 512 * (2 * half + (size_t)sub % 2), i), quarter / 2 * 4, 15),
-                      bits(word(p + 512 * half, 32 + i), 2 * quarter, 4, 48));
+        return with_upper(moved(v, 4 * k, 0), moved(word(p, i / 4 * 6 + k), i % 4 * 2, 4), 2, 15);
     default: __builtin_unreachable();
     }
 }
@@ -222,37 +283,36 @@ INLINE vecf float_min(const char *p, int part)
     return vecf_halves(p + 32 + 2 * LANES * part);
 }
 
-// Byte `at` of each dword: unsigned, or with its sign.
 INLINE vec byte_of(vec v, int at)
 {
-    return vec_and(vec_srl32(v, 8 * at), vec_set(255));
+    vec moved_down = at ? vec_srl32(v, 8 * at) : v;
+    return at == 3 ? moved_down : vec_and(moved_down, vec_set(255));
 }
 
-INLINE vec signed_byte_of(vec v, int at)
+// Four sub-scales of six bits as bytes: those of the first four are `low`, the upper bits of the others spread over its two upper bits.
+INLINE vec k4_four(vec low, vec rest, int q)
 {
-    return vec_sra32(vec_sll32(v, 24 - 8 * at), 24);
+    if (q == 0) return vec_and(low, vec_bytes(63));
+    return vec_or(vec_and(rest, vec_bytes(15)), vec_and(vec_srl16(low, 2), vec_bytes(48)));
 }
 
-// Sub-scales 4q .. 4q+3 of Q4_K and Q5_K as bytes; of 6 bits each, the upper ones spread over other bytes.
 INLINE vec k4_scales(const char *p, int q)
 {
-    if (q == 0) return vec_and(word(p, 0), vec_bytes(63));
-    return vec_or(down(word(p, 2), 0, 15), bits(word(p, 0), 6, 4, 48));
+    return k4_four(word(p, 0), word(p, 2), q);
 }
 
 INLINE vec k4_mins(const char *p, int q)
 {
-    if (q == 0) return vec_and(word(p, 1), vec_bytes(63));
-    return vec_or(down(word(p, 2), 4, 15), bits(word(p, 1), 6, 4, 48));
+    return k4_four(word(p, 1), vec_srl16(word(p, 2), 4), q);
 }
 
 // Sub-scales of Q3_K: 4q .. 4q+3 as bytes, before 32 is subtracted.
 INLINE vec k3_scales(const char *p, int q)
 {
-    return vec_or(down(word(p, q % 2), q / 2 * 4, 15), bits(word(p, 2), 2 * q, 4, 48));
+    return vec_or(down(word(p, q % 2), q / 2 * 4, 15), vec_and(moved(word(p, 2), 2 * q, 4), vec_bytes(48)));
 }
 
-// Sub-scale number `at`, of 32 or 16 numbers by the kind, as int32.
+// Sub-scale number `at`, of 32 or 16 numbers by the kind, as int32. Those of Q6_K are bytes; of the other types, dwords have four.
 INLINE vec sub_scale(enum dtype type, const char *scales, int part, int at)
 {
     const char *p = scales + VEC * part;
@@ -260,7 +320,7 @@ INLINE vec sub_scale(enum dtype type, const char *scales, int part, int at)
     switch (type) {
     case DTYPE_Q4_K:
     case DTYPE_Q5_K: return byte_of(k4_scales(p, q), place);
-    case DTYPE_Q6_K: return signed_byte_of(word(p, q), place);
+    case DTYPE_Q6_K: return vec_from_s8(scales + PACKED_ROWS * at + LANES * part);
     case DTYPE_Q2_K: return vec_and(byte_of(word(p, q), place), vec_set(15));
     case DTYPE_Q3_K: return vec_sub32(byte_of(k3_scales(p, q), place), vec_set(32));
     case DTYPE_IQ4_XS: {
@@ -272,25 +332,24 @@ INLINE vec sub_scale(enum dtype type, const char *scales, int part, int at)
     }
 }
 
-// Sub-minima (of K16 sub-scales) 2 at and 2 at + 1 as a pair of int16.
+// Pair `at` of the sub-minima, of K16 of the sub-scales, as int16. Of four in a dword the first and the third make a pair, then the
+// second and the fourth.
 INLINE vec sub_pair(enum dtype type, const char *scales, int part, int at)
 {
     const char *p = scales + VEC * part;
-    vec first, second;
-    if (kind_of(type) == KIND_K16) {
-        first = vec_and(sub_scale(type, scales, part, 2 * at), vec_set(0xffff));
-        second = sub_scale(type, scales, part, 2 * at + 1);
-    } else {
-        vec four = type == DTYPE_Q2_K ? down(word(p, at / 2), 4, 15) : k4_mins(p, at / 2);
-        first = byte_of(four, 2 * at % 4), second = byte_of(four, 2 * at % 4 + 1);
-    }
-    return vec_or(first, vec_sll32(second, 16));
+    const int first = at / 2 * 4 + at % 2;
+    if (kind_of(type) == KIND_K16)
+        return vec_or(vec_and(sub_scale(type, scales, part, first), vec_set(0xffff)),
+                      vec_sll32(sub_scale(type, scales, part, first + 2), 16));
+    vec four = type == DTYPE_Q2_K ? down(word(p, at / 2), 4, 15) : k4_mins(p, at / 2);
+    return at % 2 ? vec_srl16(four, 8) : vec_and(four, vec_set(0x00ff00ff));
 }
 
-// d and dmin of kinds K.
-INLINE vecf block_scale(enum dtype type, const char *p, int part)
+// d and dmin of kinds K; d is at the head where the type has one.
+INLINE vecf block_scale(enum dtype type, const char *p, const char *head, int part)
 {
-    int at = type == DTYPE_Q2_K || type == DTYPE_Q6_K ? 256 : type == DTYPE_IQ4_XS ? 96 : 192;
+    if (has_head(type)) return vecf_halves(head + 2 * LANES * part);
+    int at = type == DTYPE_Q2_K ? 256 : type == DTYPE_IQ4_XS ? 96 : 192;
     return vecf_halves(p + at + 2 * LANES * part);
 }
 
@@ -308,23 +367,25 @@ INLINE float scale_of(const char *block)
     return d;
 }
 
-// Numbers at .. at + 3, in every lane.
-INLINE vec four(const char *block, int at)
-{
-    int32_t q;
-    memcpy(&q, block + 4 + at, 4);
-    return vec_set(q);
-}
+// Dwords of activations, at any address.
+typedef int32_t dword __attribute__((aligned(1), may_alias));
 
-// What a type wants to know of the sums of one block, in 64 bytes:
+// What a type wants to know of the sums of one block, `slot` dwords:
 //   A, K32   8 int32, the sums of 32 times -bias     A_MIN     8 float, the sums of 32
 //   K16     16 int32, the sums of 16 times -bias     K32_MIN   4 pairs of int16, the sums of 32
 //   K16_MIN, and K16 where products widen: 8 pairs, of 16
+// Pairs are those of sub_pair().
+INLINE int slot_of(enum dtype type)
+{
+    return kind_of(type) == KIND_K32_MIN ? 4 : kind_of(type) == KIND_K16 && !has_pairs(type) ? 16 : 8;
+}
+
 INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type)
 {
     const __m256i by_sixteen = _mm256_loadu_si256((const __m256i *)(block + 4 + SUPER));
     const __m256i by_32 = _mm256_madd_epi16(by_sixteen, _mm256_set1_epi16(1));
     const __m256i zero = _mm256_setzero_si256();
+    const __m128i paired = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
     __m256i *out = (__m256i *)sums;
     switch (kind_of(type)) {
     case KIND_A:
@@ -333,8 +394,9 @@ INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type
         break;
     case KIND_A_MIN: _mm256_store_ps((float *)sums, _mm256_cvtepi32_ps(by_32)); break;
     case KIND_K32_MIN:
-        _mm_store_si128((__m128i *)sums,
-                        _mm_packs_epi32(_mm256_castsi256_si128(by_32), _mm256_extracti128_si256(by_32, 1)));
+        _mm_store_si128((__m128i *)sums, _mm_shuffle_epi8(_mm_packs_epi32(_mm256_castsi256_si128(by_32),
+                                                                          _mm256_extracti128_si256(by_32, 1)),
+                                                          paired));
         break;
     case KIND_K16:
         if (!has_pairs(type)) {
@@ -344,31 +406,43 @@ INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type
             out[1] = _mm256_sub_epi32(zero, _mm256_slli_epi32(second, bias_shift(type)));
             break;
         } // fall through
-    case KIND_K16_MIN: out[0] = by_sixteen; break;
+    case KIND_K16_MIN: out[0] = _mm256_shuffle_epi8(by_sixteen, _mm256_broadcastsi128_si256(paired)); break;
     }
 }
 
-// ---- a block of 256: VECS vectors of rows times nc columns --------------------------------------------
+// ---- a block of 256: vectors of rows times nc columns -------------------------------------------------
 
-// Where weights come from: the packed bytes, whose sub-scales are unpacked apart a block at a time; or a panel.
+// Where weights come from: the packed bytes, whose sub-scales are unpacked apart a block at a time; or a panel, where each sub-block
+// has codes [8][VECS], scales [1 or 2][VECS] and minima of A_MIN [VECS], and behind the eighth of kinds K stand d [VECS], dmin
+// [VECS] and pairs [4 or 8][VECS].
 enum source { PACKED, PANEL };
 
+INLINE int panel_sub_bytes(enum dtype type)
+{
+    return SUB_BYTES + SCALE_BYTES * (by_16(type) || kind_of(type) == KIND_A_MIN ? 2 : 1);
+}
+
+INLINE int panel_block_bytes(enum dtype type)
+{
+    return 8 * panel_sub_bytes(type) + (!is_k(type)       ? 0
+                                        : has_pairs(type) ? by_16(type) ? 10 : 6
+                                                          : 1) *
+                                           SCALE_BYTES;
+}
+
 struct operand {
-    const char *codes;  // of 16 rows; PANEL: [sub][8][VECS] vectors
-    const char *scales; // of the block; PANEL of kinds A: [sub][VECS]
-    const char *ints;   // kinds K: [piece][PARTS or VECS]
-    const char *mins;   // PANEL of A_MIN: [sub][VECS]
-    const char *entry;  // PANEL of kinds K: d [VECS], dmin [VECS], pairs [4 or 8][VECS]
+    const char *codes;  // of the unit, or the panel's sub-block
+    const char *scales; // PACKED: of the sub-block, for kinds K of the block
+    const char *head;   // PACKED: d, where it is at the head of the group
+    const char *ints;   // PACKED, is_staged: sub-scales of the block [piece][PARTS]
 };
 
-enum { COLUMNS = DIRECT > STRIP ? DIRECT : STRIP };
+enum { COLUMNS = FORMS > STRIP ? FORMS : STRIP };
 
+// The activations of one block: their own blocks, and the sums as prepare_sums() leaves them, [columns][slot].
 struct columns {
-    const char *x[COLUMNS];       // blocks
-    const int32_t *sums[COLUMNS]; // as prepare_sums() leaves them
-    // Bytes of each group that are unpacked next: a panel asks for `lines` cache lines of them a sub-block.
-    const char *ahead[VECS / PARTS];
-    int lines;
+    const char *x[COLUMNS];
+    const int32_t *sums;
 };
 
 // Vectors are those of a panel, or the PARTS of a group of 16 rows.
@@ -377,10 +451,9 @@ INLINE int vectors(const enum source from)
     return from == PANEL ? VECS : PARTS;
 }
 
-INLINE vec weight(const struct operand *w, const enum dtype type, const enum source from, int s, int i, int v)
+INLINE vec panel_word(const struct operand *w, int i, int v)
 {
-    if (from == PANEL) return vec_load(w->codes + s * SUB_BYTES + (i * VECS + v) * VEC);
-    return code(type, w->codes + (is_k(type) ? 0 : s * code_step(type)) + VEC * v, s, i);
+    return vec_load(w->codes + (i * VECS + v) * VEC);
 }
 
 // A sub-scale as the product takes it: int32, or where products widen, twice as int16.
@@ -389,21 +462,31 @@ INLINE vec scale_form(vec scale)
     return WIDENS ? vec_or(vec_and(scale, vec_set(0xffff)), vec_sll32(scale, 16)) : scale;
 }
 
-INLINE vec int_scale(const struct operand *w, const enum source from, int at, int v)
+// Packed sub-scales are unpacked for the whole block at once, unless they are whole bytes.
+INLINE bool is_staged(enum dtype type)
 {
-    return vec_load(w->ints + (at * vectors(from) + v) * VEC);
+    return is_k(type) && type != DTYPE_Q6_K;
 }
 
-INLINE vecf real_scale(const struct operand *w, const enum dtype type, const enum source from, int s, int v)
+// Of piece `at` of the block, half h of its sub-block.
+INLINE vec int_scale(const struct operand *w, const enum dtype type, const enum source from, int at, int h,
+                     int v)
 {
-    if (from == PANEL) return vecf_load(w->scales + s * SCALE_BYTES + VEC * v);
-    return float_scale(type, w->scales + s * scale_step(type), v);
+    if (from == PANEL) return vec_load(w->codes + SUB_BYTES + (h * VECS + v) * VEC);
+    if (!is_staged(type)) return scale_form(sub_scale(type, w->scales, v, at));
+    return vec_load(w->ints + (at * PARTS + v) * VEC);
 }
 
-INLINE vecf real_min(const struct operand *w, const enum dtype type, const enum source from, int s, int v)
+INLINE vecf real_scale(const struct operand *w, const enum dtype type, const enum source from, int v)
 {
-    if (from == PANEL) return vecf_load(w->mins + s * SCALE_BYTES + VEC * v);
-    return float_min(w->scales + s * scale_step(type), v);
+    if (from == PANEL) return vecf_load(w->codes + SUB_BYTES + VEC * v);
+    return float_scale(type, w->scales, v);
+}
+
+INLINE vecf real_min(const struct operand *w, const enum source from, int v)
+{
+    if (from == PANEL) return vecf_load(w->codes + SUB_BYTES + SCALE_BYTES + VEC * v);
+    return float_min(w->scales, v);
 }
 
 // The sums of columns within a block: integers of kinds K, floats of kinds A.

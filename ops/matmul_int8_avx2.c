@@ -7,7 +7,8 @@
 
 #define LANES  8
 #define STRIP  4
-#define DIRECT 4
+#define FORMS  4
+#define DIRECT 16
 #define WIDENS 1
 
 #define vec                    __m256i
@@ -16,6 +17,7 @@
 #define vec_bytes(x)           _mm256_set1_epi8((char)(x))
 #define vec_load(p)            _mm256_loadu_si256((const __m256i *)(p))
 #define vec_store(p, v)        _mm256_store_si256((__m256i *)(p), v)
+#define vec_merge(mask, a, b)  _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b))
 #define vec_and                _mm256_and_si256
 #define vec_or                 _mm256_or_si256
 #define vec_xor                _mm256_xor_si256
@@ -29,6 +31,7 @@
 #define vec_mul32              _mm256_mullo_epi32
 #define vec_add_pairs(s, a, b) _mm256_add_epi32(s, _mm256_madd_epi16(a, b))
 #define vec_table(table, at)   _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), at)
+#define vec_from_s8(p)         _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 #define vec_from_u8(p)         _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 #define vec_from_u16(p)        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))
 #define vec_select_less(v, n, yes, no) \
@@ -67,19 +70,25 @@ INLINE int run_of(enum dtype type)
     }
 }
 
-// Half h of sub-block s where there is a scale every 16 numbers, else all of it.
+// Half h, where there is a scale every 16 numbers, or all of the k-th sub-block of the unit whose first sub-block is s.
 INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type, const enum source from,
-                  const int nc, const struct columns *c, const int s, const int h)
+                  const int nc, const struct columns *c, const int k, const int h, int s)
 {
     const int steps = by_16(type) ? 4 : 8, run = run_of(type) < steps ? run_of(type) : steps;
-    const int vecs = vectors(from), at = by_16(type) ? 2 * s + h : s;
+    const int vecs = vectors(from), halves = by_16(type) ? 2 : 1,
+              stride = from == PANEL ? 1 : unit_step(type);
     vec sum[VECS][COLUMNS], wide[VECS][COLUMNS], codes[VECS];
     EACH (first, 8, run) {
         if (first >= steps) break;
         EACH (i, run, 1) {
-            EACH (v, vecs, 1) codes[v] = weight(w, type, from, s, 4 * h + first + i, v);
+            const int at = 4 * h + first + i;
+            EACH (v, vecs, 1) {
+                const char *p = w->codes + VEC * v;
+                codes[v] = from == PANEL ? panel_word(w, at, v) : code(type, p, lower(type, p, at), k, at);
+            }
             EACH (j, nc, 1) {
-                const vec x = four(c->x[j], 32 * s + 16 * h + 4 * (first + i));
+                const dword *numbers = (const dword *)(c->x[j] + 4 + 32 * s) + 8 * k * stride + at;
+                const vec x = vec_set(*numbers);
                 EACH (v, vecs, 1) {
                     vec product = is_signed(type) ? _mm256_maddubs_epi16(_mm256_abs_epi8(codes[v]),
                                                                          _mm256_sign_epi8(x, codes[v]))
@@ -89,7 +98,8 @@ INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type
             }
         }
         EACH (v, vecs, 1) {
-            const vec scale = is_k(type) ? int_scale(w, from, at, v) : _mm256_set1_epi16(1);
+            const vec scale = is_k(type) ? int_scale(w, type, from, (s + k * stride) * halves + h, h, v)
+                                         : _mm256_set1_epi16(1);
             EACH (j, nc, 1) {
                 const vec widened = _mm256_madd_epi16(sum[v][j], scale);
                 if (is_k(type))
@@ -101,28 +111,39 @@ INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type
     }
     if (is_k(type)) return;
     EACH (v, vecs, 1) {
-        const vecf scale = real_scale(w, type, from, s, v);
+        const vecf scale = real_scale(w, type, from, v);
         EACH (j, nc, 1) {
+            const int32_t *sums = c->sums + j * slot_of(type) + s;
             if (kind_of(type) == KIND_A && !is_signed(type))
-                wide[v][j] = _mm256_add_epi32(wide[v][j], vec_set(c->sums[j][s]));
+                wide[v][j] = _mm256_add_epi32(wide[v][j], vec_set(*sums));
             t->part[v][j] = vecf_fma(vecf_from_int(wide[v][j]), scale, t->part[v][j]);
         }
         if (kind_of(type) != KIND_A_MIN) continue;
-        const vecf min = real_min(w, type, from, s, v);
+        const vecf min = real_min(w, from, v);
         EACH (j, nc, 1)
-            t->part[v][j] = vecf_fma(min, vecf_set(((const float *)c->sums[j])[s]), t->part[v][j]);
+            t->part[v][j] =
+                vecf_fma(min, vecf_set(((const float *)c->sums)[j * slot_of(type) + s]), t->part[v][j]);
+    }
+}
+
+// The unit of packed codes whose first sub-block is s; of a panel, sub-block s.
+INLINE void unit(struct tile *t, const struct operand *w, const enum dtype type, const enum source from,
+                 const int nc, const struct columns *c, const int s)
+{
+    EACH (k, 4, 1) {
+        if (k >= (from == PANEL ? 1 : unit_subs(type))) break;
+        piece(t, w, type, from, nc, c, k, 0, s);
+        if (by_16(type)) piece(t, w, type, from, nc, c, k, 1, s);
     }
 }
 
 #include "ops/matmul_int8_run.h"
 
-#define DEFINE_STRIPS(name, type)                                                               \
-    DEFINE_STRIP(name, type, 1)                                                                 \
-    DEFINE_STRIP(name, type, 2)                                                                 \
-    DEFINE_STRIP(name, type, 3)                                                                 \
-    DEFINE_STRIP(name, type, 4)                                                                 \
-    static strip_fn *const name[STRIP] = {strip_##name##_1, strip_##name##_2, strip_##name##_3, \
-                                          strip_##name##_4};
+// More than DIRECT columns make strips of 4 and 3.
+#define DEFINE_STRIPS(name, type) \
+    DEFINE_STRIP(name, type, 3)   \
+    DEFINE_STRIP(name, type, 4)   \
+    static strip_fn *const name[STRIP] = {[2] = strip_##name##_3, [3] = strip_##name##_4};
 // In a panel types of a kind look alike whose codes have as many bits.
 DEFINE_STRIPS(a_4, DTYPE_Q4_0)
 DEFINE_STRIPS(a_5, DTYPE_Q5_0)

@@ -1,65 +1,57 @@
-// ops/matmul_int8_run.h -- the loops of ops/matmul_int8.h: a block, one column, a panel and its strips of columns.
+// ops/matmul_int8_run.h -- the loops of ops/matmul_int8.h: a block, few columns, a panel and its strips of columns.
 #ifndef OPS_MATMUL_INT8_RUN_H
 #define OPS_MATMUL_INT8_RUN_H
 
-// ---- a block of 256: vectors of rows times nc columns -------------------------------------------------
+// ---- a block of 256 -----------------------------------------------------------------------------------
 
-// Prefetches are spread out: all at once they hold up the loads. To the second level: into the first, Q6_K is a third slower.
-#define LINES(type) ((super_step(type) + 511) / 512) // of a block of 16 rows, a sub-block
-
-INLINE void sub_block(struct tile *t, const struct operand *w, const enum dtype type, const enum source from,
-                      const int nc, const struct columns *c, const int s)
+// sum[v][j] (vectors) += the total of a block; `last` is where its d, dmin and pairs are.
+INLINE void close_block(float *sum, const struct tile *t, const char *last, const char *head,
+                        const enum dtype type, const enum source from, const int nc, const struct columns *c)
 {
-    if (from == PANEL) {
-        for (int i = 0; i < c->lines; i++)
-            EACH (g, VECS / PARTS, 1) __builtin_prefetch(c->ahead[g] + 64 * (s * c->lines + i), 0, 2);
-    } else {
-        EACH (i, LINES(type), 1) __builtin_prefetch(w->codes + AHEAD + 64 * (s * LINES(type) + i), 0, 2);
-    }
-    piece(t, w, type, from, nc, c, s, 0);
-    if (by_16(type)) piece(t, w, type, from, nc, c, s, 1);
-}
-
-// sum[v][j] (vectors) += the block's product.
-INLINE void super_block(float *sum, const struct operand *w, const enum dtype type, const enum source from,
-                        const int nc, const struct columns *c, const int subs)
-{
-    const int vecs = vectors(from);
-    struct tile t;
-    EACH (j, nc, 1)
-        EACH (v, vecs, 1) t.total[v][j] = vec_zero(), t.part[v][j] = vecf_zero();
-    for (int s = 0; s < subs; s++) sub_block(&t, w, type, from, nc, c, s);
-    EACH (v, vecs, 1) {
+    const bool min = has_pairs(type) && kind_of(type) != KIND_K16;
+    sum = (float *)opaque((const char *)sum); // else gcc keeps sums in registers, and the tile in memory
+    EACH (v, vectors(from), 1) {
         vecf d = vecf_zero(), dmin = vecf_zero();
         vec corrected[COLUMNS];
-        const bool min = has_pairs(type) && kind_of(type) != KIND_K16;
-        if (is_k(type)) d = from == PANEL ? vecf_load(w->entry + VEC * v) : block_scale(type, w->scales, v);
-        if (min)
-            dmin = from == PANEL ? vecf_load(w->entry + (VECS + v) * VEC) : block_min(type, w->scales, v);
+        if (is_k(type)) d = from == PANEL ? vecf_load(last + VEC * v) : block_scale(type, last, head, v);
+        if (min) dmin = from == PANEL ? vecf_load(last + (VECS + v) * VEC) : block_min(type, last, v);
         EACH (j, nc, 1) corrected[j] = vec_zero();
         if (has_pairs(type))
             EACH (at, 8, 1) {
                 if (at >= 4 && !by_16(type)) break;
-                vec pair = from == PANEL ? vec_load(w->entry + ((2 + at) * VECS + v) * VEC)
-                                         : sub_pair(type, w->scales, v, at);
-                EACH (j, nc, 1) corrected[j] = vec_add_pairs(corrected[j], pair, vec_set(c->sums[j][at]));
+                vec pair = from == PANEL ? vec_load(last + ((2 + at) * VECS + v) * VEC)
+                                         : sub_pair(type, last, v, at);
+                EACH (j, nc, 1)
+                    corrected[j] =
+                        vec_add_pairs(corrected[j], pair, vec_set(c->sums[j * slot_of(type) + at]));
             }
         EACH (j, nc, 1) {
             float *y = sum + (v * COLUMNS + j) * LANES;
             vecf e = vecf_set(scale_of(c->x[j]));
             if (!is_k(type)) {
-                vecf_store(y, vecf_fma(t.part[v][j], e, vecf_load(y)));
+                vecf_store(y, vecf_fma(t->part[v][j], e, vecf_load(y)));
                 continue;
             }
-            vec total = t.total[v][j];
+            vec total = t->total[v][j];
             if (kind_of(type) == KIND_K16 && has_pairs(type))
                 total = vec_sub32(total, vec_sll32(corrected[j], bias_shift(type)));
             vecf s = vecf_mul(vecf_from_int(total), d);
             if (min) s = vecf_fnma(vecf_from_int(corrected[j]), dmin, s);
-            s = vecf_fma(s, e, vecf_load(y));
-            vecf_store(y, s);
+            vecf_store(y, vecf_fma(s, e, vecf_load(y)));
         }
     }
+}
+
+INLINE void clear_tile(struct tile *t, const enum source from, const int nc)
+{
+    EACH (j, nc, 1)
+        EACH (v, vectors(from), 1) t->total[v][j] = vec_zero(), t->part[v][j] = vecf_zero();
+}
+
+INLINE void clear_sums(float *sum, const int vecs, const int nc)
+{
+    EACH (j, nc, 1)
+        EACH (v, vecs, 1) vecf_store(sum + (v * COLUMNS + j) * LANES, vecf_zero());
 }
 
 // Between y and sums; `rows` of a panel or a group are there.
@@ -82,18 +74,13 @@ INLINE void store_sums(const float *sum, const int vecs, int nc, float *y, size_
 // ---- scratch ------------------------------------------------------------------------------------------
 
 enum {
-    SLOT = 16,    // int32 of prepare_sums()
-    SLOTS = 2048, // blocks of activations whose sums are prepared for the whole call, if they fit
     DEEP_BLOCKS = DEEP / SUPER,
-    ENTRY_BYTES = 20 * VEC,
+    SUMS = 1 << 17, // dwords of prepare_sums(): of 256 columns of DEEP numbers or more
 };
 
 struct scratch {
-    int32_t sums[SLOTS * SLOT];
-    int32_t strip_sums[STRIP * DEEP_BLOCKS * SLOT];
-    char codes[DEEP / 32 * SUB_BYTES];
-    char scales[DEEP / 16 * SCALE_BYTES], mins[DEEP / 32 * SCALE_BYTES];
-    char entries[DEEP_BLOCKS * ENTRY_BYTES];
+    int32_t sums[SUMS];
+    char panel[DEEP_BLOCKS * (8 * (SUB_BYTES + 2 * SCALE_BYTES) + 10 * SCALE_BYTES)];
 };
 _Static_assert(sizeof(struct scratch) <= MATMUL_SCRATCH, "what ops/ops.h promises");
 
@@ -102,49 +89,68 @@ INLINE const char *x_block(const struct matmul_args *a, int64_t t, int64_t block
     return (const char *)a->x + ((size_t)t * (a->x_stride / SUPER) + (size_t)block) * X_BYTES;
 }
 
-// The sums of all columns, or NULL where they do not fit.
-INLINE const int32_t *prepare_all(const struct matmul_args *a, const enum dtype type, int64_t blocks)
+INLINE int64_t blocks_of(const struct matmul_args *a)
+{
+    return (a->k_count + SUPER - 1) / SUPER;
+}
+
+// The sums of blocks first .. last of all columns, [block][columns][slot]; the last column stands in for what lacks to `columns`.
+INLINE void prepare_all(const struct matmul_args *a, const enum dtype type, int64_t columns, int64_t first,
+                        int64_t last)
 {
     int32_t *sums = ((struct scratch *)a->scratch)->sums;
-    if (a->t_count * blocks > SLOTS) return NULL;
-    for (int64_t t = 0; t < a->t_count; t++)
-        for (int64_t b = 0; b < blocks; b++)
-            prepare_sums(sums + (t * blocks + b) * SLOT, x_block(a, t, b), type);
-    return sums;
+    for (int64_t t = 0; t < columns; t++)
+        for (int64_t b = first; b < last; b++)
+            prepare_sums(sums + ((b - first) * columns + t) * slot_of(type),
+                         x_block(a, t < a->t_count ? t : a->t_count - 1, b), type);
 }
 
 // ---- few columns: from the packed bytes ---------------------------------------------------------------
 
-// `blocks` of 256 (and `rest` sub-blocks) of 16 rows times nc columns.
+// `blocks` of 256, and `rest` sub-blocks, of 16 rows times nc columns.
 struct direct {
     float *sum;
-    const char *p;
+    const char *p, *head;
     struct columns c;
+    size_t sums_step; // dwords between blocks
     int64_t blocks;
     int rest;
 };
 typedef void direct_fn(const struct direct *d);
 
+INLINE void direct_block(float *sum, const char *p, const char *head, const enum dtype type, const int nc,
+                         const struct columns *c, const int subs)
+{
+    // The processor follows a stream whose lines are touched in rising order. Scales are used after the first codes.
+    EACH (i, (scales_bytes(type, 8) + 63) / 64, 1) __asm__ volatile("prefetcht0 %0" : : "m"(p[64 * i]));
+    __asm__ volatile("" : "+r"(p));
+    char ints[16 * PARTS * VEC] __attribute__((aligned(64)));
+    struct operand w = {.codes = p + scales_bytes(type, subs), .scales = p, .head = head, .ints = ints};
+    struct tile t;
+    if (is_staged(type))
+        EACH (at, 16, 1)
+            EACH (v, PARTS, 1)
+                if (at < 8 || by_16(type))
+                    vec_store(ints + (at * PARTS + v) * VEC, scale_form(sub_scale(type, p, v, at)));
+    clear_tile(&t, PACKED, nc);
+    for (int u = 0; u < subs / unit_subs(type); u++) {
+        unit(&t, &w, type, PACKED, nc, c, unit_first(type, u));
+        w.codes += unit_words(type) * 64;
+        if (!is_k(type)) w.scales += scale_step(type);
+    }
+    close_block(sum, &t, w.scales, head, type, PACKED, nc, c);
+}
+
 INLINE void run_direct(const struct direct *d, const enum dtype type, const int nc)
 {
-    const char *p = d->p;
+    const char *p = d->p, *head = d->head;
     struct columns c = d->c;
-    char staged[16 * PARTS * VEC] __attribute__((aligned(64)));
-    struct operand w = {.ints = staged};
-    for (int64_t b = 0; b < d->blocks; b++, p += super_step(type)) {
-        w.codes = p, w.scales = p + code_step(type) * (is_k(type) ? 1 : 8);
-        if (is_k(type))
-            EACH (at, 16, 1)
-                EACH (v, PARTS, 1)
-                    if (at < 8 || by_16(type))
-                        vec_store(staged + (at * PARTS + v) * VEC,
-                                  scale_form(sub_scale(type, w.scales, v, at)));
-        super_block(d->sum, &w, type, PACKED, nc, &c, 8);
-        EACH (j, nc, 1) c.x[j] += X_BYTES, c.sums[j] += SLOT;
+    for (int64_t b = 0; b < d->blocks; b++, p += super_step(type), head += 32) {
+        direct_block(d->sum, p, head, type, nc, &c, 8);
+        EACH (j, nc, 1) c.x[j] += X_BYTES;
+        c.sums += d->sums_step;
     }
-    if (is_k(type) || !d->rest) return;
-    w.codes = p, w.scales = p + code_step(type) * d->rest;
-    super_block(d->sum, &w, type, PACKED, nc, &c, d->rest);
+    if (!is_k(type) && d->rest) direct_block(d->sum, p, head, type, nc, &c, d->rest);
 }
 
 // There are forms for 1, 2, 4, 6 ... columns; the last column stands in for one that is not there.
@@ -158,60 +164,72 @@ INLINE int form_columns(int form)
     return form ? 2 * form : 1;
 }
 
-INLINE void by_groups(direct_fn *const forms[], const struct matmul_args *a, const int32_t *all_sums)
+// Blocks first .. last of all rows; a group of 16 is multiplied with FORMS columns while it is in the cache.
+INLINE void by_groups(const enum dtype type, direct_fn *const forms[], const struct matmul_args *a,
+                      int64_t first, int64_t last)
 {
-    const int64_t blocks = (a->k_count + SUPER - 1) / SUPER;
-    const int form = form_of(a->t_count);
+    const int64_t columns =
+        a->t_count / FORMS * FORMS + (a->t_count % FORMS ? form_columns(form_of(a->t_count % FORMS)) : 0);
+    const int32_t *sums = ((struct scratch *)a->scratch)->sums;
     float sum[PARTS * COLUMNS * LANES] __attribute__((aligned(64)));
-    struct direct d = {.sum = sum, .blocks = a->k_count / SUPER, .rest = (int)(a->k_count % SUPER / 32)};
-    for (int j = 0; j < form_columns(form); j++) {
-        const int64_t t = j < a->t_count ? j : a->t_count - 1;
-        d.c.x[j] = x_block(a, t, 0);
-        d.c.sums[j] = all_sums + t * blocks * SLOT;
-    }
+    const int64_t whole = a->k_count / SUPER;
+    struct direct d = {.sum = sum, .sums_step = (size_t)(columns * slot_of(type))};
+    d.blocks = (last < whole ? last : whole) - first;
+    d.rest = last > whole ? (int)(a->k_count % SUPER / 32) : 0;
+    prepare_all(a, type, columns, first, last);
     for (int64_t n = a->n_begin; n < a->n_end; n += PACKED_ROWS) {
-        memset(sum, 0, sizeof sum);
-        d.p = (const char *)a->w + (size_t)(n / PACKED_ROWS) * a->w_stride;
-        forms[form](&d);
-        store_sums(sum, PARTS, (int)a->t_count, (float *)a->y + n, a->y_stride, a->n_end - n);
+        const char *group = (const char *)a->w + (size_t)(n / PACKED_ROWS) * a->w_stride;
+        d.p = group + head_bytes(type, a->k_count) + (size_t)first * (size_t)super_step(type);
+        d.head = group + first * 32;
+        for (int64_t t = 0; t < a->t_count; t += FORMS) {
+            const int nc = (int)(a->t_count - t < FORMS ? a->t_count - t : FORMS), form = form_of(nc);
+            float *y = (float *)a->y + (size_t)t * a->y_stride + n;
+            for (int j = 0; j < form_columns(form); j++)
+                d.c.x[j] = x_block(a, t + j < a->t_count ? t + j : a->t_count - 1, first);
+            d.c.sums = sums + t * slot_of(type);
+            if (first)
+                load_sums(sum, PARTS, nc, y, a->y_stride, a->n_end - n);
+            else
+                clear_sums(sum, PARTS, FORMS);
+            forms[form](&d);
+            store_sums(sum, PARTS, nc, y, a->y_stride, a->n_end - n);
+        }
     }
 }
 
 // ---- many columns: a panel in the cache ---------------------------------------------------------------
 
-INLINE int entry_bytes(const enum dtype type)
-{
-    return (has_pairs(type) ? (by_16(type) ? 20 : 12) : 4) * VEC;
-}
-
 // Unpacks a block of `subs` sub-blocks for vector v of a panel.
-INLINE void unpack_block(const struct operand *to, const enum dtype type, const char *p, const int v,
+INLINE void unpack_block(char *to, const enum dtype type, const char *p, const char *head, const int v,
                          int subs)
 {
-    const int part = v % PARTS, pieces = by_16(type) ? 2 : 1;
-    char *codes = (char *)to->codes + v * VEC, *entry = (char *)to->entry + v * VEC;
-    char *out = (char *)(is_k(type) ? to->ints : to->scales) + v * VEC;
-    const char *scales = p + code_step(type) * (is_k(type) ? 1 : subs);
-    p += VEC * part;
+    const int part = v % PARTS, pieces = by_16(type) ? 2 : 1, sub_bytes = panel_sub_bytes(type);
+    const char *codes = p + scales_bytes(type, subs) + VEC * part;
+    to += v * VEC;
     if (!is_k(type)) {
-        for (int s = 0; s < subs; s++, p += code_step(type), scales += scale_step(type)) {
-            EACH (i, 8, 1) vec_store(codes + s * SUB_BYTES + i * VECS * VEC, code(type, p, 0, i));
-            vecf_store((float *)(out + s * SCALE_BYTES), float_scale(type, scales, part));
+        for (int s = 0; s < subs;
+             s++, to += sub_bytes, codes += unit_words(type) * 64, p += scale_step(type)) {
+            EACH (i, 8, 1) vec_store(to + i * VECS * VEC, code(type, codes, lower(type, codes, i), 0, i));
+            vecf_store((float *)(to + SUB_BYTES), float_scale(type, p, part));
             if (kind_of(type) == KIND_A_MIN)
-                vecf_store((float *)((char *)to->mins + v * VEC + s * SCALE_BYTES), float_min(scales, part));
+                vecf_store((float *)(to + SUB_BYTES + SCALE_BYTES), float_min(p, part));
         }
         return;
     }
-    EACH (s, 8, 1) {
-        EACH (i, 8, 1) vec_store(codes + s * SUB_BYTES + i * VECS * VEC, code(type, p, s, i));
-        EACH (h, pieces, 1)
-            vec_store(out + (s * pieces + h) * SCALE_BYTES,
-                      scale_form(sub_scale(type, scales, part, s * pieces + h)));
-    }
-    vecf_store((float *)entry, block_scale(type, scales, part));
+    for (int u = 0; u < units_of(type); u++, codes += unit_words(type) * 64)
+        EACH (k, unit_subs(type), 1) {
+            char *sub = to + (unit_first(type, u) + k * unit_step(type)) * sub_bytes;
+            EACH (i, 8, 1) vec_store(sub + i * VECS * VEC, code(type, codes, lower(type, codes, i), k, i));
+        }
+    EACH (at, 16, 1)
+        if (at < 8 * pieces)
+            vec_store(to + at / pieces * sub_bytes + SUB_BYTES + at % pieces * SCALE_BYTES,
+                      scale_form(sub_scale(type, p, part, at)));
+    to += 8 * sub_bytes;
+    vecf_store((float *)to, block_scale(type, p, head, part));
     if (!has_pairs(type)) return;
-    if (kind_of(type) != KIND_K16) vecf_store((float *)(entry + VECS * VEC), block_min(type, scales, part));
-    EACH (at, 4 * pieces, 1) vec_store(entry + (2 + at) * VECS * VEC, sub_pair(type, scales, part, at));
+    if (kind_of(type) != KIND_K16) vecf_store((float *)(to + SCALE_BYTES), block_min(type, p, part));
+    EACH (at, 4 * pieces, 1) vec_store(to + (2 + at) * SCALE_BYTES, sub_pair(type, p, part, at));
 }
 
 struct strip {
@@ -219,9 +237,13 @@ struct strip {
     size_t y_stride;
     int64_t rows; // of the panel
     bool begun;   // y has sums already
-    struct operand w;
+    const char *panel;
     struct columns c;
+    size_t sums_step; // dwords between blocks
     int64_t subs;
+    // Bytes of each group that are unpacked next: each block asks for `lines` cache lines of them.
+    const char *ahead[VECS / PARTS];
+    int64_t lines;
 };
 typedef void strip_fn(const struct strip *s);
 
@@ -229,102 +251,95 @@ typedef void strip_fn(const struct strip *s);
 INLINE void run_strip(const struct strip *s, const enum dtype type, const int nc)
 {
     float sum[VECS * COLUMNS * LANES] __attribute__((aligned(64)));
-    struct operand w = s->w;
     struct columns c = s->c;
+    struct operand w = {.codes = s->panel};
+    const char *ahead[VECS / PARTS];
+    EACH (g, VECS / PARTS, 1) ahead[g] = s->ahead[g];
     // Rows of y lie far apart: lines that are asked for now are there when the sums are stored.
     for (int j = 0; j < nc; j++)
         EACH (v, VECS, 1) __builtin_prefetch(s->y + (size_t)j * s->y_stride + v * LANES, 1, 3);
     if (s->begun)
         load_sums(sum, VECS, nc, s->y, s->y_stride, s->rows);
     else
-        memset(sum, 0, sizeof sum);
+        clear_sums(sum, VECS, nc);
     for (int64_t left = s->subs; left > 0; left -= 8) {
-        super_block(sum, &w, type, PANEL, nc, &c, left < 8 ? (int)left : 8);
-        w.codes += 8 * SUB_BYTES, w.scales += 8 * SCALE_BYTES, w.mins += 8 * SCALE_BYTES;
-        w.ints += 8 * SCALE_BYTES * (by_16(type) ? 2 : 1), w.entry += entry_bytes(type);
-        EACH (j, nc, 1) c.x[j] += X_BYTES, c.sums[j] += SLOT;
-        EACH (g, VECS / PARTS, 1) c.ahead[g] += 8 * 64 * c.lines;
+        struct tile t;
+        clear_tile(&t, PANEL, nc);
+        for (int64_t i = 0; i < s->lines; i++)
+            EACH (g, VECS / PARTS, 1) __builtin_prefetch(ahead[g], 0, 2), ahead[g] += 64;
+        for (int sub = 0; sub < (left < 8 ? (int)left : 8); sub++, w.codes += panel_sub_bytes(type))
+            unit(&t, &w, type, PANEL, nc, &c, sub);
+        close_block(sum, &t, w.codes, NULL, type, PANEL, nc, &c);
+        w.codes += panel_block_bytes(type) - 8 * panel_sub_bytes(type);
+        EACH (j, nc, 1) c.x[j] += X_BYTES;
+        c.sums += s->sums_step;
     }
     store_sums(sum, VECS, nc, s->y, s->y_stride, s->rows);
 }
 
-// Where block `b` of a panel is unpacked to.
-INLINE struct operand panel_block(struct scratch *m, const enum dtype type, int64_t b)
-{
-    char *scales = m->scales + b * 8 * SCALE_BYTES * (by_16(type) ? 2 : 1);
-    return (struct operand){
-        .codes = m->codes + b * 8 * SUB_BYTES,
-        .scales = scales,
-        .ints = scales,
-        .mins = m->mins + b * 8 * SCALE_BYTES,
-        .entry = m->entries + b * entry_bytes(type),
-    };
-}
-
-// The x of columns t .. t + nc of blocks first .. last, and its sums.
-INLINE void strip_columns(struct columns *c, const enum dtype type, const struct matmul_args *a, int64_t t,
-                          int nc, int64_t first, int64_t last, const int32_t *all_sums)
-{
-    for (int j = 0; j < nc; j++) {
-        c->x[j] = x_block(a, t + j, first);
-        if (all_sums) {
-            c->sums[j] = all_sums + ((t + j) * ((a->k_count + SUPER - 1) / SUPER) + first) * SLOT;
-            continue;
-        }
-        int32_t *sums = ((struct scratch *)a->scratch)->strip_sums + j * DEEP_BLOCKS * SLOT;
-        for (int64_t b = first; b < last; b++)
-            prepare_sums(sums + (b - first) * SLOT, x_block(a, t + j, b), type);
-        c->sums[j] = sums;
-    }
-}
-
-// Blocks first .. last of a panel of rows from n on.
+// Blocks first .. last of a panel of rows from n on; the columns' sums are prepared.
 INLINE void deep_panel(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
-                       int64_t n, int64_t first, int64_t last, const int32_t *all_sums)
+                       int64_t n, int64_t first, int64_t last)
 {
     struct scratch *m = a->scratch;
     const int64_t subs = a->k_count / 32, count = (a->t_count + STRIP - 1) / STRIP;
-    struct strip s = {.y_stride = a->y_stride, .rows = a->n_end - n, .w = panel_block(m, type, 0)};
-    const char *group[VECS / PARTS];
-    EACH (g, VECS / PARTS, 1) { // a second group that is not there is the first again
-        const bool there = n + g * PACKED_ROWS < a->n_end;
-        group[g] = (const char *)a->w + (size_t)(n / PACKED_ROWS + (there ? g : 0)) * a->w_stride +
-                   (size_t)first * (size_t)super_step(type);
-    }
-    for (int64_t b = 0; b < last - first; b++)
-        for (int v = 0; v < VECS; v++) {
-            const struct operand to = panel_block(m, type, b);
-            const int64_t left = subs - 8 * (first + b);
-            unpack_block(&to, type, group[v / PARTS] + (size_t)b * (size_t)super_step(type), v,
+    const size_t bytes = (size_t)(last - first) * (size_t)super_step(type);
+    struct strip s = {.y_stride = a->y_stride,
+                      .rows = a->n_end - n,
+                      .begun = first > 0,
+                      .panel = m->panel,
+                      .sums_step = (size_t)(a->t_count * slot_of(type)),
+                      .subs = (last * 8 < subs ? last * 8 : subs) - first * 8};
+    for (int v = 0; v < VECS; v++) { // a second group that is not there is the first again
+        const bool there = n + v / PARTS * PACKED_ROWS < a->n_end;
+        const char *group =
+            (const char *)a->w + (size_t)(n / PACKED_ROWS + (there ? v / PARTS : 0)) * a->w_stride;
+        const char *p = group + head_bytes(type, a->k_count) + (size_t)first * (size_t)super_step(type);
+        s.ahead[v / PARTS] = p + VECS / PARTS * a->w_stride;
+        for (int64_t b = first; b < last; b++, p += super_step(type)) {
+            const int64_t left = subs - 8 * b;
+            unpack_block(m->panel + (b - first) * panel_block_bytes(type), type, p, group + b * 32, v,
                          left < 8 ? (int)left : 8);
         }
-    s.begun = first > 0;
-    s.subs = (last * 8 < subs ? last * 8 : subs) - first * 8;
+    }
     // The strips share the lines of the bytes that are unpacked next, those of the next panel.
-    const size_t bytes = (size_t)(last - first) * (size_t)super_step(type);
-    const int lines = (int)(((int64_t)bytes / 64 + s.subs * count - 1) / (s.subs * count));
-    EACH (g, VECS / PARTS, 1) s.c.ahead[g] = group[g] + VECS / PARTS * a->w_stride;
-    const char *const ahead_end = s.c.ahead[0] + bytes;
+    s.lines = ((int64_t)bytes / 64 + (last - first) * count - 1) / ((last - first) * count);
+    const char *const ahead_end = s.ahead[0] + bytes;
     // The same number of columns in each strip, or one less.
     for (int64_t i = 0, t = 0; i < count; i++) {
         const int nc = (int)((a->t_count - t + count - i - 1) / (count - i));
-        strip_columns(&s.c, type, a, t, nc, first, last, all_sums);
-        s.c.lines = s.c.ahead[0] < ahead_end ? lines : 0;
+        for (int j = 0; j < nc; j++) s.c.x[j] = x_block(a, t + j, first);
+        s.c.sums = m->sums + t * slot_of(type);
         s.y = (float *)a->y + (size_t)t * a->y_stride + n;
+        if (s.ahead[0] >= ahead_end) s.lines = 0;
         strips[nc - 1](&s);
         t += nc;
-        EACH (g, VECS / PARTS, 1) s.c.ahead[g] += 64 * s.subs * lines;
+        EACH (g, VECS / PARTS, 1) s.ahead[g] += 64 * s.lines * (last - first);
     }
 }
 
-INLINE void by_panel(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
-                     const int32_t *all_sums)
+// ---- both ---------------------------------------------------------------------------------------------
+
+// Columns at a time as their sums fit the scratch memory.
+INLINE void run_matmul(const struct matmul_args *all, const enum dtype type, direct_fn *const directs[],
+                       strip_fn *const strips[STRIP])
 {
-    const int64_t blocks = (a->k_count + SUPER - 1) / SUPER;
-    for (int64_t first = 0; first < blocks; first += DEEP_BLOCKS) {
-        const int64_t last = first + DEEP_BLOCKS < blocks ? first + DEEP_BLOCKS : blocks;
-        for (int64_t n = a->n_begin; n < a->n_end; n += ROWS)
-            deep_panel(type, strips, a, n, first, last, all_sums);
+    const int64_t blocks = blocks_of(all), most = SUMS / (DEEP_BLOCKS * slot_of(type));
+    for (int64_t t = 0; t < all->t_count; t += most) {
+        struct matmul_args a = *all;
+        a.t_count = all->t_count - t < most ? all->t_count - t : most;
+        a.x = x_block(all, t, 0), a.y = (float *)all->y + (size_t)t * all->y_stride;
+        const bool direct = a.t_count <= DIRECT;
+        const int64_t deep = direct ? SUMS / ((a.t_count + 1) * slot_of(type)) : DEEP_BLOCKS;
+        for (int64_t first = 0; first < blocks; first += deep) {
+            const int64_t last = first + deep < blocks ? first + deep : blocks;
+            if (direct) {
+                by_groups(type, directs, &a, first, last);
+                continue;
+            }
+            prepare_all(&a, type, a.t_count, first, last);
+            for (int64_t n = a.n_begin; n < a.n_end; n += ROWS) deep_panel(type, strips, &a, n, first, last);
+        }
     }
 }
 
@@ -340,15 +355,11 @@ INLINE void by_panel(const enum dtype type, strip_fn *const strips[STRIP], const
     {                                                                                            \
         run_direct(d, type, nc);                                                                 \
     }
-#define DEFINE_KERNEL(name, isa, type, strips)                                        \
-    DEFINE_DIRECTS(name, type)                                                        \
-    UNCHECKED void matmul_fwd_##name##_##isa(const struct matmul_args *a)             \
-    {                                                                                 \
-        const int32_t *sums = prepare_all(a, type, (a->k_count + SUPER - 1) / SUPER); \
-        if (a->t_count <= DIRECT && sums)                                             \
-            by_groups(directs_##name, a, sums);                                       \
-        else                                                                          \
-            by_panel(type, strips, a, sums);                                          \
+#define DEFINE_KERNEL(name, isa, type, strips)                            \
+    DEFINE_DIRECTS(name, type)                                            \
+    UNCHECKED void matmul_fwd_##name##_##isa(const struct matmul_args *a) \
+    {                                                                     \
+        run_matmul(a, type, directs_##name, strips);                      \
     }
 
 #endif

@@ -63,8 +63,9 @@ struct matmul_kernel {
         dequantize; // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
 
-// Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), and a little.
-enum { MATMUL_SCRATCH = 64 * 1024 * 4 + 8192 };
+// Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), or one of codes, 32 rows and 8192
+// numbers, and sums of the columns (ops/matmul_int8_run.h).
+enum { MATMUL_SCRATCH = 896 * 1024 };
 
 // ---- paged keys and values ----------------------------------------------------------------------------
 

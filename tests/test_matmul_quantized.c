@@ -222,13 +222,16 @@ START_TEST(edges)
                          depths[] = {32, 64, 256, 288, 512, 2048, 2400, 4352};
     EACH_TIER_AND_TYPE (ks, type) {
         const bool by_256 = dtype_traits[type].block_size == 256;
-        for (int64_t t = 1; t <= 17; t++) check_shape(&ks, type, 37, by_256 ? 512 : 544, t, FILL_ROUNDED);
+        for (int64_t t = 1; t <= 41; t += t < 17 ? 1 : 3)
+            check_shape(&ks, type, 37, by_256 ? 512 : 544, t, FILL_ROUNDED);
         for (size_t i = 0; i < sizeof ns / sizeof *ns; i++)
-            for (int64_t t = 1; t <= 19; t += 6) check_shape(&ks, type, ns[i], 256, t, FILL_BYTES);
+            for (int64_t t = 1; t <= 40; t += 13) check_shape(&ks, type, ns[i], 256, t, FILL_BYTES);
         for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
             for (int64_t t = 1; t <= 33 && !(by_256 && depths[i] % 256); t = t < 31 ? t + 10 : t + 1)
                 check_shape(&ks, type, 34, depths[i], t, FILL_BYTES);
         check_shape(&ks, type, 33, 256, 513, FILL_BYTES);
+        check_shape(&ks, type, 33, 8448, 35, FILL_BYTES);                          // a panel in two parts
+        if (type == DTYPE_Q6_K) check_shape(&ks, type, 17, 64000, 32, FILL_BYTES); // sums in two parts
     }
 }
 END_TEST
