@@ -101,6 +101,9 @@ struct tlm_session_options {
     int32_t batch;         // rows a pass over the weights takes; default 512
     const char *kv_type_k; // type of the cached keys: "f16" (default), "f32", "bf16", "q8_0", "q4_0"
     const char *kv_type_v; // type of the cached values, likewise
+    // Pieces of the timeline of at least so many tokens that a new prompt has at another place (because thoughts were dropped in front of
+    // them) are kept, their keys turned to the new positions. That saves computing, and is not exact: they have seen what was dropped.
+    int32_t reuse_shifted; // default 0: never
 };
 
 // Errors: ARGUMENT, MEMORY (with the bytes asked for).
@@ -136,6 +139,7 @@ struct tlm_session_info {
     uint64_t kv_bytes;                       // key-value cache for the whole context
     uint64_t scratch_bytes;                  // activations, logits, step data
     uint64_t tokens_computed, tokens_reused; // since the session was opened
+    uint64_t tokens_shifted;                 // of those reused, with turned keys
 };
 struct tlm_session_info tlm_session_info(const struct tlm_session *session);
 const struct tlm_model *tlm_session_model(const struct tlm_session *session);

@@ -123,6 +123,7 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
     c->sequences = arena_alloc(&c->books, sequences * sizeof *c->sequences);
     c->chain = arena_alloc(&c->books, entries * sizeof *c->chain);
     int32_t windows[KV_GROUPS] = {0}, count = 1;
+    for (size_t i = 0; i < sequences; i++) c->sequences[i].exact = INT32_MAX;
     for (int32_t l = 0; l < config->layers; l++) open_layer(c, l, windows, &count);
     c->config.windows = NULL; // the caller's
     return TLM_OK;
@@ -261,6 +262,12 @@ void kv_release(struct kv_cache *c, int32_t sequence)
     c->sequences[sequence].used = false;
 }
 
+void kv_mark_inexact(struct kv_cache *c, int32_t sequence, int32_t position)
+{
+    struct kv_sequence *s = &c->sequences[sequence];
+    if (position < s->exact) s->exact = position;
+}
+
 enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
 {
     TLM_ASSERT(sequence >= 0 && sequence < c->config.sequences && length >= 0);
@@ -326,6 +333,7 @@ int32_t kv_truncate(struct kv_cache *c, int32_t sequence, int32_t length)
     }
     s->blocks = keep;
     s->length = length;
+    if (s->exact >= length) s->exact = INT32_MAX;
     if (s->known > length / KV_BLOCK) s->known = length / KV_BLOCK;
     return length;
 }
@@ -340,6 +348,7 @@ int32_t kv_fork(struct kv_cache *c, int32_t to, int32_t from, int32_t length)
     s->length = length;
     s->blocks = blocks;
     s->known = known;
+    s->exact = f->exact < length ? f->exact : INT32_MAX;
     memcpy(s->first, f->first, sizeof s->first);
     for (int32_t g = 0; g < c->group_count; g++) {
         int32_t *table = table_of(c, g, to);
@@ -373,6 +382,7 @@ void kv_commit(struct kv_cache *c, int32_t sequence, const int32_t *rows, int32_
     struct kv_key *chain = chain_of(c, sequence);
     TLM_ASSERT(length <= s->length);
     if (c->config.policy == KV_CONTIGUOUS) return;
+    if (length > s->exact) length = s->exact;
     for (; s->known < length / KV_BLOCK; s->known++) {
         int32_t i = s->known;
         chain[i] = key_of(c, chain, i, rows);

@@ -55,9 +55,10 @@ struct kv_group {
 
 struct kv_sequence {
     bool used;
-    int32_t length;           // positions that are covered by blocks
-    int32_t blocks;           // entries of the tables in use
-    int32_t known;            // leading blocks whose keys are known
+    int32_t length; // positions that are covered by blocks
+    int32_t blocks; // entries of the tables in use
+    int32_t known;  // leading blocks whose keys are known
+    int32_t exact;  // positions before it hold what a pass computes; those behind stay out of the index
     int32_t first[KV_GROUPS]; // leading entries that were given back
 };
 
@@ -89,6 +90,8 @@ void kv_close(struct kv_cache *c);
 // An empty sequence that nobody uses, or KV_NONE; and back with all its blocks. Who has a fixed number of sequences may do without.
 int32_t kv_acquire(struct kv_cache *c);
 void kv_release(struct kv_cache *c, int32_t sequence);
+// From `position` on the sequence will hold something else than a pass would compute, until it is cut back to there.
+void kv_mark_inexact(struct kv_cache *c, int32_t sequence, int32_t position);
 
 // Makes the sequence at least `length` positions long, ready to be written from its present end on; windows give back what no row
 // from there on will see. Errors: CONTEXT (length beyond config.context, or too few free blocks); the sequence is as long as it was.

@@ -113,7 +113,7 @@ static int weight_type(const struct node *n)
 static double bytes_of(const struct bench_profile *p, int64_t i)
 {
     const struct node *n = node_at(p, i);
-    if (n->op == OP_attention) return 0;
+    if (n->op == OP_attention || n->op == OP_attention_prefix) return 0;
     if (weight_type(n) >= 0) return (double)p->runs[i] * (double)tensor_bytes(&n->in[1]->out);
     double row = (double)n->out.nb[1];
     for (int j = 0; j < n->input_count; j++) row += (double)n->in[j]->out.nb[1];

@@ -1,5 +1,6 @@
 // cli/chat_commands.c -- the lines of a conversation that start with '/'.
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,6 +127,52 @@ static bool run_stats(struct chat *c, const char *operand, struct tlm_error *err
     return true;
 }
 
+// What the next token would be by (V) logits: the log of the sum of all e^logit.
+static double log_total(const float *logits, int32_t vocab)
+{
+    double most = -INFINITY, sum = 0;
+    for (int32_t i = 0; i < vocab; i++)
+        if ((double)logits[i] > most) most = (double)logits[i];
+    for (int32_t i = 0; i < vocab; i++) sum += exp((double)logits[i] - most);
+    return most + log(sum);
+}
+
+// How far pieces that were moved (--cache-reuse) have led from what computing everything gives: the divergence of the two
+// distributions behind the last answer.
+static bool run_exact(struct chat *c, const char *operand, struct tlm_error *err)
+{
+    (void)operand;
+    size_t count = (size_t)(c->last.prompt_tokens + c->last.new_tokens);
+    int32_t vocab = tlm_model_vocab_size(c->model), best = 0, same = 0;
+    struct session_args exact = c->args->session;
+    struct tlm_session *fresh;
+    if (!c->last.tokens) {
+        fprintf(stderr, "There is no answer yet.\n");
+        return true;
+    }
+    exact.reuse_shifted = 0;
+    if (common_open_session(c->line, c->model, &exact, &fresh) != OPTIONS_GO) return true; // has been printed
+    if (!tlm_session_sync(c->session, c->last.tokens, count, err) &&
+        !tlm_session_sync(fresh, c->last.tokens, count, err)) {
+        const float *p = tlm_session_logits(fresh), *q = tlm_session_logits(c->session);
+        double all_p = log_total(p, vocab), all_q = log_total(q, vocab), divergence = 0;
+        for (int32_t i = 0; i < vocab; i++) {
+            double log_p = (double)p[i] - all_p;
+            if (log_p > -100) divergence += exp(log_p) * (log_p - ((double)q[i] - all_q));
+            if (p[i] > p[best]) best = i;
+            if (q[i] > q[same]) same = i;
+        }
+        fprintf(stderr,
+                "Moved tokens so far: %" PRIu64
+                "; KL divergence of the next token from an exact pass: %.3g nats; "
+                "most likely token: %s.\n",
+                tlm_session_info(c->session).tokens_shifted, divergence,
+                best == same ? "the same" : "another one");
+    }
+    tlm_session_close(fresh);
+    return true;
+}
+
 static bool run_help(struct chat *c, const char *operand, struct tlm_error *err);
 
 static const struct command commands[] = {
@@ -138,6 +185,7 @@ static const struct command commands[] = {
     {"/load", "FILE", "go on with a conversation that was saved", run_load},
     {"/clear", NULL, "start again, keeping the system text", run_clear},
     {"/stats", NULL, "what was computed, and how fast", run_stats},
+    {"/exact", NULL, "how far --cache-reuse has led from an exact pass", run_exact},
     {"/quit", NULL, "end (Ctrl-D, too)", run_quit},
 };
 

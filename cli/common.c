@@ -41,6 +41,11 @@ const struct option session_options[SESSION_OPTION_COUNT] = {
      .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32, q8_0, q4_0. Default: f16."},
     {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_v),
      .choices = kv_choices, .help = "type of cached values, likewise. Default: f16."},
+    {"--cache-reuse", "N", OPTION_INT, offsetof(struct session_args, reuse_shifted), .low = 0,
+     .high = INT32_MAX,
+     .help = "pieces of at least N tokens that stand at another place than before, as when thoughts were "
+             "dropped in front of them, are not "
+             "computed again: their keys are turned. That is not exact. Default: 0, never."},
 };
 
 int common_failed(const struct command_line *line, const struct tlm_error *err)
@@ -70,7 +75,8 @@ int common_open_session(const struct command_line *line, const struct tlm_model 
                                           .threads = args->threads,
                                           .batch = args->batch,
                                           .kv_type_k = args->kv_type_k,
-                                          .kv_type_v = args->kv_type_v};
+                                          .kv_type_v = args->kv_type_v,
+                                          .reuse_shifted = args->reuse_shifted};
     return tlm_session_open(session, model, &options, &err) ? common_failed(line, &err) : OPTIONS_GO;
 }
 

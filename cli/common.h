@@ -15,12 +15,13 @@ struct model_args {
 struct session_args {
     int32_t context, batch, threads; // 0: the library's default
     const char *kv_type_k, *kv_type_v;
+    int32_t reuse_shifted;
 };
 
-enum { MODEL_OPTION_COUNT = 2, SESSION_OPTION_COUNT = 5 };
+enum { MODEL_OPTION_COUNT = 2, SESSION_OPTION_COUNT = 6 };
 // -m, --isa: into a struct model_args
 extern const struct option model_options[MODEL_OPTION_COUNT];
-// -c, -b, -t, -ctk, -ctv: into a struct session_args
+// -c, -b, -t, -ctk, -ctv, --cache-reuse: into a struct session_args
 extern const struct option session_options[SESSION_OPTION_COUNT];
 
 // Prints "tinylm NAME: text" on stderr. Returns EXIT_FAILED.

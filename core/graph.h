@@ -18,7 +18,7 @@
 #include "core/tensor.h"
 #include "core/threads.h"
 
-enum { GRAPH_MAX_INPUTS = 6 };
+enum { GRAPH_MAX_INPUTS = 7 };
 
 // How many rows of a tensor a step uses: all, or a count that the step's data holds.
 enum extent {
@@ -26,6 +26,7 @@ enum extent {
     EXTENT_ROWS,
     EXTENT_OUTPUTS,        // rows whose logits are wanted
     EXTENT_TILES,          // of attention
+    EXTENT_PREFIX_TILES,   // of rows that share a prefix
     EXTENT_ROUTED_ROWS,    // rows times the experts that each uses
     EXTENT_ROUTED_OUTPUTS, // outputs times these
     EXTENT_COUNT

@@ -150,7 +150,55 @@ static void add_to_tiles(struct step *s, int32_t row, int32_t sequence)
     if (last && last->sequence == sequence && last->rows < ATTENTION_ROWS)
         last->rows++;
     else
-        s->tiles[(*count)++] = (struct attention_tile){row, 1, sequence};
+        s->tiles[(*count)++] = (struct attention_tile){row, 1, sequence, 0};
+}
+
+enum { PREFIX_KEYS = 128, PREFIX_ROWS = 32 };
+
+// The first position of this pass of the tile's sequence: what is in front of it was computed in earlier passes.
+static int32_t pass_begin(const struct step *s, const struct attention_tile *tile)
+{
+    while (tile > s->tiles && tile[-1].sequence == tile->sequence) tile--;
+    return s->positions[tile->row];
+}
+
+// Keys of earlier passes that the sequences of tiles a and b have in the same blocks, or that have passed out of the windows of both.
+static int32_t shared_keys(const struct forward *f, const struct attention_tile *a,
+                           const struct attention_tile *b)
+{
+    int32_t begin_a = pass_begin(&f->step, a), begin_b = pass_begin(&f->step, b);
+    int32_t most = (begin_a < begin_b ? begin_a : begin_b) / KV_BLOCK;
+    for (int32_t g = 0; g < f->cache.group_count; g++) {
+        const int32_t *of_a = kv_table(&f->cache, g, a->sequence),
+                      *of_b = kv_table(&f->cache, g, b->sequence);
+        int32_t blocks = 0;
+        while (blocks < most && of_a[blocks] == of_b[blocks]) blocks++;
+        most = blocks;
+    }
+    return most * KV_BLOCK / ATTENTION_TILE * ATTENTION_TILE;
+}
+
+// Tiles side by side whose sequences begin alike get a prefix tile. One more of them joins as long as that leaves fewer keys to be
+// read in all: n tiles with k keys in common save (n - 1) k.
+static void share_prefixes(struct forward *f)
+{
+    struct step *s = &f->step;
+    struct attention_tile *tiles = s->tiles;
+    int64_t count = s->counts[EXTENT_TILES];
+    s->counts[EXTENT_PREFIX_TILES] = 0;
+    for (int64_t i = 0, end; i < count; i = end) {
+        int32_t rows = tiles[i].rows, keys = 0;
+        for (end = i + 1; end < count && rows + tiles[end].rows <= PREFIX_ROWS; rows += tiles[end++].rows) {
+            int32_t common = shared_keys(f, &tiles[end - 1], &tiles[end]);
+            if (keys && common > keys) common = keys;
+            if (common < PREFIX_KEYS || (end - i) * common < (end - i - 1) * keys) break;
+            keys = common;
+        }
+        if (keys)
+            s->prefix_tiles[s->counts[EXTENT_PREFIX_TILES]++] =
+                (struct attention_tile){tiles[i].row, rows, tiles[i].sequence, keys};
+        for (int64_t j = i; j < end; j++) tiles[j].keys = keys;
+    }
 }
 
 // Rows first .. end - 1, which are of one sequence: their places in the cache, and its tables.
@@ -193,6 +241,7 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
         enum tlm_status status = enter_sequence(f, rows, i, end, err);
         if (status) return status;
     }
+    share_prefixes(f);
     s->counts[EXTENT_ROUTED_ROWS] = count * (int32_t)f->model->hparams.experts.used;
     s->counts[EXTENT_ROUTED_OUTPUTS] = s->counts[EXTENT_OUTPUTS] * (int32_t)f->model->hparams.experts.used;
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.

@@ -4,6 +4,7 @@
 #include <limits.h>
 
 #include "generate/draft.h"
+#include "generate/shift.h"
 
 enum { DEFAULT_CONTEXT = 4096, DEFAULT_BATCH = 512, MAX_BATCH = 16384, MAX_OUTPUTS = 128 };
 
@@ -55,6 +56,9 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
         .context = options->context, .max_rows = options->batch, .threads = options->threads};
     enum tlm_status status = session_resolve(m, &config, options->kv_type_k, options->kv_type_v, err);
     if (status) return status;
+    if (options->reuse_shifted < 0)
+        return error_set(err, TLM_ERR_ARGUMENT, "reuse_shifted: expected 0 or more, found %d",
+                         options->reuse_shifted);
     if (config.max_rows > config.context) config.max_rows = config.context;
     config.max_outputs = config.max_rows < MAX_OUTPUTS ? config.max_rows : MAX_OUTPUTS;
     // One timeline, and what the branches of a draft write behind it.
@@ -74,6 +78,7 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
         return status;
     }
     s->sequence = kv_acquire(&s->forward.cache);
+    s->reuse = options->reuse_shifted;
     *out = s;
     return TLM_OK;
 }
@@ -116,17 +121,70 @@ enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens
     return session_check_ids(s->forward.model, tokens, common_prefix(s, tokens, count), count, err);
 }
 
+// Pieces of the old timeline that stand in tokens[at..limit) from `at` on without a gap, each of at least `least` tokens: kept by moving
+// them to `to`, or (KV_NONE) only counted. Returns where they end.
+static int32_t move_pieces(struct tlm_session *s, const int32_t *tokens, int32_t at, int32_t limit,
+                           int32_t to)
+{
+    int32_t from = at;
+    for (;;) {
+        int32_t run = 0;
+        for (; from < s->length && run < s->reuse; from++) {
+            run = 0;
+            while (at + run < limit && from + run < s->length && s->tokens[from + run] == tokens[at + run])
+                run++;
+            if (run >= s->reuse) break;
+        }
+        if (run < s->reuse) return at;
+        if (to != KV_NONE) shift_rows(&s->forward, to, at, s->sequence, from, run);
+        at += run;
+        from += run;
+    }
+}
+
+// Takes over what has moved in the timeline since (inexactly). False where there is less of it than `better` tokens, or no room.
+static bool move_timeline(struct tlm_session *s, const int32_t *tokens, int32_t keep, int32_t limit,
+                          int32_t better)
+{
+    struct kv_cache *c = &s->forward.cache;
+    const struct tlm_model *m = s->forward.model;
+    // What was read with learned positions cannot be turned to others.
+    if (!s->reuse || m->real != DTYPE_F32 || m->weights.positions) return false;
+    int32_t end = move_pieces(s, tokens, keep, limit, KV_NONE), to = end > better ? kv_acquire(c) : KV_NONE;
+    if (to == KV_NONE) return false;
+    if (kv_fork(c, to, s->sequence, keep) != keep || kv_reserve(c, to, end, NULL)) {
+        kv_release(c, to);
+        return false;
+    }
+    kv_mark_inexact(c, to, keep);
+    move_pieces(s, tokens, keep, limit, to);
+    kv_release(c, s->sequence);
+    s->sequence = to;
+    s->shifted += (uint64_t)(end - keep);
+    s->length = end;
+    return true;
+}
+
 void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit)
 {
     struct kv_cache *c = &s->forward.cache;
-    int32_t keep = (int32_t)common_prefix(s, tokens, limit);
-    s->length = kv_truncate(c, s->sequence, keep);
-    if (limit - (size_t)s->length >= KV_BLOCK) { // maybe an earlier timeline began so
-        int32_t other = kv_acquire(c), found = kv_match(c, other, tokens, (int32_t)limit);
-        bool better = found > s->length;
-        kv_release(c, better ? s->sequence : other);
-        if (better) s->sequence = other, s->length = found;
+    int32_t keep = (int32_t)common_prefix(s, tokens, limit), best = 0;
+    if (keep != s->length) s->logits_row = -1;
+    int32_t other = KV_NONE;
+    if (limit - (size_t)keep >= KV_BLOCK) { // maybe an earlier timeline began so
+        other = kv_acquire(c);
+        best = kv_match(c, other, tokens, (int32_t)limit);
     }
+    if (!move_timeline(s, tokens, keep, (int32_t)limit, best > keep ? best : keep)) {
+        s->length = kv_truncate(c, s->sequence, keep);
+        if (best > s->length) {
+            int32_t old = s->sequence;
+            s->sequence = other;
+            s->length = best;
+            other = old;
+        }
+    }
+    if (other != KV_NONE) kv_release(c, other);
     memcpy(s->tokens, tokens, (size_t)s->length * sizeof *tokens);
 }
 
@@ -205,6 +263,7 @@ struct tlm_session_info tlm_session_info(const struct tlm_session *s)
         .scratch_bytes = f->arena.size + f->step.memory.size,
         .tokens_computed = s->computed,
         .tokens_reused = s->reused,
+        .tokens_shifted = s->shifted,
     };
 }
 

@@ -11,7 +11,8 @@ struct tlm_session {
     int32_t length;
     int32_t sequence;   // of the cache
     int32_t logits_row; // output of the last pass that belongs to the timeline's end; -1: none
-    uint64_t computed, reused;
+    int32_t reuse;      // pieces that moved are reused from so many tokens on; 0: never
+    uint64_t computed, reused, shifted;
 };
 
 // Makes the cache hold the longest beginning of tokens[0..limit) that it can without computing: what the timeline has, or what it had

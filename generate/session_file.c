@@ -6,6 +6,7 @@
 //     tinylm.session.version    1
 //     tinylm.session.model      hash of the model and of the rotation (models/identity.h)
 //     tinylm.session.tokens     i32[length]
+//     tinylm.session.exact      i32: positions before it are as a pass computes them, those behind were turned (generate/shift.h)
 //     blk.L.keys, blk.L.values  (head size, rows, key-value heads) in the cache's type: the last `rows` positions, which are all but
 //                               what a window has passed
 #include <inttypes.h>
@@ -101,6 +102,7 @@ enum tlm_status tlm_session_save(const struct tlm_session *s, const char *path, 
     gguf_set_u32(w, KEY "version", VERSION);
     gguf_set_u64(w, KEY "model", identity_of(s));
     gguf_set_array(w, KEY "tokens", GGUF_I32, s->tokens, (uint64_t)s->length);
+    gguf_set_i32(w, KEY "exact", s->forward.cache.sequences[s->sequence].exact);
     EACH_PART(s, declare(s, w, &p));
     EACH_PART(s, status = write_part(s, w, &p, err));
     if (!status) status = gguf_writer_finish(w, err);
@@ -185,9 +187,11 @@ enum tlm_status tlm_session_load(struct tlm_session *s, const char *path, struct
     struct gguf *g;
     const struct gguf_value *tokens;
     int32_t count = 0;
+    int64_t exact = INT32_MAX;
     enum tlm_status status = gguf_open(&g, path, err);
     if (status) return status;
-    if ((status = read_header(s, g, path, &tokens, &count, err))) {
+    if ((status = gguf_get_i64(g, KEY "exact", &exact, err)) ||
+        (status = read_header(s, g, path, &tokens, &count, err))) {
         gguf_close(g);
         return status;
     }
@@ -195,6 +199,7 @@ enum tlm_status tlm_session_load(struct tlm_session *s, const char *path, struct
     s->logits_row = -1;
     s->length = kv_truncate(c, s->sequence, 0);
     if (!(status = kv_place(c, s->sequence, count, err))) {
+        kv_mark_inexact(c, s->sequence, (int32_t)exact);
         s->length = count;
         EACH_PART(s, status = read_part(s, g, path, &p, err));
         for (int32_t i = 0; i < count; i++) s->tokens[i] = (int32_t)gguf_value_i64(tokens, (uint64_t)i);

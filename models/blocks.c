@@ -80,9 +80,7 @@ static struct node *latent_norm(struct graph *g, const struct tlm_model *m, stru
     return g_rmsnorm(g, x, g_weight(g, w), x->out.ne[0], m->hparams.latent_norm_eps);
 }
 
-// Keys and values of four bits are kept rotated (ops/hadamard.c): the largest power of two that divides heads of both sizes; 1: not
-// rotated.
-static int64_t hadamard_block(enum dtype type, int64_t head, int64_t other)
+int64_t block_hadamard(enum dtype type, int64_t head, int64_t other)
 {
     if (type != DTYPE_Q4_0) return 1;
     int64_t both = head | other;
@@ -118,7 +116,7 @@ static struct node *latent_attention(struct graph *g, const struct tlm_model *m,
     struct node *k_rope = rotated(g, m, w, g_slice(g, kv, 1, rank, turned), rope, 1);
     struct node *k = latent_norm(g, m, g_slice(g, kv, 1, 0, rank), w->kv_a_norm);
     k = g_concat(g, k, k_rope, 1, false);
-    int64_t block = hadamard_block(in->keys[l].type, rank + turned, rank);
+    int64_t block = block_hadamard(in->keys[l].type, rank + turned, rank);
     q = spread(g, q, block);
     k = g_kv_write(g, spread(g, k, block), in->step.slots[in->group_of[l]], in->keys[l], 1);
 
@@ -155,8 +153,8 @@ struct node *block_attention(struct graph *g, const struct tlm_model *m, const s
     if (w->k_norm) k = norm(g, m, k, w->k_norm, NULL, w->k_norm->ne[0]);
     q = rotated(g, m, w, q, rope, heads);
     k = rotated(g, m, w, k, rope, kv_heads);
-    int64_t k_block = hadamard_block(in->keys[l].type, h->head_dim, h->head_dim);
-    int64_t v_block = hadamard_block(in->values[l].type, h->value_dim, h->value_dim);
+    int64_t k_block = block_hadamard(in->keys[l].type, h->head_dim, h->head_dim);
+    int64_t v_block = block_hadamard(in->values[l].type, h->value_dim, h->value_dim);
     q = spread(g, q, k_block);
     k = spread(g, k, k_block);
     v = spread(g, v, v_block);

@@ -23,6 +23,9 @@ struct node *block_linear(struct graph *g, const struct tensor *w, const struct 
 // normed already. A model with hparams.kv_rank gets latent attention.
 struct node *block_attention(struct graph *g, const struct tlm_model *m, const struct build_inputs *in,
                              int64_t l, struct node *x, const struct rope_tables *rope);
+// Keys and values of four bits are kept rotated (ops/hadamard.c), so many numbers together: the largest power of two that divides heads of
+// both sizes; 1: not rotated.
+int64_t block_hadamard(enum dtype type, int64_t head, int64_t other);
 // down(act(gate x) * up x), gate and up apart or fused
 struct node *block_glu(struct graph *g, const struct tlm_model *m, const struct layer *w, struct node *x,
                        enum activation act);

@@ -39,8 +39,9 @@ enum {
 struct column {
     const float *q;     // (d)
     void *codes;        // q as take_query() wants it
-    float *out;         // (wide) o, not yet divided by the sum
-    float *sum;         // (lanes) partial sums of l
+    float *out;         // (wide) o, not yet divided by the sum; in the call's state where it has one
+    float *sum;         // (lanes) partial sums of l, likewise
+    float *kept_max;    // where the state has m, or NULL
     float *y;           // (d_v)
     float *lse;         // or NULL
     float max;          // m
@@ -184,12 +185,14 @@ static struct column column_begin(const struct attention_args *a, const struct w
                                   int64_t slot)
 {
     int64_t row = index / a->head_count, head = a->head_begin + index % a->head_count;
-    int64_t pos = a->pos[row];
+    int64_t pos = a->pos[row], size = attention_state(a->value_dim);
+    float *state = a->state ? (float *)a->state + row * (int64_t)a->state_stride + head * size : NULL;
     struct column c = {
         .q = (const float *)a->q + row * (int64_t)a->q_stride + head * a->head_dim,
         .codes = w->codes + slot * w->code_bytes,
-        .out = w->out + slot * w->wide,
-        .sum = w->sum + slot * w->lanes,
+        .out = state ? state : w->out + slot * w->wide,
+        .sum = state ? state + size - 32 : w->sum + slot * w->lanes,
+        .kept_max = state ? state + size - 16 : NULL,
         .y = (float *)a->y + row * (int64_t)a->y_stride + head * a->value_dim,
         .lse = a->lse ? (float *)a->lse + row * (int64_t)a->lse_stride + head : NULL,
         .max = a->sinks ? ((const float *)a->sinks)[head] : -INFINITY,
@@ -197,20 +200,28 @@ static struct column column_begin(const struct attention_args *a, const struct w
         .begin = a->window && pos >= a->window ? pos - a->window + 1 : 0,
         .end = pos + 1,
     };
-    memset(c.out, 0, (size_t)w->wide * sizeof(float));
-    memset(c.sum, 0, (size_t)w->lanes * sizeof(float));
-    if (a->sinks) c.sum[0] = 1;
+    if (a->key_begin) {
+        c.max = *c.kept_max;
+    } else {
+        memset(c.out, 0, (size_t)w->wide * sizeof(float));
+        memset(c.sum, 0, (size_t)w->lanes * sizeof(float));
+        if (a->sinks) c.sum[0] = 1;
+    }
     if (paged_quantized(a->k.type) && a->k.layout == KV_KEYS) take_query(&c, a->head_dim);
     return c;
 }
 
-static void column_end(const struct column *c, int64_t d_v, int64_t lanes)
+static void column_end(const struct column *c, const struct attention_args *a, int64_t lanes)
 {
     float part[LANES_MOST];
+    if (a->key_end) {
+        *c->kept_max = c->max;
+        return;
+    }
     memcpy(part, c->sum, (size_t)lanes * sizeof(float));
     for (int64_t half = lanes / 2; half; half /= 2)
         for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
-    for (int64_t i = 0; i < d_v; i++) c->y[i] = c->out[i] / part[0];
+    for (int64_t i = 0; i < a->value_dim; i++) c->y[i] = c->out[i] / part[0];
     if (c->lse) *c->lse = c->max + logf(part[0]);
 }
 
@@ -331,12 +342,14 @@ static void attend_block(const struct attention_args *a, const struct workspace 
                          int n)
 {
     struct column column[COLUMNS];
-    int64_t first = INT64_MAX, end = 0; // keys that some column sees
+    int64_t first = INT64_MAX, end = 0; // keys of the call that some column sees
     for (int i = 0; i < n; i++) {
         column[i] = column_begin(a, w, first_column + i, i);
         if (column[i].begin < first) first = column[i].begin;
         if (column[i].end > end) end = column[i].end;
     }
+    if (first < a->key_begin) first = a->key_begin;
+    if (a->key_end && end > a->key_end) end = a->key_end;
     struct tile t = {.d = a->head_dim, .d_v = a->value_dim};
     for (t.first = first / TILE * TILE; t.first < end; t.first += TILE) {
         struct column *seeing[COLUMNS];
@@ -350,7 +363,7 @@ static void attend_block(const struct attention_args *a, const struct workspace 
         take_tile(&t, a, w);
         attend_tile(seeing, count, &t, w, a);
     }
-    for (int i = 0; i < n; i++) column_end(&column[i], a->value_dim, w->lanes);
+    for (int i = 0; i < n; i++) column_end(&column[i], a, w->lanes);
 }
 
 static void attend(const struct attention_args *a, int64_t lanes)

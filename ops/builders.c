@@ -33,6 +33,8 @@ struct step_leaves g_step(struct graph *g, const struct step *s, int32_t max_row
         .outputs = step_leaf(g, s->outputs, 1, max_outputs, EXTENT_OUTPUTS),
         .tiles = step_leaf(g, s->tiles, tile_words, max_rows, EXTENT_TILES),
     };
+    if (s->max_sequences > 1)
+        leaves.prefix_tiles = step_leaf(g, s->prefix_tiles, tile_words, max_rows, EXTENT_PREFIX_TILES);
     for (int32_t i = 0; i < s->groups; i++) {
         leaves.slots[i] = step_leaf(g, s->slots[i], 1, max_rows, EXTENT_ROWS);
         leaves.block_tables[i] =
@@ -198,9 +200,18 @@ struct node *g_attention(struct graph *g, struct node *q, struct node *k_written
 {
     TLM_ASSERT(k_written->op == OP_kv_write && v_written->op == OP_kv_write);
     TLM_ASSERT(q->out.ne[0] == (int64_t)p->heads * p->head_dim && p->heads % p->kv_heads == 0);
-    struct tensor out = matrix(g, (int64_t)p->heads * p->value_dim, q->out.ne[1]);
-    return node(g, OP_attention, out, q->extent, p, sizeof *p,
-                INPUTS(q, k_written, v_written, step->positions, step->tiles, step->block_tables[group]));
+    struct node *positions = step->positions, *tables = step->block_tables[group], *states = NULL;
+    if (step->prefix_tiles &&
+        group == 0) { // the other groups have windows: they keep few keys, not always the same
+        const struct kv_write_params *k = k_written->params, *v = v_written->params;
+        struct attention_prefix_params prefix = {*p, k->cache, v->cache};
+        states =
+            node(g, OP_attention_prefix, matrix(g, p->heads * attention_state(p->value_dim), q->out.ne[1]),
+                 q->extent, &prefix, sizeof prefix, INPUTS(q, positions, step->prefix_tiles, tables));
+    }
+    return node(g, OP_attention, matrix(g, (int64_t)p->heads * p->value_dim, q->out.ne[1]), q->extent, p,
+                sizeof *p, states ? 7 : 6,
+                (struct node *[]){q, k_written, v_written, positions, step->tiles, tables, states});
 }
 
 // ---- mixtures of experts ------------------------------------------------------------------------------

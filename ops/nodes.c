@@ -352,6 +352,12 @@ static int64_t units_attention(const struct graph *g, const struct node *n)
     return (int64_t)g->counts[EXTENT_TILES] * p->kv_heads;
 }
 
+static int64_t units_attention_prefix(const struct graph *g, const struct node *n)
+{
+    const struct attention_prefix_params *p = n->params;
+    return (int64_t)g->counts[EXTENT_PREFIX_TILES] * p->attention.kv_heads;
+}
+
 static size_t scratch_attention(const struct graph *g, const struct node *n)
 {
     const struct attention_params *p = n->params;
@@ -359,39 +365,73 @@ static size_t scratch_attention(const struct graph *g, const struct node *n)
                                             p->value_dim);
 }
 
+#define scratch_attention_prefix scratch_attention // its params begin with those of attention
+
+// What both ops say of a tile and a key-value head. states: the output of attention_prefix, or NULL.
+static struct attention_args attention_call(const struct attention_params *p,
+                                            const struct attention_tile *tile, int32_t head,
+                                            const struct tensor *q, const struct tensor *positions,
+                                            const struct tensor *tables, const struct tensor *states)
+{
+    int32_t group = p->heads / p->kv_heads;
+    return (struct attention_args){
+        .q = tensor_row(q, tile->row),
+        .blocks = (const int32_t *)tables->data + tile->sequence * tables->ne[0],
+        .pos = (const int32_t *)positions->data + tile->row,
+        .q_stride = (size_t)q->ne[0],
+        .rows = tile->rows,
+        .head_begin = head * group,
+        .head_count = group,
+        .kv_head = head,
+        .head_dim = p->head_dim,
+        .value_dim = p->value_dim,
+        .window = p->window,
+        .scale = (float)p->scale,
+        .softcap = (float)p->softcap,
+        .sinks = p->sinks ? p->sinks->data : NULL,
+        .slopes = p->slopes ? p->slopes->data : NULL,
+        .state = states ? tensor_row(states, tile->row) : NULL,
+        .state_stride = states ? (size_t)states->ne[0] : 0,
+    };
+}
+
 static void run_attention(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
                           void *scratch)
 {
     const struct attention_params *p = n->params;
     const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
-    const int32_t *positions = n->in[3]->out.data, *tables = n->in[5]->out.data;
     const struct attention_tile *tiles = n->in[4]->out.data;
-    int32_t group = p->heads / p->kv_heads;
     for (int64_t u = begin; u < end; u++) {
         const struct attention_tile *tile = &tiles[u / p->kv_heads];
-        int32_t head = (int32_t)(u % p->kv_heads);
-        kernels_of(g)->attention_fwd(&(struct attention_args){
-            .y = tensor_row(&n->out, tile->row),
-            .q = tensor_row(&n->in[0]->out, tile->row),
-            .k = k->cache,
-            .v = v->cache,
-            .blocks = tables + tile->sequence * n->in[5]->out.ne[0],
-            .pos = positions + tile->row,
-            .y_stride = (size_t)n->out.ne[0],
-            .q_stride = (size_t)n->in[0]->out.ne[0],
-            .rows = tile->rows,
-            .head_begin = head * group,
-            .head_count = group,
-            .kv_head = head,
-            .head_dim = p->head_dim,
-            .value_dim = p->value_dim,
-            .window = p->window,
-            .scale = (float)p->scale,
-            .softcap = (float)p->softcap,
-            .sinks = p->sinks ? p->sinks->data : NULL,
-            .slopes = p->slopes ? p->slopes->data : NULL,
-            .scratch = scratch,
-        });
+        int64_t keys = n->input_count == 7 ? tile->keys : 0;
+        struct attention_args a =
+            attention_call(p, tile, (int32_t)(u % p->kv_heads), &n->in[0]->out, &n->in[3]->out,
+                           &n->in[5]->out, keys ? &n->in[6]->out : NULL);
+        a.y = tensor_row(&n->out, tile->row);
+        a.y_stride = (size_t)n->out.ne[0];
+        a.k = k->cache;
+        a.v = v->cache;
+        a.key_begin = keys;
+        a.scratch = scratch;
+        kernels_of(g)->attention_fwd(&a);
+    }
+}
+
+static void run_attention_prefix(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
+                                 void *scratch)
+{
+    const struct attention_prefix_params *p = n->params;
+    const struct attention_tile *tiles = n->in[2]->out.data;
+    int32_t heads = p->attention.kv_heads;
+    for (int64_t u = begin; u < end; u++) {
+        const struct attention_tile *tile = &tiles[u / heads];
+        struct attention_args a = attention_call(&p->attention, tile, (int32_t)(u % heads), &n->in[0]->out,
+                                                 &n->in[1]->out, &n->in[3]->out, &n->out);
+        a.k = p->k;
+        a.v = p->v;
+        a.key_end = tile->keys;
+        a.scratch = scratch;
+        kernels_of(g)->attention_fwd(&a);
     }
 }
 

@@ -53,6 +53,10 @@ struct attention_params {
     double scale, softcap;
     const struct tensor *sinks, *slopes; // (heads) or NULL
 };
+struct attention_prefix_params {
+    struct attention_params attention;
+    struct paged_kv k, v;
+};
 
 struct route_params {
     int32_t experts, used, groups, groups_used;
@@ -64,6 +68,7 @@ struct route_params {
 // The leaves through which ops read the step.
 struct step_leaves {
     struct node *tokens, *positions, *outputs, *tiles;
+    struct node *prefix_tiles; // NULL where the step has one sequence
     struct node *slots[STEP_GROUPS], *block_tables[STEP_GROUPS];
 };
 // With room for so many rows and outputs, no more than the step has.
@@ -103,7 +108,9 @@ struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t
 // Puts x (rows, heads*head_dim) into the cache; the result stands for the cache after the write.
 struct node *g_kv_write(struct graph *g, struct node *x, struct node *slots, struct paged_kv cache,
                         int32_t heads);
-// (rows, heads*value_dim), for a layer whose keys and values stand where the block tables of `group` say.
+// (rows, heads*value_dim), for a layer whose keys and values stand where the block tables of `group` say. Prefixes that sequences share
+// are attended by a node of its own, attention_prefix, whose output are the states behind them; keys and values of a prefix were
+// written in an earlier step, so it runs beside kv_write.
 struct node *g_attention(struct graph *g, struct node *q, struct node *k_written, struct node *v_written,
                          const struct step_leaves *step, int32_t group,
                          const struct attention_params *params);

@@ -87,6 +87,7 @@ struct paged_kv {
 //
 // Rows are consecutive rows of one sequence; row r sees the keys j with pos[r] - window < j <= pos[r] (window 0: all).
 // v may be k itself, its rows then being the first value_dim numbers of the keys (multi-head latent attention).
+// Rows of several sequences share the block table of a call where their tables begin alike and key_end says how far.
 // q: (rows, H*d) real and y: (rows, H*d_v) real, row r at q + r * q_stride; heads head_begin .. head_begin + head_count of
 // them use key-value head `kv_head`. lse: (rows, H) real, log-sum-exp, or NULL.
 struct attention_args {
@@ -107,9 +108,22 @@ struct attention_args {
         *sinks; // (H) real or NULL: a logit a head that takes part in the softmax and has no value (gpt-oss)
     const void *
         slopes; // (H) real or NULL: slopes[h] * (j - pos[r]) joins the score of key j (ALiBi, arXiv 2108.12409)
+    // What a call has taken in when it comes to a key, multiples of ATTENTION_TILE, is its state, from which another call goes on
+    // with the same operations in the same order, so to the same bits. NULL: from the first key to y and lse.
+    void *
+        state; // (rows, H) states of attention_state() reals, aligned to 64, row r at state + r * state_stride
+    size_t state_stride; // elements
+    int64_t key_begin;   // keys in front of it are in the state; 0: the state is begun
+    int64_t
+        key_end; // 0: all further keys are taken, y and lse written; else `state` takes those in front of it
     void *scratch; // attention_scratch_fn() bytes, aligned to 64
 };
 typedef void attention_fwd_fn(const struct attention_args *a);
+// Reals of a state: the weighted values, filled up to 16; 16 partial sums; the maximum, filled up to 16.
+static inline int64_t attention_state(int32_t value_dim)
+{
+    return (value_dim + 15) / 16 * 16 + 32;
+}
 typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
 
 // ---- row-wise kernels; rows of `cols` numbers side by side; y may be x, gate or a ---------------------

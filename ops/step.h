@@ -7,9 +7,12 @@
 
 #include "core/graph.h"
 
-// Consecutive rows of one sequence, attended together.
+// Consecutive rows of one sequence, attended together. Where sequences that stand side by side begin with the same blocks, their
+// rows are also together in a prefix tile, which attends the first `keys` keys for all of them; each sequence's own tiles go on
+// behind these.
 struct attention_tile {
     int32_t row, rows, sequence;
+    int32_t keys; // of the layers of group 0, a multiple of ATTENTION_TILE; 0: no prefix is shared
 };
 
 enum { ATTENTION_ROWS = 64 }; // rows of an attention_tile at most
@@ -24,7 +27,8 @@ struct step {
     int32_t *slots[STEP_GROUPS];  // (rows) where keys and values go: block * KV_BLOCK + place in the block
     int32_t *outputs;             // (outputs) rows whose logits are wanted
     struct attention_tile *tiles; // (tiles)
-    int32_t *block_tables[STEP_GROUPS]; // (sequences, blocks_per_sequence)
+    struct attention_tile *prefix_tiles; // (prefix tiles); `sequence`: one of those that share the keys
+    int32_t *block_tables[STEP_GROUPS];  // (sequences, blocks_per_sequence)
 };
 
 // Errors: MEMORY.

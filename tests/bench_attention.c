@@ -5,6 +5,9 @@
 // Decoding, one row after `positions` tokens (16384), is held against reading the bytes of those keys and values; a
 // prompt, 256 rows up to `positions` / 8, against the multiply-adds of f32. A pair is a slice of the limit and a slice
 // of the kernel; printed are the median of the ratios of all pairs with its quartiles, and the median rates.
+//
+// Below: rows of 16 sequences which have their first 4000 keys in common, and 32 of their own. The limit is then each sequence for
+// itself, the kernel the common keys for all of them and the others for each; rates count the keys and values that rows see.
 #include <immintrin.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,6 +19,7 @@
 #include "ops/paged.h"
 
 enum { PAIRS = 20, MAX_THREADS = 256, CHUNK = 1 << 20, ROWS = 256 };
+enum { SEQUENCES = 16, SHARED = 4000, OWN = 32 };
 static const size_t storage_size = (size_t)512 << 20; // far more than the caches hold
 static const double slice_seconds = 0.06;
 
@@ -32,6 +36,7 @@ struct slice {
     const int32_t *blocks;
     int32_t heads, kv_heads, d, positions, rows;
     float *q, *y;
+    bool sharing;
 };
 
 static double now(void)
@@ -66,13 +71,11 @@ __attribute__((target("avx2"))) static void work_read(const struct slice *s, int
 PEAK(peak_avx2, "avx2,fma", __m256, _mm256_setzero_ps)
 PEAK(peak_avx512, "avx512f", __m512, _mm512_setzero_ps)
 
-// One key-value head of one layer.
-static void work_attention(const struct slice *s, int64_t unit, void *scratch)
+// A call for the key-value head of a layer.
+static struct attention_args call(const struct slice *s, int64_t layer, int32_t head, const int32_t *pos,
+                                  void *scratch)
 {
-    int64_t layers = (int64_t)(storage_size / s->layer), layer = unit / s->kv_heads % layers;
-    int32_t group = s->heads / s->kv_heads, head = (int32_t)(unit % s->kv_heads);
-    int32_t pos[ROWS];
-    for (int32_t r = 0; r < s->rows; r++) pos[r] = s->positions - s->rows + r;
+    int32_t group = s->heads / s->kv_heads;
     struct attention_args a = {.y = s->y,
                                .q = s->q,
                                .k = s->k,
@@ -91,14 +94,56 @@ static void work_attention(const struct slice *s, int64_t unit, void *scratch)
                                .scratch = scratch};
     a.k.data = s->storage + (size_t)layer * s->layer;
     a.v.data = a.k.data + s->layer / 2;
+    return a;
+}
+
+// One key-value head of one layer.
+static void work_attention(const struct slice *s, int64_t unit, void *scratch)
+{
+    int64_t layers = (int64_t)(storage_size / s->layer);
+    int32_t pos[ROWS];
+    for (int32_t r = 0; r < s->rows; r++) pos[r] = s->positions - s->rows + r;
+    struct attention_args a =
+        call(s, unit / s->kv_heads % layers, (int32_t)(unit % s->kv_heads), pos, scratch);
     s->kernels.attention_fwd(&a);
+}
+
+static size_t attention_bytes(const struct slice *s)
+{
+    return (s->kernels.attention_scratch(ROWS, s->heads / s->kv_heads, s->d, s->d) + 63) & ~(size_t)63;
+}
+
+// One layer for all sequences; they share the block table, so also what would be their own keys.
+static void work_sequences(const struct slice *s, int64_t unit, void *scratch)
+{
+    int64_t layer = unit % (int64_t)(storage_size / s->layer),
+            common = SHARED / ATTENTION_TILE * ATTENTION_TILE;
+    int32_t pos[SEQUENCES];
+    for (int32_t r = 0; r < SEQUENCES; r++) pos[r] = SHARED + OWN - 1;
+    float *states = (float *)((char *)scratch + attention_bytes(s));
+    size_t state_stride = (size_t)(s->heads * attention_state(s->d));
+    for (int32_t h = 0; h < s->kv_heads && s->sharing; h++) {
+        struct attention_args a = call(s, layer, h, pos, scratch);
+        a.rows = SEQUENCES, a.key_end = common, a.state = states, a.state_stride = state_stride;
+        s->kernels.attention_fwd(&a);
+    }
+    for (int32_t r = 0; r < SEQUENCES; r++) {
+        for (int32_t h = 0; h < s->kv_heads; h++) {
+            struct attention_args a = call(s, layer, h, pos, scratch);
+            a.rows = 1;
+            if (s->sharing)
+                a.key_begin = common, a.state = states + (size_t)r * state_stride,
+                a.state_stride = state_stride;
+            s->kernels.attention_fwd(&a);
+        }
+    }
 }
 
 static void *slice_thread(void *arg)
 {
     struct slice *s = arg;
-    size_t bytes = s->kernels.attention_scratch(ROWS, s->heads / s->kv_heads, s->d, s->d);
-    void *scratch = aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+    size_t states = (size_t)(SEQUENCES * s->heads * attention_state(s->d)) * sizeof(float);
+    void *scratch = aligned_alloc(64, attention_bytes(s) + states + 64);
     for (int64_t unit; (unit = atomic_fetch_add(&s->next, 1)) < s->units;) s->work(s, unit, scratch);
     free(scratch);
     return NULL;
@@ -170,6 +215,21 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type)
     putchar('\n');
 }
 
+static void bench_sharing(const struct slice *shared, enum isa isa, enum dtype type)
+{
+    struct slice s = *shared;
+    s.kernels = kernels_for(isa);
+    s.k = paged_layout(type, KV_KEYS, (SHARED + OWN) / KV_BLOCK, s.d),
+    s.v = paged_layout(type, KV_VALUES, (SHARED + OWN) / KV_BLOCK, s.d);
+    s.layer = 2 * s.k.head_stride * (size_t)s.kv_heads;
+    s.work = work_sequences;
+    struct slice alone = s;
+    s.sharing = true;
+    printf("%-12s %-4s", isa_name(isa), dtype_traits[type].name);
+    pairs(&alone, (double)s.layer * SEQUENCES, &s, (double)s.layer * SEQUENCES, "GB/s");
+    putchar('\n');
+}
+
 int main(int argc, char **argv)
 {
     static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
@@ -192,5 +252,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof tiers / sizeof *tiers; i++)
         for (size_t j = 0; j < sizeof types / sizeof *types && tiers[i] <= isa_detect(); j++)
             bench(&s, tiers[i], types[j]);
+    printf("%d sequences that share %d keys:\n", SEQUENCES, SHARED);
+    for (size_t j = 0; j < sizeof types / sizeof *types; j++) bench_sharing(&s, isa_detect(), types[j]);
     return 0;
 }

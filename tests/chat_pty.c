@@ -68,13 +68,19 @@ static void type(const char *keys)
     if (write(terminal, keys, length) != (ssize_t)length) check(0, "could not type");
 }
 
-// Waits until the text stands on the screen.
-static void expect(const char *text)
+static int stands_behind(const char *before, const char *text)
+{
+    const char *at = memmem(screen, seen, before, strlen(before));
+    return at && memmem(at, (size_t)(screen + seen - at), text, strlen(text));
+}
+
+// Waits until the text stands on the screen, behind `before`.
+static void expect_behind(const char *before, const char *text)
 {
     struct pollfd p = {.fd = terminal, .events = POLLIN};
     for (;;) {
         screen[seen] = '\0';
-        if (memmem(screen, seen, text, strlen(text))) break;
+        if (stands_behind(before, text)) break;
         if (seen + 4096 > sizeof screen) { // of a long answer the end is enough
             memmove(screen, screen + sizeof screen / 2, seen - sizeof screen / 2);
             seen -= sizeof screen / 2;
@@ -84,16 +90,22 @@ static void expect(const char *text)
         if (n <= 0) break;
         seen += (size_t)n;
     }
-    check(memmem(screen, seen, text, strlen(text)) != NULL, "'%s' did not appear", text);
+    check(stands_behind(before, text), "'%s' did not appear", text);
+}
+
+static void expect(const char *text)
+{
+    expect_behind("", text);
 }
 
 static int finish(void)
 {
     struct pollfd p = {.fd = terminal, .events = POLLIN};
     char rest[4096];
-    while (poll(&p, 1, PATIENCE) > 0 && read(terminal, rest, sizeof rest) > 0) {
+    int status, more;
+    while ((more = poll(&p, 1, PATIENCE)) > 0 && read(terminal, rest, sizeof rest) > 0) {
     }
-    int status;
+    if (!more) kill(child, SIGKILL);
     waitpid(child, &status, 0);
     close(terminal);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -122,7 +134,7 @@ static void edit(const char *program, const char *model)
     type("wrld\033[D\033[D\033[Do\r");
     expect("> ");
     type("never mind\x03");
-    expect("^C");
+    expect_behind("^C", "> "); // what is typed earlier is the terminal's, not the line's
     type("\033[200~line one\nline two\033[201~\r");
     expect("> ");
     type("/stats\r");
@@ -163,7 +175,7 @@ static void interrupt(const char *program, const char *model)
     type("/stats\r");
     expect("turns: 1");
     type("/undo\r");
-    expect("0 left");
+    expect_behind("0 left", "> ");
     type("\x04"); // Ctrl-D
     check(finish() == 0, "Ctrl-D did not end it well");
 }

@@ -2,7 +2,9 @@
 // against itself.
 #include <check.h>
 
+#include "generate/forward.h"
 #include "ops/paged.h"
+#include "tests/golden.h"
 #include "tests/golden/ops.h"
 #include "tests/kernels.h"
 #include "tests/tests.h"
@@ -145,10 +147,18 @@ static void result_free(struct result *r)
     guarded_free(&r->y), guarded_free(&r->lse), guarded_free(&r->scratch);
 }
 
+// A part of the keys, with the states (rows, H) behind it or in front of it, and a block table other than the scene's.
+struct part {
+    const int32_t *blocks;
+    int64_t begin, end;
+    void *states;
+};
+
 // Rows row .. row + rows - 1 of `heads` heads from `head` on, which must share a key-value head. q: (rows,
-// H*d).
-static void attend(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
-                   size_t size, int32_t row, int32_t rows, int32_t head, int32_t heads)
+// H*d). part: NULL for all keys.
+static void attend_part(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
+                        size_t size, int32_t row, int32_t rows, int32_t head, int32_t heads,
+                        const struct part *part)
 {
     const struct shape *s = &e->s;
     float sinks[HEADS_MOST], slopes[HEADS_MOST];
@@ -185,8 +195,21 @@ static void attend(const struct kernels *k, const struct scene *e, const void *q
                                           : (void *)slopes_f64,
         .scratch = out->scratch.data,
     };
+    if (part) {
+        a.blocks = part->blocks;
+        a.key_begin = part->begin;
+        a.key_end = part->end;
+        a.state_stride = (size_t)(s->heads * attention_state(s->d_v));
+        a.state = part->states ? (char *)part->states + (size_t)row * a.state_stride * size : NULL;
+    }
     memset(out->scratch.data, 0xff, out->scratch.size);
     k->attention_fwd(&a);
+}
+
+static void attend(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
+                   size_t size, int32_t row, int32_t rows, int32_t head, int32_t heads)
+{
+    attend_part(k, e, q, out, size, row, rows, head, heads, NULL);
 }
 
 static void attend_all(const struct kernels *k, const struct scene *e, const void *q, struct result *out,
@@ -556,6 +579,150 @@ START_TEST(test_extremes)
 }
 END_TEST
 
+// ---- prefixes that sequences share --------------------------------------------------------------------
+
+// Row r of the scene as a sequence of its own: the first `keys` keys stand in the blocks of the scene, the rest in the others, turned by r.
+static void own_blocks(const struct scene *e, int32_t keys, int32_t r, int32_t *blocks)
+{
+    int32_t shared = keys / KV_BLOCK, n = blocks_of(e->keys), own = n - shared;
+    const int32_t *all = e->blocks.data;
+    for (int32_t b = 0; b < n; b++) blocks[b] = all[b < shared ? b : shared + (b - shared + r) % own];
+}
+
+// The first `keys` keys for all rows at once, then for each row the others: the bits of a call for each row alone.
+static void check_prefix(const struct kernels *k, const struct scene *e, const void *q, size_t size,
+                         int32_t keys)
+{
+    const struct shape *s = &e->s;
+    int32_t group = s->heads / s->kv_heads, *blocks = malloc((size_t)blocks_of(e->keys) * sizeof *blocks);
+    struct result want = result_make(k, s, size), got = result_make(k, s, size);
+    struct guarded states = guarded_alloc((size_t)(s->rows * s->heads * attention_state(s->d_v)) *
+                                          size); // a multiple of 64 bytes
+    struct part prefix = {e->blocks.data, 0, keys, states.data}, rest = {blocks, keys, 0, states.data},
+                alone = {.blocks = blocks};
+    for (int32_t h = 0; h < s->heads; h += group)
+        attend_part(k, e, q, &got, size, 0, s->rows, h, group, &prefix);
+    for (int32_t r = 0; r < s->rows; r++) {
+        own_blocks(e, keys, r, blocks);
+        for (int32_t h = 0; h < s->heads; h += group) {
+            attend_part(k, e, q, &got, size, r, 1, h, group, &rest);
+            attend_part(k, e, q, &want, size, r, 1, h, group, &alone);
+        }
+    }
+    ck_assert_msg(!memcmp(got.y.data, want.y.data, want.y.size) &&
+                      !memcmp(got.lse.data, want.lse.data, want.lse.size),
+                  "%s: %d rows share %d keys, types %d %d, window %d", isa_name(k->isa), s->rows, keys,
+                  s->k_type, s->v_type, s->window);
+    ck_assert(guarded_intact(&states));
+    guarded_free(&states);
+    result_free(&want), result_free(&got);
+    free(blocks);
+}
+
+enum { PREFIX_SHAPES = 14 };
+
+START_TEST(test_prefix)
+{
+    static const struct {
+        struct shape s;
+        struct options o;
+        int32_t keys;
+    } cases[] = {
+        {{16, 100, 8, 2, 64, 64, 0, DTYPE_F16, DTYPE_F16}, {.softcap = 0}, 64},
+        {{33, 1024, 4, 4, 64, 64, 0, DTYPE_F16, DTYPE_F16}, {.softcap = 0}, 1024},
+        {{2, 600, 6, 2, 20, 13, 0, DTYPE_F32, DTYPE_BF16}, {.softcap = 0}, 576},
+        {{33, 256, 16, 2, 80, 40, 0, DTYPE_BF16, DTYPE_F32}, {.softcap = 0}, 256},
+        {{1, 300, 4, 1, 33, 7, 0, DTYPE_F32, DTYPE_F32}, {.softcap = 0}, 192},
+        {{20, 200, 8, 2, 64, 64, 0, DTYPE_Q8_0, DTYPE_Q8_0}, {.softcap = 0}, 128},
+        {{7, 330, 6, 1, 96, 32, 0, DTYPE_Q4_0, DTYPE_Q4_0}, {.softcap = 0}, 320},
+        {{9, 520, 8, 1, 64, 96, 0, DTYPE_Q8_0, DTYPE_Q4_0}, {.slopes = true, .sinks = true}, 512},
+        {{17, 190, 6, 2, 64, 64, 100, DTYPE_F16, DTYPE_F16},
+         {.softcap = 3, .sinks = true, .slopes = true},
+         128},
+        {{17, 190, 6, 2, 64, 64, 70, DTYPE_Q8_0, DTYPE_Q8_0},
+         {.sinks = true},
+         128}, // later rows see nothing of it
+        {{17, 300, 4, 2, 32, 32, 64, DTYPE_F16, DTYPE_Q8_0}, {.softcap = 0}, 64}, // none does
+        {{12, 260, 16, 1, 96, 72, 0, DTYPE_F16, DTYPE_F16}, {.shared = true}, 256},
+        {{5, 140, 4, 2, 64, 64, 33, DTYPE_Q4_0, DTYPE_Q8_0}, {.rows = true}, 128},
+        {{12, 64, 100, 1, 16, 16, 0, DTYPE_F16, DTYPE_F16}, {.softcap = 0}, 64},
+    };
+    ck_assert_uint_eq(sizeof cases / sizeof *cases, PREFIX_SHAPES);
+    const struct shape *s = &cases[_i].s;
+    struct scene e = scene_with(s, cases[_i].o, s->first + s->rows + 40, 1, 2);
+    int64_t n = (int64_t)s->rows * s->heads * s->d;
+    double *q = malloc((size_t)n * sizeof *q);
+    for (int64_t i = 0; i < n; i++) q[i] = ((float *)e.q.data)[i];
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        check_prefix(&k, &e, e.q.data, sizeof(float), cases[_i].keys);
+    }
+    struct kernels f64 = kernels_for_f64();
+    check_prefix(&f64, &e, q, sizeof(double), cases[_i].keys);
+    free(q);
+    scene_free(&e);
+}
+END_TEST
+
+enum { SHARING = 40, PROMPT = 150, VOCAB = 293 };
+
+// The logits of one pass; rows[i] is the i-th row of `out`.
+static void run_rows(struct forward *f, const struct forward_row *rows, int32_t count, float *out)
+{
+    ck_assert_int_eq(forward_run(f, rows, count, NULL), TLM_OK);
+    for (int32_t i = 0; i < count; i++)
+        memcpy(out + (int64_t)i * VOCAB, forward_logits(f, i), VOCAB * sizeof(float));
+}
+
+// Sequences that were forked from one prompt, run in one pass of one to three rows each, and each alone: the same bits, and the former
+// with prefix tiles of at most so many rows.
+static void check_forks(const struct tlm_model *m, enum dtype type, int32_t sequences, int32_t prefixes)
+{
+    struct forward f;
+    struct forward_config config = {.context = PROMPT + 4,
+                                    .sequences = sequences,
+                                    .max_rows = PROMPT,
+                                    .max_outputs = 3 * SHARING,
+                                    .threads = 2,
+                                    .type_k = type,
+                                    .type_v = type};
+    struct forward_row rows[PROMPT];
+    float *want = malloc(sizeof(float) * 3 * SHARING * VOCAB),
+          *got = malloc(sizeof(float) * 3 * SHARING * VOCAB);
+    ck_assert_int_eq(forward_open(&f, m, &config, NULL), TLM_OK);
+    for (int32_t i = 0; i < PROMPT; i++) rows[i] = (struct forward_row){i * 7919 % VOCAB, i, 0, false};
+    ck_assert_int_eq(forward_run(&f, rows, PROMPT, NULL), TLM_OK);
+    for (int32_t s = 1; s < sequences; s++) ck_assert_int_eq(kv_fork(&f.cache, s, 0, PROMPT), PROMPT);
+    int32_t count = 0;
+    for (int32_t s = 0; s < sequences; s++)
+        for (int32_t i = 0; i <= s % 3; i++, count++)
+            rows[count] = (struct forward_row){(s * 31 + i) % VOCAB, PROMPT + i, s, true};
+    run_rows(&f, rows, count, got);
+    ck_assert_int_eq(f.step.counts[EXTENT_PREFIX_TILES], prefixes);
+    for (int32_t s = 0, begin = 0; s < sequences; s++, begin += (s - 1) % 3 + 1) {
+        kv_truncate(&f.cache, s, PROMPT);
+        run_rows(&f, rows + begin, s % 3 + 1, want + (int64_t)begin * VOCAB);
+        ck_assert_int_eq(f.step.counts[EXTENT_PREFIX_TILES], 0);
+    }
+    ck_assert_msg(!memcmp(got, want, sizeof(float) * (size_t)count * VOCAB), "%s, %d sequences, keys in %s",
+                  isa_name(m->kernels.isa), sequences, dtype_traits[type].name);
+    free(want), free(got);
+    forward_close(&f);
+}
+
+START_TEST(test_forks)
+{
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_F32, DTYPE_BF16};
+    for (int isa = ISA_REF; isa <= (int)isa_detect(); isa++) {
+        struct tlm_model *m = open_model("tests/golden/llama-plain.gguf", isa_name((enum isa)isa));
+        check_forks(m, types[isa % 3], 2, 1);
+        check_forks(m, types[isa % 3], 5, 1);
+        check_forks(m, types[isa % 3], SHARING, 3);
+        tlm_model_close(m);
+    }
+}
+END_TEST
+
 Suite *suite_attention(void)
 {
     Suite *suite = suite_create("attention");
@@ -573,6 +740,8 @@ Suite *suite_attention(void)
     tcase_add_loop_test(tcase, test_row_independence, 0, INDEPENDENCE_SHAPES);
     tcase_add_loop_test(tcase, test_unseen_keys, 0, 4);
     tcase_add_test(tcase, test_extremes);
+    tcase_add_loop_test(tcase, test_prefix, 0, PREFIX_SHAPES);
+    tcase_add_test(tcase, test_forks);
     suite_add_tcase(suite, tcase);
     return suite;
 }

@@ -367,7 +367,7 @@ static void fill_step(struct step *s, const struct kv_cache *c, int32_t begin, i
     for (int32_t r = 0; r < end - begin; r += ATTENTION_ROWS) {
         int32_t left = end - begin - r;
         s->tiles[s->counts[EXTENT_TILES]++] =
-            (struct attention_tile){r, left < ATTENTION_ROWS ? left : ATTENTION_ROWS, 0};
+            (struct attention_tile){r, left < ATTENTION_ROWS ? left : ATTENTION_ROWS, 0, 0};
     }
     memcpy(s->block_tables[0], table, (size_t)kv_blocks(end) * sizeof *table);
 }

@@ -122,7 +122,7 @@ run 0 $bench -r 1 -p 0 -n 2 -npl 1,3 -ctk f16 -ctk f32 -o jsonl
 [ "$(grep -c '"n_parallel": 3' "$out")" -eq 2 ] && [ "$(grep -c '"type_k": "f32"' "$out")" -eq 2 ] || bad "not each type with each number"
 fails "no type is called 'f17'" bench -m "$model" -ctk f17
 run 0 $bench -r 1 -p 0 -n 0 --load -o jsonl
-prints '"load": "warm"'; prints '"load": "cold"'
+prints '"what": "first token, warm"'; prints '"what": "first token, cold"'
 run 0 $bench -r 1 -p 3 -n 0 -o json --plot "$work/plot.svg"
 grep -q '^</svg>' "$work/plot.svg" || bad "no whole chart"
 run 0 $bench -r 1 -p 3 -n 0 --profile --trace "$work/trace.json"

@@ -1,11 +1,14 @@
 // tests/test_session.c -- the timeline: bits that do not depend on chunks, threads or history; reuse; errors; no
 // allocation while decoding; every failing allocation met.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/cpu.h"
 #include "core/gguf.h"
+#include "generate/session.h"
+#include "ops/paged.h"
 #include "tests/alloc.h"
 #include "tests/golden.h"
 #include "tests/temp_folder.h"
@@ -140,6 +143,80 @@ START_TEST(test_window)
         ck_assert_mem_eq(tlm_session_logits(s), tlm_session_logits(once), TINY_VOCAB * sizeof(float));
     }
     tlm_session_close(once);
+    tlm_session_close(s);
+    tlm_model_close(m);
+    temp_folder_close(&folder);
+}
+END_TEST
+
+// Numbers of position p in layer l: its key and its value, read back.
+static void read_cache(const struct tlm_session *s, int l, int p, float key[64], float value[64])
+{
+    const struct kv_cache *c = &s->forward.cache;
+    const struct kernels *k = &s->forward.model->kernels;
+    int32_t block = kv_table(c, c->group_of[l], s->sequence)[p / KV_BLOCK];
+    char row[256];
+    paged_get(row, &c->keys[l], paged_rows(&c->keys[l], block, 0), p % KV_BLOCK, 64);
+    k->to_real[c->keys[l].type](key, row, 64);
+    paged_get(row, &c->values[l], paged_rows(&c->values[l], block, 0), p % KV_BLOCK, 64);
+    k->to_real[c->values[l].type](value, row, 64);
+}
+
+static double distance(const float *a, const float *b)
+{
+    double apart = 0, size = 0;
+    for (int i = 0; i < 64; i++) {
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(apart / size);
+}
+
+// A B C D E becomes A C E F: C and E are kept with their keys turned. Layers of this model add nothing, so that what stands in the cache
+// does not depend on what was dropped: turned keys are those of an exact pass but for rounding.
+START_TEST(test_shift)
+{
+    static const struct {
+        const char *kv_type;
+        double tolerance;
+    } cases[] = {{"f32", 1e-5}, {"f16", 2e-3}, {"q8_0", 2e-2}, {"q4_0", 0.25}};
+    enum { A = 30, B = 17, C = 50, D = 9, E = 40, F = 5, OLD = A + B + C + D + E, NEW = A + C + E + F };
+    struct temp_folder folder = temp_folder_open();
+    struct temp_path path = temp_path(&folder, "model.gguf");
+    tiny_model_write(path.text, &(struct tiny_model){.type = DTYPE_F32, .width = 64, .bigram = true});
+    struct tlm_model *m = open_model(path.text, NULL);
+    int32_t old[OLD], new[NEW];
+    for (int i = 0; i < OLD; i++) old[i] = (i * 7919 + 13) % TINY_VOCAB;
+    memcpy(new, old, A * 4);
+    memcpy(new + A, old + A + B, C * 4);
+    memcpy(new + A + C, old + A + B + C + D, E * 4);
+    for (int i = 0; i < F; i++) new[A + C + E + i] = i;
+    struct tlm_session_options o = {
+        .context = 320, .reuse_shifted = 16, .kv_type_k = cases[_i].kv_type, .kv_type_v = cases[_i].kv_type};
+    struct tlm_session *s = open_session(m, o);
+    o.reuse_shifted = 0;
+    struct tlm_session *exact = open_session(m, o);
+    ck_assert_int_eq(tlm_session_sync(s, old, OLD, NULL), TLM_OK);
+    ck_assert_int_eq(tlm_session_sync(s, new, NEW, NULL), TLM_OK);
+    ck_assert_int_eq(tlm_session_sync(exact, new, NEW, NULL), TLM_OK);
+    ck_assert_uint_eq(tlm_session_info(s).tokens_shifted, C + E);
+    ck_assert_uint_eq(tlm_session_info(s).tokens_computed, OLD + F);
+    for (int l = 0; l < 2; l++)
+        for (int p = 0; p < NEW; p++) {
+            float a[64], b[64], va[64], vb[64];
+            read_cache(s, l, p, a, va);
+            read_cache(exact, l, p, b, vb);
+            double off = distance(a, b), v_off = distance(va, vb);
+            ck_assert_msg(off <= (p < A ? 0 : cases[_i].tolerance) && v_off == 0,
+                          "%s, layer %d, position %d: keys %g apart, values %g", cases[_i].kv_type, l, p, off,
+                          v_off);
+        }
+    // What was turned is nobody else's to find: cut away, it is computed again.
+    ck_assert_int_eq(tlm_session_sync(s, old, 1, NULL), TLM_OK);
+    uint64_t computed = tlm_session_info(s).tokens_computed;
+    ck_assert_int_eq(tlm_session_sync(s, new, NEW, NULL), TLM_OK);
+    ck_assert_uint_ge(tlm_session_info(s).tokens_computed, computed + NEW - A);
+    tlm_session_close(exact);
     tlm_session_close(s);
     tlm_model_close(m);
     temp_folder_close(&folder);
@@ -383,6 +460,7 @@ Suite *suite_session(void)
     tcase_add_test(t, test_window);
     tcase_add_loop_test(t, test_save_and_load, 0, 5);
     tcase_add_test(t, test_load_refused);
+    tcase_add_loop_test(t, test_shift, 0, 4);
     tcase_add_test(t, test_reuse);
     tcase_add_test(t, test_errors);
     tcase_add_test(t, test_decoding_allocates_nothing);
