@@ -57,6 +57,14 @@ INLINE void dot(vec *sum, vec codes, const dword *x)
     __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(codes), "m"(*x));
 }
 
+// From memory: gcc would rather load a dword and shuffle it, on a port of the products.
+INLINE vec broadcast(const int32_t *p)
+{
+    vec v;
+    __asm__ volatile("vpbroadcastd %1, %0" : "=v"(v) : "m"(*p));
+    return v;
+}
+
 // `count` sub-blocks at once that share bytes, from the k-th on of the unit whose first is sub-block s; half h of each where there is
 // a scale every 16 numbers, else all.
 INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype type, const enum source from,
@@ -69,10 +77,11 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
     const bool biased = kind == KIND_A || kind == KIND_K32 || kind == KIND_K16;
     vec sum[2][VECS][COLUMNS];
     EACH (q, count, 1)
-        EACH (j, nc, 1)
-            EACH (v, vecs, 1)
-                sum[q][v][j] =
-                    biased ? vec_set(sums[j * slot_of(type) + (k + q) * stride * halves]) : vec_zero();
+        EACH (j, nc, 1) {
+            const vec first =
+                biased ? broadcast(&sums[j * slot_of(type) + (k + q) * stride * halves]) : vec_zero();
+            EACH (v, vecs, 1) sum[q][v][j] = first;
+        }
     EACH (i, steps, 1) {
         vec codes[VECS];
         EACH (v, vecs, 1)
@@ -102,6 +111,9 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
                 t->part[v][j] =
                     vecf_fma(min, vecf_set(((const float *)sums)[j * slot_of(type)]), t->part[v][j]);
         }
+    if (is_k(type)) // else the compiler mixes this piece with the next
+        EACH (v, vecs, 1)
+            EACH (j, nc, 1) __asm__ volatile("" : "+v"(t->total[v][j]));
 }
 
 // The unit of packed codes whose first sub-block is s; of a panel, sub-block s.
@@ -109,15 +121,10 @@ INLINE void unit(struct tile *t, const struct operand *w, const enum dtype type,
                  const int nc, const struct columns *c, const int s)
 {
     const int subs = from == PANEL ? 1 : unit_subs(type), together = subs < 2 ? 1 : 2;
-    EACH (i, 4, 1) {
-        const int k = i / 2 * 2, h = i % 2; // half h of sub-blocks k and k + 1
-        if (k >= subs) break;
-        if (h && !by_16(type)) continue;
-        pieces(t, w, type, from, nc, c, together, k, h, s);
-        if (is_k(type))
-            EACH (v, vectors(from), 1)
-                EACH (j, nc, 1) __asm__ volatile("" : "+v"(t->total[v][j]));
-    }
+    pieces(t, w, type, from, nc, c, together, 0, 0, s);
+    if (by_16(type)) pieces(t, w, type, from, nc, c, together, 0, 1, s);
+    if (subs > 2) pieces(t, w, type, from, nc, c, together, 2, 0, s);
+    if (subs > 2 && by_16(type)) pieces(t, w, type, from, nc, c, together, 2, 1, s);
 }
 
 #include "ops/matmul_int8_run.h"

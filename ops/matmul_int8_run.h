@@ -94,6 +94,13 @@ INLINE int64_t blocks_of(const struct matmul_args *a)
     return (a->k_count + SUPER - 1) / SUPER;
 }
 
+// Where blocks from `first` on stand of the group of row n.
+INLINE const char *group_at(const struct matmul_args *a, const enum dtype type, int64_t n, int64_t first)
+{
+    return (const char *)a->w + (size_t)(n / PACKED_ROWS) * a->w_stride + head_bytes(type, a->k_count) +
+           (size_t)first * (size_t)super_step(type);
+}
+
 // The sums of blocks first .. last of all columns, [block][columns][slot]; the last column stands in for what lacks to `columns`.
 INLINE void prepare_all(const struct matmul_args *a, const enum dtype type, int64_t columns, int64_t first,
                         int64_t last)
@@ -164,23 +171,19 @@ INLINE int form_columns(int form)
     return form ? 2 * form : 1;
 }
 
-// Blocks first .. last of all rows; a group of 16 is multiplied with FORMS columns while it is in the cache.
-INLINE void by_groups(const enum dtype type, direct_fn *const forms[], const struct matmul_args *a,
-                      int64_t first, int64_t last)
+// Blocks first .. last of all rows; a group of 16 is multiplied with FORMS columns at a time while it is in the cache.
+INLINE void group_blocks(const enum dtype type, direct_fn *const forms[], const struct matmul_args *a,
+                         int64_t columns, int64_t first, int64_t last)
 {
-    const int64_t columns =
-        a->t_count / FORMS * FORMS + (a->t_count % FORMS ? form_columns(form_of(a->t_count % FORMS)) : 0);
     const int32_t *sums = ((struct scratch *)a->scratch)->sums;
     float sum[PARTS * COLUMNS * LANES] __attribute__((aligned(64)));
     const int64_t whole = a->k_count / SUPER;
     struct direct d = {.sum = sum, .sums_step = (size_t)(columns * slot_of(type))};
     d.blocks = (last < whole ? last : whole) - first;
     d.rest = last > whole ? (int)(a->k_count % SUPER / 32) : 0;
-    prepare_all(a, type, columns, first, last);
     for (int64_t n = a->n_begin; n < a->n_end; n += PACKED_ROWS) {
-        const char *group = (const char *)a->w + (size_t)(n / PACKED_ROWS) * a->w_stride;
-        d.p = group + head_bytes(type, a->k_count) + (size_t)first * (size_t)super_step(type);
-        d.head = group + first * 32;
+        d.p = group_at(a, type, n, first);
+        d.head = (const char *)a->w + (size_t)(n / PACKED_ROWS) * a->w_stride + first * 32;
         for (int64_t t = 0; t < a->t_count; t += FORMS) {
             const int nc = (int)(a->t_count - t < FORMS ? a->t_count - t : FORMS), form = form_of(nc);
             float *y = (float *)a->y + (size_t)t * a->y_stride + n;
@@ -194,6 +197,18 @@ INLINE void by_groups(const enum dtype type, direct_fn *const forms[], const str
             forms[form](&d);
             store_sums(sum, PARTS, nc, y, a->y_stride, a->n_end - n);
         }
+    }
+}
+
+INLINE void by_groups(const enum dtype type, direct_fn *const forms[], const struct matmul_args *a)
+{
+    const int64_t blocks = blocks_of(a), rest = a->t_count % FORMS;
+    const int64_t columns = a->t_count - rest + (rest ? form_columns(form_of(rest)) : 0);
+    const int64_t deep = SUMS / (columns * slot_of(type)); // hardly ever less than all
+    for (int64_t first = 0; first < blocks; first += deep) {
+        const int64_t last = first + deep < blocks ? first + deep : blocks;
+        prepare_all(a, type, columns, first, last);
+        group_blocks(type, forms, a, columns, first, last);
     }
 }
 
@@ -277,69 +292,86 @@ INLINE void run_strip(const struct strip *s, const enum dtype type, const int nc
     store_sums(sum, VECS, nc, s->y, s->y_stride, s->rows);
 }
 
-// Blocks first .. last of a panel of rows from n on; the columns' sums are prepared.
-INLINE void deep_panel(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
-                       int64_t n, int64_t first, int64_t last)
+INLINE void unpack_panel(char *panel, const enum dtype type, const struct matmul_args *a, int64_t n,
+                         int64_t first, int64_t last)
 {
-    struct scratch *m = a->scratch;
-    const int64_t subs = a->k_count / 32, count = (a->t_count + STRIP - 1) / STRIP;
-    const size_t bytes = (size_t)(last - first) * (size_t)super_step(type);
-    struct strip s = {.y_stride = a->y_stride,
-                      .rows = a->n_end - n,
-                      .begun = first > 0,
-                      .panel = m->panel,
-                      .sums_step = (size_t)(a->t_count * slot_of(type)),
-                      .subs = (last * 8 < subs ? last * 8 : subs) - first * 8};
-    for (int v = 0; v < VECS; v++) { // a second group that is not there is the first again
-        const bool there = n + v / PARTS * PACKED_ROWS < a->n_end;
-        const char *group =
-            (const char *)a->w + (size_t)(n / PACKED_ROWS + (there ? v / PARTS : 0)) * a->w_stride;
-        const char *p = group + head_bytes(type, a->k_count) + (size_t)first * (size_t)super_step(type);
-        s.ahead[v / PARTS] = p + VECS / PARTS * a->w_stride;
-        for (int64_t b = first; b < last; b++, p += super_step(type)) {
-            const int64_t left = subs - 8 * b;
-            unpack_block(m->panel + (b - first) * panel_block_bytes(type), type, p, group + b * 32, v,
+    for (int v = 0; v < VECS; v++) {
+        int64_t row = n + v / PARTS * PACKED_ROWS;
+        if (row >= a->n_end) row = n; // a second group that is not there is the first again
+        const char *p = group_at(a, type, row, first);
+        const char *head = (const char *)a->w + (size_t)(row / PACKED_ROWS) * a->w_stride + first * 32;
+        for (int64_t b = first; b < last; b++, p += super_step(type), head += 32) {
+            const int64_t left = a->k_count / 32 - 8 * b;
+            unpack_block(panel + (b - first) * panel_block_bytes(type), type, p, head, v,
                          left < 8 ? (int)left : 8);
         }
     }
-    // The strips share the lines of the bytes that are unpacked next, those of the next panel.
-    s.lines = ((int64_t)bytes / 64 + (last - first) * count - 1) / ((last - first) * count);
-    const char *const ahead_end = s.ahead[0] + bytes;
-    // The same number of columns in each strip, or one less.
-    for (int64_t i = 0, t = 0; i < count; i++) {
-        const int nc = (int)((a->t_count - t + count - i - 1) / (count - i));
+}
+
+// Blocks first .. last of `count` panels of rows from n on; the columns' sums are prepared. A strip of columns meets all panels while
+// it is in the cache.
+INLINE void run_panels(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
+                       int64_t n, int64_t count, int64_t first, int64_t last)
+{
+    struct scratch *m = a->scratch;
+    const int64_t subs = a->k_count / 32, columns = (a->t_count + STRIP - 1) / STRIP;
+    const int64_t size = (last - first) * panel_block_bytes(type);
+    const int64_t lines = (last - first) * super_step(type) / 64; // of a group
+    struct strip s = {.y_stride = a->y_stride,
+                      .begun = first > 0,
+                      .sums_step = (size_t)(a->t_count * slot_of(type)),
+                      .subs = (last * 8 < subs ? last * 8 : subs) - first * 8};
+    for (int64_t q = 0; q < count; q++) unpack_panel(m->panel + q * size, type, a, n + q * ROWS, first, last);
+    // The same number of columns in each strip, or one less; each asks for its share of the lines of the next panels.
+    s.lines = (lines + (last - first) * columns - 1) / ((last - first) * columns);
+    for (int64_t i = 0, t = 0, asked = 0; i < columns; i++, asked += s.lines * (last - first)) {
+        const int nc = (int)((a->t_count - t + columns - i - 1) / (columns - i));
         for (int j = 0; j < nc; j++) s.c.x[j] = x_block(a, t + j, first);
         s.c.sums = m->sums + t * slot_of(type);
-        s.y = (float *)a->y + (size_t)t * a->y_stride + n;
-        if (s.ahead[0] >= ahead_end) s.lines = 0;
-        strips[nc - 1](&s);
+        if (asked >= lines) s.lines = 0;
+        for (int64_t q = 0; q < count; q++) {
+            const int64_t row = n + q * ROWS;
+            s.y = (float *)a->y + (size_t)t * a->y_stride + row;
+            s.rows = a->n_end - row;
+            s.panel = m->panel + q * size;
+            EACH (g, VECS / PARTS, 1)
+                s.ahead[g] = group_at(a, type, row + count * ROWS + g * PACKED_ROWS, first) + 64 * asked;
+            strips[nc - 1](&s);
+        }
         t += nc;
-        EACH (g, VECS / PARTS, 1) s.ahead[g] += 64 * s.lines * (last - first);
+    }
+}
+
+INLINE void by_panels(const enum dtype type, strip_fn *const strips[STRIP], const struct matmul_args *a,
+                      int64_t deep)
+{
+    const int64_t blocks = blocks_of(a), together = DEEP_BLOCKS / deep * ROWS;
+    for (int64_t first = 0; first < blocks; first += deep) {
+        const int64_t last = first + deep < blocks ? first + deep : blocks;
+        prepare_all(a, type, a->t_count, first, last);
+        for (int64_t n = a->n_begin; n < a->n_end; n += together) {
+            const int64_t rows = n + together < a->n_end ? together : a->n_end - n;
+            run_panels(type, strips, a, n, (rows + ROWS - 1) / ROWS, first, last);
+        }
     }
 }
 
 // ---- both ---------------------------------------------------------------------------------------------
 
-// Columns at a time as their sums fit the scratch memory.
+// As many columns at a time as have room for their sums.
 INLINE void run_matmul(const struct matmul_args *all, const enum dtype type, direct_fn *const directs[],
                        strip_fn *const strips[STRIP])
 {
-    const int64_t blocks = blocks_of(all), most = SUMS / (DEEP_BLOCKS * slot_of(type));
+    const int64_t blocks = blocks_of(all), deep = blocks < DEEP_BLOCKS ? blocks : DEEP_BLOCKS;
+    const int64_t most = SUMS / (deep * slot_of(type));
     for (int64_t t = 0; t < all->t_count; t += most) {
         struct matmul_args a = *all;
         a.t_count = all->t_count - t < most ? all->t_count - t : most;
         a.x = x_block(all, t, 0), a.y = (float *)all->y + (size_t)t * all->y_stride;
-        const bool direct = a.t_count <= DIRECT;
-        const int64_t deep = direct ? SUMS / ((a.t_count + 1) * slot_of(type)) : DEEP_BLOCKS;
-        for (int64_t first = 0; first < blocks; first += deep) {
-            const int64_t last = first + deep < blocks ? first + deep : blocks;
-            if (direct) {
-                by_groups(type, directs, &a, first, last);
-                continue;
-            }
-            prepare_all(&a, type, a.t_count, first, last);
-            for (int64_t n = a.n_begin; n < a.n_end; n += ROWS) deep_panel(type, strips, &a, n, first, last);
-        }
+        if (a.t_count <= DIRECT)
+            by_groups(type, directs, &a);
+        else
+            by_panels(type, strips, &a, deep);
     }
 }
 
