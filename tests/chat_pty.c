@@ -98,6 +98,12 @@ static void expect(const char *text)
     expect_behind("", text);
 }
 
+// libedit shows its prompt just before it takes the terminal over: what is typed in between is the terminal's.
+static void settle(void)
+{
+    usleep(500000);
+}
+
 static int finish(void)
 {
     struct pollfd p = {.fd = terminal, .events = POLLIN};
@@ -134,7 +140,8 @@ static void edit(const char *program, const char *model)
     type("wrld\033[D\033[D\033[Do\r");
     expect("> ");
     type("never mind\x03");
-    expect_behind("^C", "> "); // what is typed earlier is the terminal's, not the line's
+    expect_behind("^C", "> ");
+    settle();
     type("\033[200~line one\nline two\033[201~\r");
     expect("> ");
     type("/stats\r");
@@ -176,6 +183,7 @@ static void interrupt(const char *program, const char *model)
     expect("turns: 1");
     type("/undo\r");
     expect_behind("0 left", "> ");
+    settle();
     type("\x04"); // Ctrl-D
     check(finish() == 0, "Ctrl-D did not end it well");
 }
