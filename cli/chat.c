@@ -216,7 +216,7 @@ static enum tlm_status stream(struct chat *c, struct answer *a, struct tlm_error
     common_catch_interrupt();
     status = generate(c, prompt.ids, prompt.count, a, err);
     if (!status && a->too_long && !a->error) status = close_thoughts(c, a, err);
-    common_release_interrupt();
+    if (!terminal_interactive(c->terminal)) common_release_interrupt();
     free(prompt.ids);
     thoughts_end(&a->thoughts);
     if (a->showing == THOUGHT_THOUGHT) change_part(a, THOUGHT_ANSWER); // interrupted while it thought
@@ -305,8 +305,11 @@ static int converse(struct chat *c)
     if (interactive)
         fprintf(stderr, "%s, %" PRId32 " tokens of context. /help lists the commands, Ctrl-D ends.\n",
                 tlm_model_description(c->model), tlm_session_info(c->session).context);
+    // On a terminal Ctrl-C never ends the program from behind: a conversation is at stake.
+    if (interactive) common_catch_interrupt();
     for (bool more = true; more && !c->output_error;) {
         char *message;
+        common_clear_interrupt();
         enum terminal_event event = read_message(c, &message, &err);
         if (event == TERMINAL_END) {
             more = false;
