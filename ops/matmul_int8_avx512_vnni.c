@@ -5,7 +5,7 @@
 #define LANES  16
 #define STRIP  6
 #define FORMS  8
-#define DIRECT 32
+#define DIRECT 40
 #define WIDENS 0
 
 #define vec                   __m512i
