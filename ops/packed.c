@@ -1,6 +1,7 @@
 // ops/packed.c -- between rows of the file and groups of 16 interleaved rows.
 #include "ops/packed.h"
 
+#include <emmintrin.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -98,26 +99,6 @@ static struct place place_of(enum dtype type, const void *group, int64_t b, int6
     };
 }
 
-// Moves scales of one block between a row of the file and place `row` of the group.
-static void move_fields(char *piece, char *block, const struct packed_field *fields, int count, int row,
-                        bool undo)
-{
-    for (int i = 0; i < count; i++) {
-        const struct packed_field *f = &fields[i];
-        for (int at = 0; at < f->bytes; at += f->unit, piece += PACKED_ROWS * f->unit) {
-            char *in_group = piece + row * f->unit, *in_block = block + f->offset + at;
-            memcpy(undo ? in_block : in_group, undo ? in_group : in_block, f->unit);
-        }
-    }
-}
-
-static void move_scales(const struct packed_format *f, const struct place *p, char *block, int row, bool undo)
-{
-    const int count = scale_fields(f);
-    move_fields(p->scales, block, f->scales, count, row, undo);
-    if (f->head) move_fields(p->head, block, &f->scales[count], 1, row, undo);
-}
-
 typedef uint32_t lanes[PACKED_ROWS];
 
 // Fields of `bits` bits of every byte: field s of dword i changes places with field i of dword s, among 8 / bits dwords; an
@@ -159,24 +140,76 @@ static lanes *unit_codes(const struct packed_format *f, char *codes, int unit)
     return (lanes *)(codes + (size_t)unit * (code_bytes(f) / f->units));
 }
 
+// `dwords` of each of `count` rows, `stride` bytes apart.
+static void gather(lanes *to, const char *from, size_t stride, int64_t count, int dwords)
+{
+    const int whole = count == PACKED_ROWS ? dwords / 4 * 4 : 0;
+    for (int j = 0; j < whole; j += 4)
+        for (int r = 0; r < PACKED_ROWS; r += 4) { // four dwords of four rows
+            __m128i in[4], half[4];
+            for (int i = 0; i < 4; i++)
+                in[i] = _mm_loadu_si128((const __m128i *)(from + (size_t)(r + i) * stride + 4 * j));
+            half[0] = _mm_unpacklo_epi32(in[0], in[1]), half[1] = _mm_unpacklo_epi32(in[2], in[3]);
+            half[2] = _mm_unpackhi_epi32(in[0], in[1]), half[3] = _mm_unpackhi_epi32(in[2], in[3]);
+            _mm_storeu_si128((__m128i *)&to[j][r], _mm_unpacklo_epi64(half[0], half[1]));
+            _mm_storeu_si128((__m128i *)&to[j + 1][r], _mm_unpackhi_epi64(half[0], half[1]));
+            _mm_storeu_si128((__m128i *)&to[j + 2][r], _mm_unpacklo_epi64(half[2], half[3]));
+            _mm_storeu_si128((__m128i *)&to[j + 3][r], _mm_unpackhi_epi64(half[2], half[3]));
+        }
+    for (int j = whole; j < dwords; j++)
+        for (int64_t r = 0; r < count; r++) memcpy(&to[j][r], from + (size_t)r * stride + 4 * j, 4);
+}
+
+// 16 bytes of each of 16 rows. Each step is a perfect shuffle of the 256 bytes; four of them make a transposition.
+static void gather_bytes(char *to, const char *from, size_t stride)
+{
+    __m128i v[16], next[16];
+    for (int r = 0; r < 16; r++) v[r] = _mm_loadu_si128((const __m128i *)(from + (size_t)r * stride));
+    for (int step = 0; step < 4; step++) {
+        for (int i = 0; i < 8; i++) {
+            next[2 * i] = _mm_unpacklo_epi8(v[i], v[i + 8]);
+            next[2 * i + 1] = _mm_unpackhi_epi8(v[i], v[i + 8]);
+        }
+        memcpy(v, next, sizeof v);
+    }
+    memcpy(to, v, sizeof v);
+}
+
+static void pack_field(char *to, const char *from, size_t stride, int64_t count, const struct packed_field *f)
+{
+    from += f->offset;
+    if (f->unit == 4) {
+        gather((lanes *)to, from, stride, count, f->bytes / 4);
+    } else if (f->unit == 1 && f->bytes == 16 && count == PACKED_ROWS) {
+        gather_bytes(to, from, stride);
+    } else {
+        for (int at = 0; at < f->bytes; at += f->unit, to += PACKED_ROWS * f->unit)
+            for (int64_t r = 0; r < count; r++)
+                memcpy(to + r * f->unit, from + (size_t)r * stride + at, f->unit);
+    }
+}
+
+static void undo_field(char *to, size_t stride, int64_t count, const char *from, const struct packed_field *f)
+{
+    for (int at = 0; at < f->bytes; at += f->unit, from += PACKED_ROWS * f->unit)
+        for (int64_t r = 0; r < count; r++)
+            memcpy(to + (size_t)r * stride + f->offset + at, from + r * f->unit, f->unit);
+}
+
 static void pack_codes(const struct packed_format *f, char *codes, const char *from, size_t stride,
                        int64_t count)
 {
     const int highs = f->high.bytes / 4 / f->units, lows = f->low.bytes / 4 / f->units;
-    lanes high[16] = {{0}};
+    lanes high[16];
     if (highs) {
-        for (int j = 0; j < f->high.bytes / 4; j++)
-            for (int64_t r = 0; r < count; r++)
-                memcpy(&high[j][r], from + (size_t)r * stride + f->high.offset + 4 * j, 4);
+        if (count < PACKED_ROWS) memset(high, 0, sizeof high);
+        gather(high, from + f->high.offset, stride, count, f->high.bytes / 4);
         transpose_all(high, f);
     }
     for (int u = 0; u < f->units; u++) {
         lanes *to = unit_codes(f, codes, u);
         for (int i = 0; i < highs; i++) memcpy(to[i], high[high_order(f, u * highs + i)], sizeof *to);
-        const char *low = from + f->low.offset + (size_t)(4 * u * lows);
-        for (int i = 0; i < lows; i++)
-            for (int64_t r = 0; r < count; r++)
-                memcpy(&to[highs + i][r], low + (size_t)r * stride + 4 * i, 4);
+        gather(to + highs, from + f->low.offset + (size_t)(4 * u * lows), stride, count, lows);
     }
 }
 
@@ -202,16 +235,18 @@ void packed_group(void *group, enum dtype type, const void *rows, size_t stride,
 {
     const struct packed_format *f = &formats[type];
     const int64_t blocks = blocks_of(type, k);
+    const int scales = scale_fields(f);
     TLM_ASSERT(count >= 1 && count <= PACKED_ROWS);
     if (count < PACKED_ROWS) memset(group, 0, packed_group_bytes(type, k));
     for (int64_t b = 0; b < blocks; b++) {
         const char *from = (const char *)rows + (size_t)(b * dtype_traits[type].block_bytes);
-        const struct place to = place_of(type, group, b, blocks);
-        if (count == PACKED_ROWS) // the constant makes it twice as fast
-            pack_codes(f, to.codes, from, stride, PACKED_ROWS);
-        else
-            pack_codes(f, to.codes, from, stride, count);
-        for (int r = 0; r < count; r++, from += stride) move_scales(f, &to, (char *)from, r, false);
+        struct place to = place_of(type, group, b, blocks);
+        pack_codes(f, to.codes, from, stride, count);
+        for (int i = 0; i < scales; i++) {
+            pack_field(to.scales, from, stride, count, &f->scales[i]);
+            to.scales += PACKED_ROWS * f->scales[i].bytes;
+        }
+        if (f->head) pack_field(to.head, from, stride, count, &f->scales[scales]);
     }
 }
 
@@ -220,10 +255,15 @@ void packed_group_undo(void *rows, size_t stride, int64_t count, enum dtype type
 {
     const struct packed_format *f = &formats[type];
     const int64_t blocks = blocks_of(type, k);
+    const int scales = scale_fields(f);
     for (int64_t b = 0; b < blocks; b++) {
         char *to = (char *)rows + (size_t)(b * dtype_traits[type].block_bytes);
-        const struct place from = place_of(type, group, b, blocks);
+        struct place from = place_of(type, group, b, blocks);
         undo_codes(f, to, stride, count, from.codes);
-        for (int r = 0; r < count; r++, to += stride) move_scales(f, &from, to, r, true);
+        for (int i = 0; i < scales; i++) {
+            undo_field(to, stride, count, from.scales, &f->scales[i]);
+            from.scales += PACKED_ROWS * f->scales[i].bytes;
+        }
+        if (f->head) undo_field(to, stride, count, from.head, &f->scales[scales]);
     }
 }
