@@ -10,7 +10,7 @@ endif
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CPPFLAGS := -I. -D_GNU_SOURCE
 CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno -ffp-contract=off
-LDLIBS   := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
+LDLIBS   := -ljansson -linih -lpcre2-8 -lutf8proc -lm -lpthread
 ifeq ($(config),release)
 CFLAGS += -O2
 else ifeq ($(config),debug)
@@ -39,7 +39,7 @@ isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),
 KERNELS          := $(if $(filter release,$(config)),-O3)
 kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
 
-LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c)
+LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
 TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
@@ -53,7 +53,7 @@ PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 DEMO     := build/demo.gguf
-FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config
+FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config
 FUZZ_SECONDS ?= 60
 
 .PHONY: all demo test bench check fuzz format clean help deps
@@ -121,7 +121,7 @@ check: ## formatting and static analysis
 	  '-Djson_array_foreach(array,i,item)=for(i=0;(item=json_array_get(array,i));i++)' \
 	  '-Djson_object_foreach(object,key,item)=for(key="";(item=json_object_get(object,key));)' \
 	  --suppress=missingIncludeSystem --suppress=objectIndex --suppress=invalidFunctionArg --suppress=ctunullpointer \
-	  core quant ops cache text models generate cli tinylm.c
+	  core quant ops cache text models generate train cli tinylm.c
 
 fuzz: ## run each fuzz target for FUZZ_SECONDS (60) under clang's libFuzzer
 	@scripts/install_deps.sh --dev

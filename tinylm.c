@@ -16,6 +16,7 @@ static const struct {
     {"eval", "perplexity, logits, where two models part", command_eval},
     {"check", "examine a model: numbers, shapes, tokenizer, template", command_check},
     {"tokenize", "text to token ids and back", command_tokenize},
+    {"tokenizer", "make a vocabulary of texts", command_tokenizer},
     {"template", "render a chat template", command_template},
     {"info", "what is in a model file; what this machine can do", command_info},
 };

@@ -18,5 +18,6 @@ int command_eval(int argc, char **argv);
 int command_check(int argc, char **argv);
 int eval_diff(int argc, char **argv); // of command_eval
 int command_template(int argc, char **argv);
+int command_tokenizer(int argc, char **argv);
 
 #endif

@@ -81,4 +81,7 @@ enum tlm_status hf_open(struct gguf **out, const char *folder, enum model_part p
 enum tlm_status model_file_open(struct gguf **out, const char *path, enum model_part part,
                                 struct tlm_error *err);
 
+// Writes the tokenizer.json of a GGUF file's vocabulary to `path`. Errors: those of tokenizer_open(), UNSUPPORTED, IO, MEMORY.
+enum tlm_status hf_write_tokenizer_json(const struct gguf *g, const char *path, struct tlm_error *err);
+
 #endif

@@ -291,7 +291,7 @@ static enum tlm_status make_bpe(const struct source *s, json_t *root, struct tlm
     json_t *merges = json_array();
     json_t *model = json_pack(
         "{s:s, s:n, s:o, s:n, s:n, s:b, s:b, s:b, s:O, s:o}", "type", "BPE", "dropout", "unk_token",
-        bytes ? json_null() : unknown_token(s), "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+        unknown_token(s), "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
         scores || flag(s->g, VOCABULARY_KEY_FUSE_UNKNOWN, false), "byte_fallback", !bytes, "ignore_merges",
         flag(s->g, VOCABULARY_KEY_IGNORE_MERGES, false), "vocab", s->vocab, "merges", merges);
     if (!model || json_object_set_new(root, "model", model)) return no_memory(err);
@@ -381,11 +381,12 @@ static json_t *make_config(const struct source *s)
     return config;
 }
 
-static enum tlm_status write_text(const char *folder, struct gguf_string text, struct tlm_error *err)
+static enum tlm_status write_text(const char *folder, const char *name, struct gguf_string text,
+                                  struct tlm_error *err)
 {
     char *path;
     struct file_writer *file;
-    if (asprintf(&path, "%s/tokenizer.json", folder) < 0) return no_memory(err);
+    if (asprintf(&path, "%s/%s", folder, name) < 0) return no_memory(err);
     enum tlm_status status = file_writer_open(&file, path, err);
     free(path);
     if (status) return status;
@@ -393,16 +394,17 @@ static enum tlm_status write_text(const char *folder, struct gguf_string text, s
     return file_writer_finish(file, err);
 }
 
-static enum tlm_status write_tokenizer(struct source *s, const char *folder, struct tlm_error *err)
+static enum tlm_status write_tokenizer(struct source *s, const char *folder, const char *name,
+                                       struct tlm_error *err)
 {
     struct gguf_string text = {NULL, 0};
     enum tlm_status status = gguf_get_string(s->g, "tokenizer.huggingface.json", &text, err);
     if (status) return status;
-    if (text.data) return write_text(folder, text, err);
+    if (text.data) return write_text(folder, name, text, err);
     json_t *root = json_object();
     status = make_tokenizer(s, root, err);
     json_decref(s->vocab);
-    if (!status) return hf_write_json(folder, "tokenizer.json", root, err);
+    if (!status) return hf_write_json(folder, name, root, err);
     json_decref(root);
     return status;
 }
@@ -416,8 +418,25 @@ enum tlm_status hf_write_tokenizer_files(const struct gguf *g, const char *folde
     if (status) return status;
     s.t = t;
     status = gguf_get_string(g, "tokenizer.ggml.model", &s.kind, err);
-    if (!status) status = write_tokenizer(&s, folder, err);
+    if (!status) status = write_tokenizer(&s, folder, "tokenizer.json", err);
     if (!status) status = hf_write_json(folder, "tokenizer_config.json", make_config(&s), err);
     tokenizer_close(t);
+    return status;
+}
+
+enum tlm_status hf_write_tokenizer_json(const struct gguf *g, const char *path, struct tlm_error *err)
+{
+    struct tokenizer *t;
+    struct source s = {.g = g};
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    enum tlm_status status = folder ? tokenizer_open(&t, g, err) : no_memory(err);
+    if (!status) {
+        s.t = t;
+        status = gguf_get_string(g, "tokenizer.ggml.model", &s.kind, err);
+        if (!status) status = write_tokenizer(&s, folder, slash ? slash + 1 : path, err);
+        tokenizer_close(t);
+    }
+    free(folder);
     return status;
 }

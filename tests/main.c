@@ -14,6 +14,7 @@ static const struct {
     {"gguf", suite_gguf},
     {"tokenizer", suite_tokenizer},
     {"bpe", suite_bpe},
+    {"bpe_train", suite_bpe_train},
     {"tokenizer_json", suite_tokenizer_json},
     {"template", suite_template},
     {"quant", suite_quant},
@@ -38,6 +39,7 @@ static const struct {
     {"safetensors", suite_safetensors},
     {"hf", suite_hf},
     {"hostile", suite_hostile},
+    {"config", suite_config},
 };
 
 int main(int argc, char **argv)

@@ -264,6 +264,23 @@ run 0 generate -m "$model" --chat --chat-template-file "$work/own.jinja" --kwarg
 fails 'kwargs' generate -m "$model" --chat --chat-template-file "$work/own.jinja" --kwargs '[' -p a
 wrong 'think' chat -m "$model" --think maybe
 
+# ---- vocabularies of our own
+
+printf 'the cat and the hat and the bat\n' >"$work/words.txt"
+run 0 tokenizer train -o "$work/vocab.gguf" --vocab-size 262 --special '<|endoftext|>' "$work/words.txt" </dev/null
+says '262 tokens, 5 merges'
+printf 'the hat' >"$work/hat"
+run 0 tokenize -m "$work/vocab.gguf" <"$work/hat"
+mv "$out" "$work/ids"
+run 0 tokenize -m "$work/vocab.gguf" --decode <"$work/ids"; is 'the hat'
+run 0 tokenizer train -o "$work/chars.gguf" --type char "$work/words.txt" </dev/null; says '10 tokens, 0 merges'
+run 0 tokenizer train -o "$work/vocab.json" --vocab-size 260 "$work/words.txt" </dev/null
+grep -q '"BPE"' "$work/vocab.json" || bad 'no tokenizer.json'
+wrong 'expected files to read' tokenizer train -o "$work/a.gguf"
+wrong 'expected -o OUT.gguf or' tokenizer train -o "$work/a.txt" "$work/words.txt"
+fails 'absent.txt' tokenizer train -o "$work/a.gguf" "$work/absent.txt"
+fails "found 'nothing'" tokenizer train -o "$work/a.gguf" --pre nothing "$work/words.txt"
+
 # ---- chat on a terminal, which script(1) stands in for
 
 # Waits for the nth prompt: from then on keys go to the line editor.

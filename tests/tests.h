@@ -11,6 +11,7 @@ Suite *suite_file(void);
 Suite *suite_gguf(void);
 Suite *suite_tokenizer(void);
 Suite *suite_bpe(void);
+Suite *suite_bpe_train(void);
 Suite *suite_tokenizer_json(void);
 Suite *suite_template(void);
 Suite *suite_quant(void);
@@ -35,6 +36,7 @@ Suite *suite_chat(void);
 Suite *suite_safetensors(void);
 Suite *suite_hf(void);
 Suite *suite_hostile(void);
+Suite *suite_config(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);
@@ -43,5 +45,6 @@ int fuzz_tokenizer_json(const uint8_t *data, size_t size);
 int fuzz_template(const uint8_t *data, size_t size);
 int fuzz_safetensors(const uint8_t *data, size_t size);
 int fuzz_hf_config(const uint8_t *data, size_t size);
+int fuzz_config(const uint8_t *data, size_t size);
 
 #endif
