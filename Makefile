@@ -41,7 +41,7 @@ kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
 
 LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
-TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/bench_%.c,$(wildcard tests/*.c))
+TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
 REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/passes.c ops/step.c,$(wildcard ops/*.c))
 
@@ -83,7 +83,7 @@ $(BUILD)/%.o: %.c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(call kernel_flags,$*) -MMD -MP -c -o $@ $<
 
 # A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
-$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/bench_matmul \
+$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \
   $(BUILD)/tests/bench_attention: \
   $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 	@echo "  LD   $@"
@@ -103,10 +103,11 @@ demo: deps ## build, make a small model, and generate text with it
 	@./$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7
 
 test: deps ## build and run all tests
-	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty
+	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
 	@$(TESTS)
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
+	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@sh tests/test_measure.sh $(PROGRAM) tests/golden
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 

@@ -54,7 +54,7 @@ int answer_write(const char *text, size_t bytes)
 
 // ---- statistics ---------------------------------------------------------------------------------------
 
-static const char *finish_name(enum tlm_finish finish)
+const char *answer_finish_name(enum tlm_finish finish)
 {
     switch (finish) {
     case TLM_FINISH_LENGTH: return "length";
@@ -87,8 +87,8 @@ void answer_print_stats(const char *style, const struct tlm_session *session,
                 ", \"accepted_tokens\": %" PRId32 ", \"finish\": \"%s\", \"seed\": %" PRIu64
                 ", \"context\": %" PRId32 ", \"threads\": %" PRId32 ", \"isa\": \"%s\"}\n",
                 r->prompt_tokens, r->reused_tokens, r->prompt_seconds, prompt_speed, r->new_tokens,
-                r->new_seconds, new_speed, r->drafted_tokens, r->accepted_tokens, finish_name(r->finish),
-                seed, info.context, info.threads, tlm_model_isa(model));
+                r->new_seconds, new_speed, r->drafted_tokens, r->accepted_tokens,
+                answer_finish_name(r->finish), seed, info.context, info.threads, tlm_model_isa(model));
     else if (!strcmp(style, "text")) {
         fprintf(stderr,
                 "prompt: %" PRId32 " tokens, %" PRId32 " of them reused, %.3f s, %.1f tokens/s; "
@@ -98,6 +98,6 @@ void answer_print_stats(const char *style, const struct tlm_session *session,
         if (r->drafted_tokens)
             fprintf(stderr, "drafted: %" PRId32 ", accepted: %" PRId32 "; ", r->drafted_tokens,
                     r->accepted_tokens);
-        fprintf(stderr, "finish: %s; seed: %" PRIu64 "\n", finish_name(r->finish), seed);
+        fprintf(stderr, "finish: %s; seed: %" PRIu64 "\n", answer_finish_name(r->finish), seed);
     }
 }

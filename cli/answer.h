@@ -25,6 +25,7 @@ enum tlm_status answer_run(struct tlm_session *session, struct tlm_sampler *samp
 // Writes text to stdout at once. Returns 0, or the errno of a failure: nobody will read what follows.
 int answer_write(const char *text, size_t bytes);
 
+const char *answer_finish_name(enum tlm_finish finish); // "end", "length", ...
 // Says on stderr what an answer took, in the style of --stats.
 void answer_print_stats(const char *style, const struct tlm_session *session,
                         const struct tlm_generate_result *result, uint64_t seed);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "models/model.h"
 
 const struct option conversation_options[CONVERSATION_OPTION_COUNT] = {
@@ -100,39 +101,14 @@ static const json_t *message_at(const struct conversation *c, size_t i)
     return json_array_get(c->messages, i);
 }
 
-// A JSON string of any bytes: each byte that is part of no character of UTF-8 becomes U+FFFD.
-static json_t *json_of(const char *text, size_t bytes)
-{
-    json_t *whole = json_stringn(text, bytes);
-    if (whole) return whole;
-    char *clean = malloc(3 * bytes + 1);
-    size_t to = 0;
-    for (size_t at = 0; clean && at < bytes;) {
-        size_t length = 1;
-        while (length <= 4 && at + length <= bytes) { // the shortest valid run from here is one character
-            json_t *one = json_stringn(text + at, length);
-            json_decref(one);
-            if (one) break;
-            length++;
-        }
-        bool valid = length <= 4 && at + length <= bytes;
-        memcpy(clean + to, valid ? text + at : "\xEF\xBF\xBD", valid ? length : 3);
-        to += valid ? length : 3;
-        at += valid ? length : 1;
-    }
-    whole = clean ? json_stringn(clean, to) : NULL;
-    free(clean);
-    return whole;
-}
-
 enum tlm_status conversation_add(struct conversation *c, const char *role, const char *text, size_t bytes,
                                  const char *thoughts, size_t thought_bytes, struct tlm_error *err)
 {
     json_t *message = json_object();
     bool failed = !message || json_object_set_new(message, "role", json_string(role)) ||
-                  json_object_set_new(message, "content", json_of(text, bytes));
+                  json_object_set_new(message, "content", json_text(text, bytes));
     if (thoughts && thought_bytes && !failed)
-        failed = json_object_set_new(message, "reasoning_content", json_of(thoughts, thought_bytes)) ||
+        failed = json_object_set_new(message, "reasoning_content", json_text(thoughts, thought_bytes)) ||
                  json_object_set(message, "thinking", json_object_get(message, "reasoning_content"));
     if (!failed) return json_array_append_new(c->messages, message) ? no_memory(err) : TLM_OK;
     json_decref(message);
@@ -145,7 +121,7 @@ enum tlm_status conversation_set_system(struct conversation *c, const char *text
     if (text && *text) {
         message = json_object();
         if (!message || json_object_set_new(message, "role", json_string("system")) ||
-            json_object_set_new(message, "content", json_of(text, strlen(text))) ||
+            json_object_set_new(message, "content", json_text(text, strlen(text))) ||
             json_array_insert(c->messages, 0, message)) {
             json_decref(message);
             return no_memory(err);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/answer.h"
+#include "cli/batch.h"
 #include "cli/conversation.h"
 #include "cli/drafting.h"
 #include "cli/sampling.h"
@@ -17,6 +18,7 @@ struct generate_args {
     struct drafting_args drafting;
     struct answer_args answer;
     struct conversation_args conversation;
+    struct batch_args batch;
     const char *prompt, *file, *stats, *saved;
     bool escape, echo, chat;
 };
@@ -229,6 +231,44 @@ static int open_and_run(const struct command_line *line, struct generate_args *a
     return common_finish_output(line, code);
 }
 
+// ---- many prompts -------------------------------------------------------------------------------------
+
+static int check_batch(const struct command_line *line, const struct generate_args *args)
+{
+    const struct {
+        bool given;
+        const char *name;
+    } alone[] = {{args->prompt, "-p"},
+                 {args->file, "-f"},
+                 {args->saved, "--session"},
+                 {args->echo, "--echo"},
+                 {args->session.reuse_shifted, "--cache-reuse"},
+                 {args->drafting.model, "-md"}};
+    if (!args->batch.in && (args->batch.out || args->batch.parallel || args->batch.cache))
+        return options_wrong(line, "--out, --parallel and --cache: expected --in with them");
+    for (size_t i = 0; args->batch.in && i < sizeof alone / sizeof *alone; i++)
+        if (alone[i].given)
+            return options_wrong(line, "expected one of --in and %s, found both", alone[i].name);
+    return OPTIONS_GO;
+}
+
+static int run_batch(const struct command_line *line, struct generate_args *args, const struct text *stops)
+{
+    const char *stop[OPTION_STRINGS_MAX];
+    for (size_t i = 0; i < args->answer.stop.count; i++) stop[i] = stops[i].data;
+    const struct batch_settings settings = {.batch = &args->batch,
+                                            .model = &args->model,
+                                            .session = &args->session,
+                                            .answer = &args->answer,
+                                            .stop = stop,
+                                            .conversation = &args->conversation,
+                                            .sampling = &args->sampling,
+                                            .drafting = &args->drafting,
+                                            .stats = args->stats,
+                                            .chat = args->chat};
+    return common_finish_output(line, batch_run(line, &settings));
+}
+
 int command_generate(int argc, char **argv)
 {
     struct generate_args args = {.sampling = sampling_defaults(), .answer = {.predict = -1}, .stats = "text"};
@@ -236,6 +276,7 @@ int command_generate(int argc, char **argv)
         OPTION_GROUP("Model:", model_options, &args.model),
         OPTION_GROUP("Input:", input_options, &args),
         OPTION_GROUP("Cache:", saved_options, &args),
+        OPTION_GROUP("Many prompts:", batch_options, &args.batch),
         OPTION_GROUP("Chat:", chat_options, &args),
         OPTION_GROUP("With --chat:", conversation_options, &args.conversation),
         OPTION_GROUP("Answer:", answer_options, &args.answer),
@@ -244,24 +285,27 @@ int command_generate(int argc, char **argv)
         OPTION_GROUP("Speculation:", drafting_options, &args.drafting),
         OPTION_GROUP("Machine:", session_options, &args.session),
     };
-    const struct command_line line = {"generate",
-                                      "-m MODEL [-p TEXT | -f FILE] [-n N] [OPTION ...]",
-                                      "Continues a text and prints the continuation alone.",
-                                      groups,
-                                      sizeof groups / sizeof *groups,
-                                      notes};
+    const struct command_line line = {
+        "generate",
+        "-m MODEL [-p TEXT | -f FILE | --in FILE --out FILE] [-n N] [OPTION ...]",
+        "Continues a text and prints the continuation alone.",
+        groups,
+        sizeof groups / sizeof *groups,
+        notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
+    if ((code = check_batch(&line, &args)) != OPTIONS_GO) return code;
     if (!args.model.path)
         return common_open_model(&line, &args.model, false, NULL); // before waiting for input
 
     struct text prompt = {NULL, 0}, stops[OPTION_STRINGS_MAX] = {{NULL, 0}};
     struct tlm_error err;
-    code = read_prompt(&line, &args, &prompt);
+    code = args.batch.in ? OPTIONS_GO : read_prompt(&line, &args, &prompt);
     for (size_t i = 0; code == OPTIONS_GO && i < args.answer.stop.count; i++)
         if (copy_text(args.answer.stop.items[i], args.escape, &stops[i], &err))
             code = common_failed(&line, &err);
-    if (code == OPTIONS_GO) code = open_and_run(&line, &args, &prompt, stops);
+    if (code == OPTIONS_GO)
+        code = args.batch.in ? run_batch(&line, &args, stops) : open_and_run(&line, &args, &prompt, stops);
     for (size_t i = 0; i < args.answer.stop.count; i++) free(stops[i].data);
     free(prompt.data);
     return code;

@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+
+#include "core/json.h"
 
 #define AT(field) offsetof(struct sampling_args, field)
 
@@ -84,32 +87,42 @@ static bool parse_bias(const char *text, struct tlm_logit_bias *bias)
     return end != value && !*end;
 }
 
-int sampling_open(const struct command_line *line, struct sampling_args *args, const struct tlm_model *model,
-                  struct tlm_sampler **sampler)
+uint64_t sampling_draw_seed(void)
+{
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) seed = (uint64_t)time(NULL);
+    return seed >> 1;
+}
+
+enum tlm_status sampling_make(struct sampling_args *args, const struct tlm_model *model,
+                              struct tlm_sampler **sampler, struct tlm_error *err)
 {
     struct tlm_sampler_options *o = &args->options;
     struct tlm_logit_bias biases[OPTION_STRINGS_MAX];
+    *sampler = NULL;
     for (size_t i = 0; i < args->biases.count; i++)
         if (!parse_bias(args->biases.items[i], &biases[i]))
-            return options_wrong(line,
-                                 "--logit-bias: expected a token's id, '+' or '-', and a number, found '%s'",
-                                 args->biases.items[i]);
+            return error_set(err, TLM_ERR_ARGUMENT,
+                             "--logit-bias: expected a token's id, '+' or '-', and a number, found '%s'",
+                             args->biases.items[i]);
     if (args->biases.count) o->logit_bias = biases, o->logit_bias_count = args->biases.count;
     if (args->breakers.count) {
         bool none = args->breakers.count == 1 && !strcmp(args->breakers.items[0], "none");
         o->dry_breakers = args->breakers.items;
         o->dry_breaker_count = none ? 0 : args->breakers.count;
     }
-    o->seed = (uint64_t)args->seed;
-    // 63 bits, so that the number shown can be given to -s.
-    if (args->seed < 0) {
-        if (getrandom(&o->seed, sizeof o->seed, 0) != (ssize_t)sizeof o->seed) o->seed = (uint64_t)time(NULL);
-        o->seed >>= 1;
-    }
-    struct tlm_error err;
-    enum tlm_status status = tlm_sampler_open(sampler, model, o, &err);
+    o->seed = args->seed < 0 ? sampling_draw_seed() : (uint64_t)args->seed;
+    enum tlm_status status = tlm_sampler_open(sampler, model, o, err);
     o->logit_bias = NULL; // the sampler has its own copy
     o->logit_bias_count = 0;
+    return status;
+}
+
+int sampling_open(const struct command_line *line, struct sampling_args *args, const struct tlm_model *model,
+                  struct tlm_sampler **sampler)
+{
+    struct tlm_error err;
+    enum tlm_status status = sampling_make(args, model, sampler, &err);
     if (status == TLM_ERR_ARGUMENT) return options_wrong(line, "%s", err.text);
     return status ? common_failed(line, &err) : OPTIONS_GO;
 }
@@ -160,4 +173,68 @@ void sampling_print(const struct sampling_args *args, FILE *f)
                     o->kind == OPTION_INT ? (long long)*(const int32_t *)at
                                           : (long long)*(const int64_t *)at);
     }
+}
+
+// ---- settings of a JSON object ------------------------------------------------------------------------
+
+// "top_k" is the key of "--top-k".
+static const struct option *option_of_key(const char *key)
+{
+    for (int i = 0; i < SAMPLING_OPTION_COUNT; i++) {
+        const char *name = sampling_options[i].names;
+        while ((name = strstr(name, "--"))) {
+            size_t n = strcspn(name += 2, ","), at = 0;
+            while (at < n && key[at] == (name[at] == '-' ? '_' : name[at])) at++;
+            if (at == n && !key[n]) return &sampling_options[i];
+        }
+    }
+    return NULL;
+}
+
+static enum tlm_status wrong_value(const struct option *o, const char *key, const char *kind,
+                                   const json_t *found, struct tlm_error *err)
+{
+    char range[64] = "", shown[64];
+    if ((o->low != 0 || o->high != 0) && o->high >= 1e9)
+        snprintf(range, sizeof range, " of at least %g", o->low);
+    else if (o->low != 0 || o->high != 0)
+        snprintf(range, sizeof range, " from %g to %g", o->low, o->high);
+    if (json_is_number(found))
+        snprintf(shown, sizeof shown, "%.15g", json_number_value(found));
+    else
+        snprintf(shown, sizeof shown, "%s", json_kind(found));
+    return error_set(err, TLM_ERR_ARGUMENT, "%s: expected %s%s, found %s", key, kind, range, shown);
+}
+
+enum tlm_status sampling_set_json(struct sampling_args *args, const char *key, const json_t *value,
+                                  bool *known, struct tlm_error *err)
+{
+    const struct option *o = option_of_key(key);
+    *known = o && o->kind <= OPTION_STRING; // no lists
+    if (!*known) return TLM_OK;
+    void *into = (char *)args + o->offset;
+    double number = json_number_value(value);
+    bool in_range = (o->low == 0 && o->high == 0) || (number >= o->low && number <= o->high);
+    switch (o->kind) {
+    case OPTION_FLAG:
+        if (!json_is_boolean(value)) return wrong_value(o, key, "true or false", value, err);
+        *(bool *)into = json_is_true(value);
+        break;
+    case OPTION_STRING:
+        if (!json_is_string(value)) return wrong_value(o, key, "a text", value, err);
+        *(const char **)into = json_string_value(value);
+        break;
+    case OPTION_FLOAT:
+        if (!json_is_number(value) || !in_range || !(fabs(number) <= (double)FLT_MAX))
+            return wrong_value(o, key, "a number", value, err);
+        *(float *)into = (float)number;
+        break;
+    default: // OPTION_INT and OPTION_INT64
+        if (!json_is_integer(value) || !in_range) return wrong_value(o, key, "a whole number", value, err);
+        if (o->kind == OPTION_INT64)
+            *(int64_t *)into = json_integer_value(value);
+        else
+            *(int32_t *)into = (int32_t)json_integer_value(value);
+    }
+    return TLM_OK;
 }

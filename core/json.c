@@ -43,6 +43,30 @@ enum tlm_status json_read_file(json_t **out, const char *path, struct tlm_error 
     return status;
 }
 
+json_t *json_text(const char *text, size_t bytes)
+{
+    json_t *whole = json_stringn(text, bytes);
+    if (whole) return whole;
+    char *clean = malloc(3 * bytes + 1);
+    size_t to = 0;
+    for (size_t at = 0; clean && at < bytes;) {
+        size_t length = 1;
+        while (length <= 4 && at + length <= bytes) { // the shortest valid run from here is one character
+            json_t *one = json_stringn(text + at, length);
+            json_decref(one);
+            if (one) break;
+            length++;
+        }
+        bool valid = length <= 4 && at + length <= bytes;
+        memcpy(clean + to, valid ? text + at : "\xEF\xBF\xBD", valid ? length : 3);
+        to += valid ? length : 3;
+        at += valid ? length : 1;
+    }
+    whole = clean ? json_stringn(clean, to) : NULL;
+    free(clean);
+    return whole;
+}
+
 const char *json_kind(const json_t *value)
 {
     if (!value) return "nothing";

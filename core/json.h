@@ -12,6 +12,8 @@ enum tlm_status json_read_object(json_t **out, const char *text, size_t length, 
                                  struct tlm_error *err);
 // The same of a whole file. Errors: also IO.
 enum tlm_status json_read_file(json_t **out, const char *path, struct tlm_error *err);
+// A JSON string of any bytes: each byte that is part of no character of UTF-8 becomes U+FFFD. NULL: no memory.
+json_t *json_text(const char *text, size_t bytes);
 // "a string", "a whole number", ...: what a value is, for messages. NULL is "nothing".
 const char *json_kind(const json_t *value);
 

@@ -229,6 +229,21 @@ static bool start_running(struct tlm_batch *b, int64_t at)
     }
 }
 
+// Whether a request in front of jobs[at] is just reading whole blocks of the beginning that both have. They are worth waiting for: then
+// the index has them.
+static bool is_being_read(const struct tlm_batch *b, int64_t at)
+{
+    const struct request *r = &b->jobs[at]->r;
+    for (int64_t i = 0; i < at; i++) {
+        const struct request *other = &b->jobs[i]->r;
+        if (!b->jobs[i]->running || other->count - other->computed == 1) continue;
+        int32_t most = r->count - 1 < other->count ? r->count - 1 : other->count, same = 0;
+        while (same < most && r->result.tokens[same] == other->result.tokens[same]) same++;
+        if (same - same % KV_BLOCK > other->computed) return true;
+    }
+    return false;
+}
+
 // Makes room for `rows` more positions of jobs[at], at the cost of less important ones. False where there is none.
 static bool make_room(struct tlm_batch *b, int64_t at, int32_t rows)
 {
@@ -282,6 +297,7 @@ static enum tlm_status compose(struct tlm_batch *b, struct pass *p, struct tlm_e
 {
     enum tlm_status status = TLM_OK;
     bool admit = true; // nobody overtakes one that waits for room
+    int32_t held = 0;  // that wait for the one that reads their beginning
     *p = (struct pass){0};
     for (int64_t i = 0; i < b->count; i++) b->jobs[i]->in_pass = false;
     for (int64_t i = 0; i < b->count; i++) p->steps += has_read(b->jobs[i]);
@@ -289,6 +305,11 @@ static enum tlm_status compose(struct tlm_batch *b, struct pass *p, struct tlm_e
         struct job *j = b->jobs[i];
         if (!j->running) {
             if (!admit || p->rows + p->steps >= b->forward.config.max_rows) continue;
+            if (held && b->running + held >= b->parallel) continue; // their places are kept
+            if (b->running < b->parallel && is_being_read(b, i)) {
+                held++;
+                continue;
+            }
             if (!(admit = start_running(b, i))) continue;
         } else if (has_read(j)) {
             p->steps--;
