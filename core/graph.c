@@ -57,14 +57,25 @@ static bool can_be_local(const struct graph *g, const struct node *n)
            n->out.ne[0] <= LOCAL_COLUMNS;
 }
 
+// What must have run: the inputs, then base and after, which may be NULL.
+static int edge_count(const struct node *n)
+{
+    return n->input_count + 2;
+}
+
+static struct node *edge(const struct node *n, int i)
+{
+    return i < n->input_count ? n->in[i] : i == n->input_count ? n->base : n->after;
+}
+
 // A node runs in the first phase in which all that it reads is there: behind the phase of what threads share, within the phase of
 // what each has for itself.
 static void rank(struct node *n)
 {
     n->phase = 1;
-    for (int i = 0; i < n->input_count; i++) {
-        const struct node *in = n->in[i];
-        int phase = in->op == GRAPH_LEAF ? 1 : in->local ? in->phase : in->phase + 1;
+    for (int i = 0; i < edge_count(n); i++) {
+        const struct node *in = edge(n, i);
+        int phase = !in || in->op == GRAPH_LEAF ? 1 : in->local ? in->phase : in->phase + 1;
         if (phase > n->phase) n->phase = phase;
     }
     n->rank = 0;
@@ -82,8 +93,10 @@ static void mark(struct node *root, struct node **stack)
     stack[depth++] = root;
     while (depth) {
         struct node *n = stack[depth - 1], *open = NULL;
-        for (int i = 0; i < n->input_count && !open; i++)
-            if (n->in[i]->op != GRAPH_LEAF && !n->in[i]->phase) open = n->in[i];
+        for (int i = 0; i < edge_count(n) && !open; i++) {
+            struct node *in = edge(n, i);
+            if (in && in->op != GRAPH_LEAF && !in->phase) open = in;
+        }
         if (open) {
             stack[depth++] = open;
         } else {
@@ -93,33 +106,71 @@ static void mark(struct node *root, struct node **stack)
     }
 }
 
-// A place for each output: the lowest that overlaps with no output alive in the same phases. Phases are closed by
-// barriers, so outputs whose phases do not meet may share bytes. Returns the bytes that all take.
-static size_t place(struct graph *g, bool local, struct node **by_offset)
+static bool elsewhere(const struct node *n)
 {
-    int64_t placed = 0;
-    size_t bytes = 0;
+    return n->op == GRAPH_LEAF || n->effect != EFFECT_NONE;
+}
+
+// An output that is added to takes over the bytes of what it is added to, if it is the only one to read that at the end.
+static void take_over(struct node *n)
+{
+    struct node *b = n->base;
+    n->place = n;
+    if (!b || elsewhere(n) || elsewhere(b) || n->local || b->local) return;
+    if (b->last_phase != n->phase || b->last_reads != 1) return;
+    n->place = b->place;
+    if (n->place->last_phase < n->last_phase) n->place->last_phase = n->last_phase;
+}
+
+// Bytes that are taken from one phase to another.
+struct stretch {
+    size_t begin, end;
+    int phase, last_phase;
+};
+
+struct places {
+    struct stretch *by_begin; // rising
+    int64_t count;
+    size_t bytes; // that all take
+};
+
+// The lowest place for `t` that overlaps with nothing alive in the same phases. Phases are closed by barriers, so what is never alive in
+// the same phase may share bytes. t->data becomes the offset, an address in graph_bind.
+static void place(struct places *p, struct tensor *t, int phase, int last_phase)
+{
+    size_t size = align_up(tensor_bytes(t), ARENA_ALIGN), offset = 0;
+    int64_t at = 0;
+    for (int64_t j = 0; j < p->count; j++) {
+        const struct stretch *o = &p->by_begin[j];
+        if (o->last_phase < phase || o->phase > last_phase) continue;
+        if (o->begin >= offset + size) break;
+        if (o->end > offset) offset = o->end;
+    }
+    while (at < p->count && p->by_begin[at].begin < offset) at++;
+    memmove(p->by_begin + at + 1, p->by_begin + at, (size_t)(p->count - at) * sizeof *p->by_begin);
+    p->by_begin[at] = (struct stretch){offset, offset + size, phase, last_phase};
+    p->count++;
+    t->data = (void *)offset;
+    if (offset + size > p->bytes) p->bytes = offset + size;
+}
+
+// Places all that threads share, or all that is local. Returns the bytes.
+static size_t place_all(struct graph *g, bool local, struct stretch *room)
+{
+    struct places p = {.by_begin = room};
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
-        if (n->effect != EFFECT_NONE || n->local != local) continue; // lives in the cache, or elsewhere
-        size_t size = align_up(tensor_bytes(&n->out), ARENA_ALIGN), offset = 0;
-        int64_t at = 0;
-        for (int64_t j = 0; j < placed; j++) { // by rising offset
-            const struct node *o = by_offset[j];
-            size_t begin = (size_t)o->out.data, end = begin + align_up(tensor_bytes(&o->out), ARENA_ALIGN);
-            if (o->last_phase >= n->phase && o->phase <= n->last_phase) {
-                if (begin >= offset + size) break;
-                if (end > offset) offset = end;
-            }
-        }
-        while (at < placed && (size_t)by_offset[at]->out.data < offset) at++;
-        memmove(by_offset + at + 1, by_offset + at, (size_t)(placed - at) * sizeof *by_offset);
-        by_offset[at] = n;
-        placed++;
-        n->out.data = (void *)offset; // becomes an address in graph_bind
-        if (offset + size > bytes) bytes = offset + size;
+        if (n->local != local) continue;
+        if (n->saved.ne[0]) place(&p, &n->saved, n->phase, n->last_phase);
+        if (!elsewhere(n) && n->place == n) place(&p, &n->out, n->phase, n->last_phase);
     }
-    return bytes;
+    return p.bytes;
+}
+
+static void read_by(struct node *in, const struct node *reader)
+{
+    if (in->last_phase < reader->phase) in->last_phase = reader->phase, in->last_reads = 0;
+    in->last_reads += in->last_phase == reader->phase;
 }
 
 static int runs_before(const void *a, const void *b)
@@ -127,6 +178,11 @@ static int runs_before(const void *a, const void *b)
     const struct node *x = *(struct node *const *)a, *y = *(struct node *const *)b;
     if (x->phase != y->phase) return x->phase - y->phase;
     return x->rank != y->rank ? x->rank - y->rank : x->index - y->index;
+}
+
+static enum tlm_status out_of_memory(const struct graph *g, struct tlm_error *err)
+{
+    return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes", (long long)g->node_count);
 }
 
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err)
@@ -142,23 +198,29 @@ enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_
     if (g->threads) g->replicas = malloc((size_t)(g->threads * g->order_count) * sizeof *g->replicas);
     if (!stack || !g->order || (g->threads && !g->replicas)) {
         free(stack);
-        return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes",
-                         (long long)g->node_count);
+        return out_of_memory(g, err);
     }
     qsort(g->order, (size_t)g->order_count, sizeof *g->order, runs_before);
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
         n->at = (int32_t)i;
         if (n->last_phase < n->phase) n->last_phase = n->phase;
-        for (int j = 0; j < n->input_count; j++)
-            if (n->in[j]->last_phase < n->phase) n->in[j]->last_phase = n->phase;
+        for (int j = 0; j <= n->input_count; j++) // and base, but not after
+            if (edge(n, j)) read_by(edge(n, j), n);
         size_t scratch = g->ops[n->op].scratch ? g->ops[n->op].scratch(g, n) : 0;
         if (scratch > g->scratch_bytes) g->scratch_bytes = align_up(scratch, 4096);
     }
-    for (int i = 0; i < root_count; i++) roots[i]->last_phase = g->order[g->order_count - 1]->phase;
-    g->arena_bytes = place(g, false, stack);
-    g->local_bytes = align_up(place(g, true, stack), 4096);
+    for (int i = 0; i < root_count; i++) {
+        roots[i]->last_phase = g->order[g->order_count - 1]->phase;
+        roots[i]->last_reads++;
+    }
+    for (int64_t i = 0; i < g->order_count; i++) take_over(g->order[i]);
+    struct stretch *room = malloc(2 * (size_t)g->order_count * sizeof *room);
     free(stack);
+    if (!room) return out_of_memory(g, err);
+    g->arena_bytes = place_all(g, false, room);
+    g->local_bytes = align_up(place_all(g, true, room), 4096);
+    free(room);
     return TLM_OK;
 }
 
@@ -180,7 +242,10 @@ void graph_bind(struct graph *g, void *memory, void *local)
 {
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
-        if (n->effect == EFFECT_NONE && !n->local) n->out.data = (char *)memory + (size_t)n->out.data;
+        if (n->local) continue;
+        if (n->saved.ne[0]) n->saved.data = (char *)memory + (size_t)n->saved.data;
+        if (!elsewhere(n))
+            n->out.data = n->place == n ? (char *)memory + (size_t)n->out.data : n->place->out.data;
     }
     if (g->threads) bind_replicas(g, local);
 }

@@ -35,16 +35,23 @@ enum extent {
 enum effect {
     EFFECT_NONE,
     EFFECT_CACHE_WRITE, // writes keys or values: runs once a step, is never computed again
+    EFFECT_GRADIENT, // out.data is set when the node is added: the gradient of a weight, which outlives the step
 };
 
 struct node {
     struct tensor out; // ne[0] columns, ne[1] rows of the bucket
-    int op;            // index of the backend's table; GRAPH_LEAF for a leaf
+    struct tensor
+        saved; // what the op keeps beside it for its gradient (statistics, partial sums); saved.ne[0] 0: nothing
+    int op;    // index of the backend's table; GRAPH_LEAF for a leaf
     enum extent extent;
     enum effect effect;
     int layer; // of the model; -1 outside the layers
     int input_count;
     struct node *in[GRAPH_MAX_INPUTS];
+    // What the result is added to, a node of the same shape, or NULL: the planner gives the output the same bytes where nobody reads
+    // `base` behind this node; elsewhere the op copies it first.
+    struct node *base;
+    struct node *after; // runs in an earlier phase, or NULL: for order alone
     const void *params; // the op's own struct
     int32_t index;      // in the order of adding
     // Set by graph_plan:
@@ -52,7 +59,10 @@ struct node {
     int phase;      // leaves 0
     int rank;       // within the phase: behind the local nodes that it reads
     int last_phase; // the last phase that reads the output
-    int32_t at;     // place in the order of running
+    int last_reads; // nodes that read it in that phase
+    struct node
+        *place; // the node whose bytes the output takes over: itself, or at the end of a chain of bases
+    int32_t at; // place in the order of running
 };
 
 enum { GRAPH_LEAF = -1 };

@@ -24,10 +24,7 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
     };
     struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
     g->layer = -1;
-    x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
-    x = block_linear(g, m->head.weight, m->head.bias, x);
-    if (m->head.scale != 1) x = g_scale(g, x, m->head.scale);
-    pass->logits = m->head.softcap != 0 ? g_softcap(g, x, m->head.softcap) : x;
+    pass->logits = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
     pass_convert(g, &m->kernels);
     return graph_plan(g, &pass->logits, 1, err);
 }
@@ -54,17 +51,6 @@ static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
     graph_bind(&f->small.graph, memory, own);
     f->scratch = arena_alloc(&f->arena, scratch);
     if (copies) f->float_logits = arena_alloc(&f->arena, copies);
-    return TLM_OK;
-}
-
-static enum tlm_status rope_open(struct forward_rope *r, const struct tlm_model *m,
-                                 const struct rope_hparams *h, int32_t context, struct tlm_error *err)
-{
-    r->freq = tensor_shape(DTYPE_F64, h->pairs, 1, 1, 1);
-    r->freq.data = malloc(tensor_bytes(&r->freq) + 1);
-    if (!r->freq.data)
-        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->pairs);
-    rope_frequencies(m, h, context, r->freq.data, &r->magnitude);
     return TLM_OK;
 }
 
@@ -117,8 +103,8 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
     struct kv_config kv = cache_config(m, config);
     enum tlm_status s = layer_windows(m, &windows, err);
     kv.windows = windows;
-    if (s || (s = rope_open(&f->rope, m, &h->rope, config->context, err)) ||
-        (s = rope_open(&f->rope_local, m, &h->rope_local, config->context, err)) ||
+    if (s || (s = rope_source_open(&f->rope, m, &h->rope, config->context, err)) ||
+        (s = rope_source_open(&f->rope_local, m, &h->rope_local, config->context, err)) ||
         (s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
         (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
                        f->cache.blocks_per_sequence, f->cache.group_count, err)) ||
@@ -137,8 +123,8 @@ void forward_close(struct forward *f)
     arena_free(&f->arena);
     step_free(&f->step);
     kv_close(&f->cache);
-    free(f->rope.freq.data);
-    free(f->rope_local.freq.data);
+    rope_source_close(&f->rope);
+    rope_source_close(&f->rope_local);
     *f = (struct forward){0};
 }
 

@@ -39,10 +39,7 @@ struct forward {
     const struct forward_pass *last; // the one that ran
     struct arena arena;              // activations, scratch of the threads, logits
     struct threads *threads;
-    struct forward_rope {
-        struct tensor freq; // (pairs) F64
-        double magnitude;
-    } rope, rope_local;
+    struct rope_source rope, rope_local;
     void *scratch;
     float *float_logits; // (max_outputs, V) where the model runs in double, else NULL
 };

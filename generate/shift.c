@@ -19,7 +19,7 @@ static void make_turn(struct turn *t, const struct forward *f, int32_t layer, in
     const struct hparams *h = &f->model->hparams;
     const struct layer *w = &f->model->weights.layer[layer];
     const struct rope_hparams *rope = w->local_rope ? &h->rope_local : &h->rope;
-    const struct forward_rope *angles = w->local_rope ? &f->rope_local : &f->rope;
+    const struct rope_source *angles = w->local_rope ? &f->rope_local : &f->rope;
     t->head = f->cache.config.head_dim;
     t->offset = h->kv_rank;
     t->pairs = w->no_rope ? 0 : (int32_t)rope->pairs;

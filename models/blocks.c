@@ -42,6 +42,13 @@ struct node *block_linear(struct graph *g, const struct tensor *w, const struct 
     return b ? g_bias(g, x, g_weight(g, b)) : x;
 }
 
+struct node *block_logits(struct graph *g, const struct tlm_model *m, struct node *x)
+{
+    x = block_linear(g, m->head.weight, m->head.bias, x);
+    if (m->head.scale != 1) x = g_scale(g, x, m->head.scale);
+    return m->head.softcap != 0 ? g_softcap(g, x, m->head.softcap) : x;
+}
+
 struct node *block_residual(struct graph *g, const struct tlm_model *m, struct node *x, struct node *y)
 {
     double scale = m->hparams.residual_scale;

@@ -17,6 +17,8 @@ struct node *block_embed(struct graph *g, const struct tlm_model *m, const struc
 // RMSNorm or LayerNorm as the architecture has it; x itself where w is NULL.
 struct node *block_norm(struct graph *g, const struct tlm_model *m, struct node *x, const struct tensor *w,
                         const struct tensor *b);
+// The head's matrix, bias, scale and cap on normed rows
+struct node *block_logits(struct graph *g, const struct tlm_model *m, struct node *x);
 // w x + b
 struct node *block_linear(struct graph *g, const struct tensor *w, const struct tensor *b, struct node *x);
 // Projections (apart or fused), norms of queries and keys, rotation, the cache, attention, output projection of layer l; x (T, D) is

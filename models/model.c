@@ -36,7 +36,7 @@ int64_t hparams_dim(const struct hparams *h, enum dim d)
     return 0;
 }
 
-static bool is_matrix(const struct weight_spec *spec)
+bool weight_is_matrix(const struct weight_spec *spec)
 {
     return spec->role == ROLE_MATRIX || spec->role == ROLE_EMBEDDING || spec->role == ROLE_ROUTER;
 }
@@ -51,8 +51,8 @@ static enum tlm_status check_weight(const struct tlm_model *m, const struct weig
                          "%s: expected shape %lld x %lld x %lld, found %lld x %lld x %lld x %lld", name,
                          (long long)cols, (long long)rows, (long long)depth, (long long)t->ne[0],
                          (long long)t->ne[1], (long long)t->ne[2], (long long)t->ne[3]);
-    bool runs = is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
-                                : m->kernels.to_real[t->type] != NULL;
+    bool runs = weight_is_matrix(spec) ? m->kernels.matmul[t->type].fwd && m->kernels.to_real[t->type]
+                                       : m->kernels.to_real[t->type] != NULL;
     if (!runs)
         return error_set(err, TLM_ERR_UNSUPPORTED, "%s: type %s is not one of weights", name,
                          dtype_traits[t->type].name);
@@ -65,7 +65,7 @@ static const struct tensor *place_weight(struct tlm_model *m, const struct weigh
 {
     struct tensor *placed = arena_alloc(&m->vectors, sizeof *placed);
     *placed = *t;
-    if (!is_matrix(spec)) {
+    if (!weight_is_matrix(spec)) {
         *placed = tensor_shape(m->real, t->ne[0], t->ne[1], 1, 1);
         placed->data = arena_alloc(&m->vectors, tensor_bytes(placed));
         m->kernels.to_real[t->type](placed->data, t->data, tensor_elements(t));
@@ -73,23 +73,47 @@ static const struct tensor *place_weight(struct tlm_model *m, const struct weigh
     return placed;
 }
 
+// The name of a row's tensor in layer l, and its slot.
+static const struct tensor **weight_slot(struct tlm_model *m, const struct weight_spec *spec, int64_t l,
+                                         char name[static WEIGHT_NAME])
+{
+    const char *hole = strstr(spec->gguf, "%d");
+    if (hole)
+        snprintf(name, WEIGHT_NAME, "blk.%lld%s", (long long)l, hole + 2);
+    else
+        snprintf(name, WEIGHT_NAME, "%s", spec->gguf);
+    char *base = hole ? (char *)&m->weights.layer[l] : (char *)&m->weights;
+    return (const struct tensor **)(base + spec->slot);
+}
+
+static int64_t copies_of(const struct tlm_model *m, const struct weight_spec *spec)
+{
+    return strstr(spec->gguf, "%d") ? m->hparams.layers : 1;
+}
+
+void model_each_weight(struct tlm_model *m, model_weight_fn *fn, void *user)
+{
+    char name[WEIGHT_NAME];
+    for (size_t i = 0; i < m->arch->weight_count; i++) {
+        const struct weight_spec *spec = &m->arch->weights[i];
+        for (int64_t l = 0; l < copies_of(m, spec); l++) {
+            const struct tensor **slot = weight_slot(m, spec, l, name);
+            if (*slot) fn(user, spec, name, slot);
+        }
+    }
+}
+
 static enum tlm_status load_weight(struct tlm_model *m, const struct weight_spec *spec, int64_t l,
                                    int64_t *found, struct tlm_error *err)
 {
-    bool in_layer = strstr(spec->gguf, "%d") != NULL;
-    char name[96];
-    if (in_layer)
-        snprintf(name, sizeof name, "blk.%lld%s", (long long)l, strstr(spec->gguf, "%d") + 2);
-    else
-        snprintf(name, sizeof name, "%s", spec->gguf);
+    char name[WEIGHT_NAME];
+    const struct tensor **slot = weight_slot(m, spec, l, name);
     const struct gguf_tensor *t = gguf_find_tensor(m->gguf, name);
     if (!t && spec->optional) return TLM_OK;
     if (!t) return error_set(err, TLM_ERR_FORMAT, "%s: the file lacks this tensor", name);
     enum tlm_status s = check_weight(m, spec, name, &t->tensor, err);
     if (s) return s;
-    char *base = in_layer ? (char *)&m->weights.layer[l] : (char *)&m->weights;
-    const struct tensor *placed = place_weight(m, spec, &t->tensor);
-    memcpy(base + spec->slot, &placed, sizeof placed);
+    *slot = place_weight(m, spec, &t->tensor);
     ++*found;
     return TLM_OK;
 }
@@ -141,7 +165,7 @@ static size_t vectors_size(const struct tlm_model *m)
         const struct tensor *t = &m->gguf->tensors[i].tensor;
         const struct weight_spec *spec = find_spec(m, m->gguf->tensors[i].name);
         size += 2 * align_up(sizeof *t, ARENA_ALIGN);
-        if (spec && !is_matrix(spec))
+        if (spec && !weight_is_matrix(spec))
             size += align_up((size_t)tensor_elements(t) * sizeof(double), ARENA_ALIGN);
     }
     return size;
@@ -185,8 +209,7 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     int64_t found = 0;
     for (size_t i = 0; i < m->arch->weight_count; i++) {
         const struct weight_spec *spec = &m->arch->weights[i];
-        int64_t copies = strstr(spec->gguf, "%d") ? m->hparams.layers : 1;
-        for (int64_t l = 0; l < copies; l++)
+        for (int64_t l = 0; l < copies_of(m, spec); l++)
             if ((s = load_weight(m, spec, l, &found, err))) return s;
     }
     if ((uint64_t)found != m->gguf->tensor_count && (s = find_stranger(m, err))) return s;

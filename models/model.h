@@ -116,6 +116,10 @@ struct weight_spec {
     enum dim depth; // third axis: experts, heads
 };
 
+enum { WEIGHT_NAME = 96 }; // bytes that the name of a weight takes at most
+// Kernels read it in the type of the file; other weights are rows of `real`.
+bool weight_is_matrix(const struct weight_spec *spec);
+
 struct layer {
     const struct tensor *attn_norm, *attn_norm_bias, *wq, *bq, *wk, *bk, *wv, *bv, *wqkv, *bqkv, *wo, *bo;
     const struct tensor *q_norm,
@@ -216,6 +220,15 @@ struct tlm_model {
     uint64_t weight_bytes, parameters;
     char description[96];
 };
+// The frequencies as a leaf of the graph takes them.
+struct rope_source {
+    struct tensor freq; // (pairs) F64
+    double magnitude;   // of cos and sin
+};
+// Errors: MEMORY.
+enum tlm_status rope_source_open(struct rope_source *r, const struct tlm_model *m,
+                                 const struct rope_hparams *h, int64_t context, struct tlm_error *err);
+void rope_source_close(struct rope_source *r);
 // models/rope.c: the rotation frequencies (pairs) by `h` (the model's rope or rope_local) of a session that holds `context` tokens, and
 // the factor of cos and sin. Divisors that the file holds belong to rope alone.
 void rope_frequencies(const struct tlm_model *m, const struct rope_hparams *h, int64_t context, double *freq,
@@ -234,6 +247,12 @@ enum tlm_status hparams_experts(struct expert_hparams *e, const struct gguf *g, 
 
 // models/pack.c: packs the matrices whose kernels want that. Errors: MEMORY.
 enum tlm_status model_pack(struct tlm_model *m, struct tlm_error *err);
+
+// models/model.c: calls fn for each weight that the model has: its row of the table, its name in the file, and the slot that build() and head
+// read; a slot may be turned to another tensor of the same shape.
+typedef void model_weight_fn(void *user, const struct weight_spec *spec, const char *name,
+                             const struct tensor **slot);
+void model_each_weight(struct tlm_model *m, model_weight_fn *fn, void *user);
 
 // models/model.c: the size that a name in a weight table stands for.
 int64_t hparams_dim(const struct hparams *h, enum dim d);

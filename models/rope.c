@@ -8,6 +8,7 @@
 //   LongRoPE  freq / rope_factors_short or _long.weight[i], the long ones where the session holds more tokens than the
 //             original context; cos and sin times attn_factor                   (arXiv 2402.13753)
 #include <math.h>
+#include <stdlib.h>
 
 #include "models/model.h"
 
@@ -112,4 +113,21 @@ enum tlm_status rope_hparams_read(struct rope_hparams *h, const struct gguf *g, 
             "%lld, %g, %g",
             arch, (long long)dims, h->base, h->factor);
     return TLM_OK;
+}
+
+enum tlm_status rope_source_open(struct rope_source *r, const struct tlm_model *m,
+                                 const struct rope_hparams *h, int64_t context, struct tlm_error *err)
+{
+    r->freq = tensor_shape(DTYPE_F64, h->pairs, 1, 1, 1);
+    r->freq.data = malloc(tensor_bytes(&r->freq) + 1);
+    if (!r->freq.data)
+        return error_set(err, TLM_ERR_MEMORY, "session: no memory for %d pairs", (int)h->pairs);
+    rope_frequencies(m, h, context, r->freq.data, &r->magnitude);
+    return TLM_OK;
+}
+
+void rope_source_close(struct rope_source *r)
+{
+    free(r->freq.data);
+    *r = (struct rope_source){0};
 }

@@ -171,9 +171,16 @@ struct node *g_concat(struct graph *g, struct node *a, struct node *b, int32_t h
 struct node *g_rope_table(struct graph *g, struct node *positions, struct node *freq, double magnitude)
 {
     TLM_ASSERT(freq->out.type == DTYPE_F64);
-    struct rope_table_params p = {magnitude};
+    struct rope_table_params p = {magnitude, false};
     return node(g, OP_rope_table, matrix(g, 2 * freq->out.ne[0], positions->out.ne[1]), positions->extent, &p,
                 sizeof p, INPUTS(positions, freq));
+}
+
+struct node *g_rope_inverse(struct graph *g, const struct node *table)
+{
+    struct rope_table_params p = *(const struct rope_table_params *)table->params;
+    p.inverse = !p.inverse;
+    return node(g, OP_rope_table, table->out, table->extent, &p, sizeof p, table->input_count, table->in);
 }
 
 struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads,

@@ -3,6 +3,23 @@
 
 enum { REFERENCE_UNIT = 16, AVX2_UNIT = 16, AVX512_UNIT = 64, PACKED_UNIT = 32 };
 
+static void use_reference_gradients(struct kernels *k)
+{
+    static const enum dtype plain[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64};
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        k->matmul_nn[plain[i]] = (struct matmul_kernel){
+            .fwd = REF(matmul_nn), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
+    k->transpose_fwd = REF(transpose_fwd);
+    k->attention_dx = REF(attention_dx), k->attention_dx_scratch = REF(attention_dx_scratch);
+    k->rmsnorm_dx = REF(rmsnorm_dx);
+    k->layernorm_dx = REF(layernorm_dx);
+    k->activation_dx = REF(activation_dx), k->glu_dx = REF(glu_dx);
+    k->softcap_dx = REF(softcap_dx);
+    k->sum_rows = REF(sum_rows);
+    k->cross_entropy = REF(cross_entropy);
+    k->route_dx = REF(route_dx);
+}
+
 static void use_reference(struct kernels *k)
 {
     static const enum dtype plain[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
@@ -26,6 +43,7 @@ static void use_reference(struct kernels *k)
     k->bias_fwd = REF(bias_fwd);
     k->rope_table_fwd = REF(rope_table_fwd);
     k->rope_fwd = REF(rope_fwd);
+    use_reference_gradients(k);
 }
 
 // Types that have no product of their own: their rows become `real`, and the product of real weights follows.

@@ -44,3 +44,24 @@ void REF(layernorm_fwd)(real *y, real *mean_out, real *rstd, const real *x, cons
         if (rstd) rstd[row] = r;
     }
 }
+
+// With n = (x - m) r and g = dy w: dx = r (g - mean(g) - n mean(g n)).
+void REF(layernorm_dx)(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                       int64_t rows, int64_t cols, double eps, bool add)
+{
+    for (int64_t row = 0; row < rows; row++, x += cols, dy += cols, dx += cols) {
+        real m = mean(x, cols), r = 1 / sqrt(variance(x, m, cols) + (real)eps);
+        real g[PARTS] = {0}, gn[PARTS] = {0};
+        for (int64_t i = 0; i < cols; i++) {
+            g[i % PARTS] += dy[i] * w[i];
+            gn[i % PARTS] += dy[i] * w[i] * ((x[i] - m) * r);
+        }
+        real mean_g = tree(g) / (real)cols, mean_gn = tree(gn) / (real)cols;
+        for (int64_t i = 0; i < cols; i++) {
+            real n = (x[i] - m) * r, d = r * (dy[i] * w[i] - mean_g - n * mean_gn);
+            if (dw) dw[i] += dy[i] * n;
+            if (db) db[i] += dy[i];
+            dx[i] = add ? dx[i] + d : d;
+        }
+    }
+}

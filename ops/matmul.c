@@ -49,3 +49,37 @@ void REF(matmul_fwd)(const struct matmul_args *a)
         }
     }
 }
+
+void REF(matmul_nn)(const struct matmul_args *a)
+{
+    const size_t bytes = dtype_row_bytes(a->w_type, 1);
+    for (int64_t t = 0; t < a->t_count; t++) {
+        real *y = (real *)a->y + (size_t)t * a->y_stride;
+        const real *x = (const real *)a->x + (size_t)t * a->x_stride;
+        for (int64_t n = a->n_begin; n < a->n_end && !a->add; n++) y[n] = 0;
+        for (int64_t k = 0; k < a->k_count; k++) {
+            const char *w = (const char *)a->w + (size_t)k * a->w_stride;
+            for (int64_t n = a->n_begin; n < a->n_end; n++)
+                y[n] += x[k] * weight(w + (size_t)n * bytes, a->w_type);
+        }
+    }
+}
+
+enum { BLOCK = 16 };
+
+void REF(transpose_fwd)(void *to, size_t to_stride, enum dtype type, const real *from, size_t from_stride,
+                        int64_t rows, int64_t cols)
+{
+    row_from_real_fn *convert = type == DTYPE_BF16  ? REF(row_to_bf16)
+                                : type == DTYPE_F32 ? REF(row_to_f32)
+                                                    : REF(row_to_f64);
+    const size_t bytes = dtype_row_bytes(type, 1);
+    for (int64_t r = 0; r < rows; r += BLOCK) {
+        const int64_t count = rows - r < BLOCK ? rows - r : BLOCK;
+        for (int64_t c = 0; c < cols; c++) {
+            real column[BLOCK];
+            for (int64_t i = 0; i < count; i++) column[i] = from[(size_t)(r + i) * from_stride + (size_t)c];
+            convert((char *)to + ((size_t)c * to_stride + (size_t)r) * bytes, column, count);
+        }
+    }
+}

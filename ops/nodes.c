@@ -4,28 +4,28 @@
 #include "ops/nodes_cpu.h"
 #include "ops/paged.h"
 
-static int64_t units_rows(const struct graph *g, const struct node *n)
+static int64_t units_by_row(const struct graph *g, const struct node *n)
 {
     return graph_rows(g, n);
 }
 
-#define units_embed      units_rows
-#define units_select     units_rows
-#define units_convert    units_rows
-#define units_rmsnorm    units_rows
-#define units_bias       units_rows
-#define units_add        units_rows
-#define units_layernorm  units_rows
-#define units_scale      units_rows
-#define units_softcap    units_rows
-#define units_hadamard   units_rows
-#define units_activation units_rows
-#define units_glu        units_rows
-#define units_slice      units_rows
-#define units_concat     units_rows
-#define units_rope_table units_rows
-#define units_rope       units_rows
-#define units_kv_write   units_rows
+#define units_embed      units_by_row
+#define units_select     units_by_row
+#define units_convert    units_by_row
+#define units_rmsnorm    units_by_row
+#define units_bias       units_by_row
+#define units_add        units_by_row
+#define units_layernorm  units_by_row
+#define units_scale      units_by_row
+#define units_softcap    units_by_row
+#define units_hadamard   units_by_row
+#define units_activation units_by_row
+#define units_glu        units_by_row
+#define units_slice      units_by_row
+#define units_concat     units_by_row
+#define units_rope_table units_by_row
+#define units_rope       units_by_row
+#define units_kv_write   units_by_row
 
 static void run_embed(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
@@ -178,8 +178,11 @@ static void run_rope_table(const struct graph *g, const struct node *n, int64_t 
     (void)scratch;
     const struct rope_table_params *p = n->params;
     const int32_t *positions = n->in[0]->out.data;
-    kernels_of(g)->rope_table_fwd(tensor_row(&n->out, begin), positions + begin, n->in[1]->out.data,
-                                  end - begin, (int32_t)n->in[1]->out.ne[0], p->magnitude);
+    int32_t pairs = (int32_t)n->in[1]->out.ne[0];
+    real *table = tensor_row(&n->out, begin);
+    kernels_of(g)->rope_table_fwd(table, positions + begin, n->in[1]->out.data, end - begin, pairs,
+                                  p->magnitude);
+    for (int64_t i = 1; p->inverse && i < (end - begin) * 2 * pairs; i += 2) table[i] = -table[i];
 }
 
 static void run_rope(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
@@ -409,6 +412,8 @@ static void run_attention(const struct graph *g, const struct node *n, int64_t b
                            &n->in[5]->out, keys ? &n->in[6]->out : NULL);
         a.y = tensor_row(&n->out, tile->row);
         a.y_stride = (size_t)n->out.ne[0];
+        a.lse = n->saved.ne[0] ? tensor_row(&n->saved, tile->row) : NULL;
+        a.lse_stride = (size_t)n->saved.ne[0];
         a.k = k->cache;
         a.v = v->cache;
         a.key_begin = keys;
@@ -472,6 +477,83 @@ static void run_attention_prefix(const struct graph *g, const struct node *n, in
 #define units_combine_experts   REF(units_combine_experts)
 #define run_combine_experts     REF(run_combine_experts)
 #define scratch_combine_experts scratch_none
+
+// Those of ops/nodes_gradient.c and ops/nodes_experts_gradient.c:
+#define units_matmul_nn           REF(units_matmul_nn)
+#define run_matmul_nn             REF(run_matmul_nn)
+#define scratch_matmul_nn         REF(scratch_matmul_nn)
+#define units_transpose           REF(units_transpose)
+#define run_transpose             REF(run_transpose)
+#define scratch_transpose         scratch_none
+#define units_matmul_heads_dx     REF(units_matmul_heads_dx)
+#define run_matmul_heads_dx       REF(run_matmul_heads_dx)
+#define scratch_matmul_heads_dx   REF(scratch_matmul_heads_dx)
+#define units_matmul_heads_dw     REF(units_matmul_heads_dw)
+#define run_matmul_heads_dw       REF(run_matmul_heads_dw)
+#define scratch_matmul_heads_dw   REF(scratch_matmul_heads_dw)
+#define units_rows                REF(units_rows)
+#define run_rows                  REF(run_rows)
+#define scratch_rows              scratch_none
+#define units_rows_dx             REF(units_rows_dx)
+#define run_rows_dx               REF(run_rows_dx)
+#define scratch_rows_dx           scratch_none
+#define units_sum_rows            REF(units_sum_rows)
+#define run_sum_rows              REF(run_sum_rows)
+#define scratch_sum_rows          scratch_none
+#define units_embed_dw            REF(units_embed_dw)
+#define run_embed_dw              REF(run_embed_dw)
+#define scratch_embed_dw          scratch_none
+#define units_rmsnorm_dx          REF(units_rmsnorm_dx)
+#define run_rmsnorm_dx            REF(run_rmsnorm_dx)
+#define scratch_rmsnorm_dx        scratch_none
+#define units_layernorm_dx        REF(units_layernorm_dx)
+#define run_layernorm_dx          REF(run_layernorm_dx)
+#define scratch_layernorm_dx      scratch_none
+#define units_activation_dx       REF(units_activation_dx)
+#define run_activation_dx         REF(run_activation_dx)
+#define scratch_activation_dx     scratch_none
+#define units_glu_dx              REF(units_glu_dx)
+#define run_glu_dx                REF(run_glu_dx)
+#define scratch_glu_dx            scratch_none
+#define units_softcap_dx          REF(units_softcap_dx)
+#define run_softcap_dx            REF(run_softcap_dx)
+#define scratch_softcap_dx        scratch_none
+#define units_slice_dx            REF(units_slice_dx)
+#define run_slice_dx              REF(run_slice_dx)
+#define scratch_slice_dx          scratch_none
+#define units_sum_heads           REF(units_sum_heads)
+#define run_sum_heads             REF(run_sum_heads)
+#define scratch_sum_heads         scratch_none
+#define units_attention_dx        REF(units_attention_dx)
+#define run_attention_dx          REF(run_attention_dx)
+#define scratch_attention_dx      REF(scratch_attention_dx)
+#define units_dropout             REF(units_dropout)
+#define run_dropout               REF(run_dropout)
+#define scratch_dropout           scratch_none
+#define units_cross_entropy       REF(units_cross_entropy)
+#define run_cross_entropy         REF(run_cross_entropy)
+#define scratch_cross_entropy     scratch_none
+#define units_combine_dx          REF(units_combine_dx)
+#define run_combine_dx            REF(run_combine_dx)
+#define scratch_combine_dx        scratch_none
+#define units_combine_dw          REF(units_combine_dw)
+#define run_combine_dw            REF(run_combine_dw)
+#define scratch_combine_dw        scratch_none
+#define units_gather_dx           REF(units_gather_dx)
+#define run_gather_dx             REF(run_gather_dx)
+#define scratch_gather_dx         scratch_none
+#define units_matmul_experts_dx   REF(units_matmul_experts_dx)
+#define run_matmul_experts_dx     REF(run_matmul_experts_dx)
+#define scratch_matmul_experts_dx REF(scratch_matmul_experts_dx)
+#define units_matmul_experts_dw   REF(units_matmul_experts_dw)
+#define run_matmul_experts_dw     REF(run_matmul_experts_dw)
+#define scratch_matmul_experts_dw REF(scratch_matmul_experts_dw)
+#define units_bias_experts_dw     REF(units_bias_experts_dw)
+#define run_bias_experts_dw       REF(run_bias_experts_dw)
+#define scratch_bias_experts_dw   scratch_none
+#define units_route_dx            REF(units_route_dx)
+#define run_route_dx              REF(run_route_dx)
+#define scratch_route_dx          scratch_none
 
 const struct op REF(op_table)[OP_COUNT] = {
 #define OP(name, light) [OP_##name] = {#name, units_##name, run_##name, scratch_##name, light},

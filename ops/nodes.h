@@ -38,6 +38,7 @@ struct concat_params {
 };
 struct rope_table_params {
     double magnitude; // of cos and sin (YaRN, LongRoPE); 1 otherwise
+    bool inverse;     // turns back: the gradient of a rotation
 };
 struct rope_params {
     int32_t heads, head_dim, pairs; // the first 2*pairs numbers of a head turn
@@ -103,6 +104,8 @@ struct node *g_slice(struct graph *g, struct node *x, int32_t heads, int32_t off
 struct node *g_concat(struct graph *g, struct node *a, struct node *b, int32_t heads, bool b_shared);
 // (rows, 2*pairs): cos and sin of positions times freq (pairs, F64)
 struct node *g_rope_table(struct graph *g, struct node *positions, struct node *freq, double magnitude);
+// The table of the turns back
+struct node *g_rope_inverse(struct graph *g, const struct node *table);
 struct node *g_rope(struct graph *g, struct node *x, struct node *table, int32_t heads,
                     enum rope_pairing pairing);
 // Puts x (rows, heads*head_dim) into the cache; the result stands for the cache after the write.

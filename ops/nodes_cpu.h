@@ -30,4 +30,37 @@ DECLARE_OP(combine_experts);
 size_t REF(scratch_route)(const struct graph *g, const struct node *n);
 size_t REF(scratch_matmul_experts)(const struct graph *g, const struct node *n);
 
+// ops/nodes_gradient.c, ops/nodes_experts_gradient.c
+DECLARE_OP(matmul_nn);
+DECLARE_OP(transpose);
+DECLARE_OP(matmul_heads_dx);
+DECLARE_OP(matmul_heads_dw);
+DECLARE_OP(rows);
+DECLARE_OP(rows_dx);
+DECLARE_OP(sum_rows);
+DECLARE_OP(embed_dw);
+DECLARE_OP(rmsnorm_dx);
+DECLARE_OP(layernorm_dx);
+DECLARE_OP(activation_dx);
+DECLARE_OP(glu_dx);
+DECLARE_OP(softcap_dx);
+DECLARE_OP(slice_dx);
+DECLARE_OP(sum_heads);
+DECLARE_OP(attention_dx);
+DECLARE_OP(dropout);
+DECLARE_OP(cross_entropy);
+DECLARE_OP(combine_dx);
+DECLARE_OP(combine_dw);
+DECLARE_OP(gather_dx);
+DECLARE_OP(matmul_experts_dx);
+DECLARE_OP(matmul_experts_dw);
+DECLARE_OP(bias_experts_dw);
+DECLARE_OP(route_dx);
+size_t REF(scratch_matmul_nn)(const struct graph *g, const struct node *n);
+size_t REF(scratch_matmul_heads_dx)(const struct graph *g, const struct node *n);
+size_t REF(scratch_matmul_heads_dw)(const struct graph *g, const struct node *n);
+size_t REF(scratch_attention_dx)(const struct graph *g, const struct node *n);
+size_t REF(scratch_matmul_experts_dx)(const struct graph *g, const struct node *n);
+size_t REF(scratch_matmul_experts_dw)(const struct graph *g, const struct node *n);
+
 #endif

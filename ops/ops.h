@@ -48,9 +48,12 @@ struct matmul_args {
     enum dtype w_type;
     size_t w_stride; // bytes
     int64_t n_begin, n_end, t_count, k_count;
+    bool add; // of the nn form: y += instead of y =
     void *scratch;
 };
 typedef void matmul_fwd_fn(const struct matmul_args *a);
+// The nn form: y[t][n] = sum over k of x[t][k] * w[k][n], w (K, N), row k at w + k * w_stride. Both gradients of a product are of this form:
+// dx = dy w and dw = dy^T x. One chain of fused multiply-adds over k, from 0 or from y.
 
 struct matmul_kernel {
     matmul_fwd_fn *fwd; // NULL: no kernel for this weight type
@@ -62,6 +65,11 @@ struct matmul_kernel {
     bool
         dequantize; // fwd takes rows of `real`: the caller turns `unit` rows at a time into them (ops/nodes.c)
 };
+
+// to[c][r] = from[r][c]: (cols, rows) of `to`'s type, row c at to + c * to_stride, of (rows, cols) real, row r at from + r * from_stride elements.
+// Strides of `to` in elements.
+typedef void transpose_fwd_fn(void *to, size_t to_stride, enum dtype type, const real *from,
+                              size_t from_stride, int64_t rows, int64_t cols);
 
 // Bytes a thread of the AVX forms: a panel of 64 rows and 1024 steps of k (ops/matmul_tile.h), or one of codes, 32 rows and 8192
 // numbers, and sums of the columns (ops/matmul_int8_run.h).
@@ -126,6 +134,29 @@ static inline int64_t attention_state(int32_t value_dim)
 }
 typedef size_t attention_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
 
+// ---- its gradient: a sequence of rows and a group of query heads that share a key-value head
+//
+// With p_j = exp(s_j - lse), dp_j = dy . v_j, e = dy . y and ds_j = p_j (dp_j - e), times 1 - (s_j / cap)^2 under a cap:
+//
+//     dq = scale sum_j ds_j k_j,    dk_j = scale sum_i ds_ij q_i,    dv_j = sum_i p_ij dy_i
+//
+// sums over the group's heads where they meet. Sinks get -sum_i exp(sink - lse_i) e_i. Dao et al., arXiv 2205.14135, algorithm 4.
+// All arrays are dense: row r of the sequence at base + r * stride, and head h's numbers at h * d of it. The rows' keys are those of
+// the sequence itself: row r sees the keys j with r - window < j <= r.
+struct attention_dx_args {
+    void *dq, *dk, *dv; // (rows, H*d), (rows, G*d), (rows, G*d_v), set; row r at + r * dx_stride
+    void *dsinks;       // (H) added to, or NULL
+    const void *q, *k, *v, *y, *dy, *lse;                                 // lse: (rows, H)
+    const void *sinks, *slopes;                                           // (H) or NULL
+    size_t dx_stride, q_stride, k_stride, v_stride, y_stride, lse_stride; // elements; y_stride is dy's too
+    int64_t rows;
+    int32_t head_begin, head_count, kv_head, head_dim, value_dim, window;
+    float scale, softcap;
+    void *scratch;
+};
+typedef void attention_dx_fn(const struct attention_dx_args *a);
+typedef size_t attention_dx_scratch_fn(int64_t rows, int32_t head_count, int32_t head_dim, int32_t value_dim);
+
 // ---- row-wise kernels; rows of `cols` numbers side by side; y may be x, gate or a ---------------------
 
 // y = x * w / sqrt(mean(x^2) + eps). rstd: (rows) or NULL. Zhang and Sennrich, arXiv 1910.07467.
@@ -163,6 +194,27 @@ typedef void add_fwd_fn(real *y, const real *a, const real *b, int64_t count);
 // y[r][c] = x[r][c] + b[c]
 typedef void bias_fwd_fn(real *y, const real *x, const real *b, int64_t rows, int64_t cols);
 
+// ---- gradients of the row-wise kernels; `add`: dx += instead of dx =
+
+// With n = x r, r = 1 / sqrt(mean(x^2) + eps), g = dy w: dx = r (g - n mean(g n)), dw += sum over rows of dy n. dw may be NULL.
+typedef void rmsnorm_dx_fn(real *dx, real *dw, const real *dy, const real *x, const real *w, int64_t rows,
+                           int64_t cols, double eps, bool add);
+// With n = (x - m) r: dx = r (g - mean(g) - n mean(g n)), dw += sum of dy n, db += sum of dy. dw and db may be NULL.
+typedef void layernorm_dx_fn(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                             int64_t rows, int64_t cols, double eps, bool add);
+// dx = dy act'(x)
+typedef void activation_dx_fn(real *dx, const real *dy, const real *x, int64_t count, enum activation kind);
+// dgate = dy act'(gate) up, dup = dy act(gate)
+typedef void glu_dx_fn(real *dgate, real *dup, const real *dy, const real *gate, const real *up,
+                       int64_t count, enum activation kind);
+// dx = dy (1 - (y / cap)^2), y = cap tanh(x / cap)
+typedef void softcap_dx_fn(real *dx, const real *dy, const real *y, int64_t count, double cap);
+// to[c] (+)= sum over rows of x[r][c], rows in order, `stride` numbers apart
+typedef void sum_rows_fn(real *to, const real *x, int64_t rows, int64_t cols, size_t stride, bool add);
+// loss = log(sum over v of exp(x[v])) - x[target], in double from f32 exponentials: as tinylm eval scores a text. dx = (softmax(x) - 1 at the
+// target) * factor, which may be x. A target below 0 is ignored: no loss, no gradient. dx may be NULL.
+typedef double cross_entropy_fn(real *dx, const real *x, int32_t target, int64_t vocab, double factor);
+
 // table[r] = d/2 pairs (cos, sin) of the angles pos[r] * freq[i], both times `magnitude`.
 typedef void rope_table_fwd_fn(real *table, const int32_t *pos, const double *freq, int64_t rows,
                                int32_t pairs, double magnitude);
@@ -195,6 +247,17 @@ struct route_args {
 };
 typedef void route_fwd_fn(const struct route_args *a);
 
+// The gradient by the logits; who was chosen is taken as given. dy: (rows, 2 used), by the weights; out: what the forward pass gave.
+struct route_dx_args {
+    void *dx; // (rows, experts)
+    const void *dy, *logits, *out;
+    int64_t rows, experts, used;
+    enum route_gate gate;
+    bool normalize;
+    double scale;
+};
+typedef void route_dx_fn(const struct route_dx_args *a);
+
 // Row `id` of a matrix of any plain type, as real.
 typedef void row_to_real_fn(real *y, const void *x, int64_t count);
 // The other way, rounding to nearest even. Also the conversion of activations to a kernel's x_type, and of keys and
@@ -205,6 +268,7 @@ typedef void row_from_real_fn(void *y, const real *x, int64_t count);
 struct kernels {
     enum isa isa;
     struct matmul_kernel matmul[DTYPE_COUNT];
+    struct matmul_kernel matmul_nn[DTYPE_COUNT]; // unit: outputs n
     row_to_real_fn *to_real[DTYPE_COUNT];
     row_from_real_fn *from_real[DTYPE_COUNT];
     attention_fwd_fn *attention_fwd;
@@ -222,6 +286,17 @@ struct kernels {
     bias_fwd_fn *bias_fwd;
     rope_table_fwd_fn *rope_table_fwd;
     rope_fwd_fn *rope_fwd;
+    transpose_fwd_fn *transpose_fwd;
+    attention_dx_fn *attention_dx;
+    attention_dx_scratch_fn *attention_dx_scratch;
+    rmsnorm_dx_fn *rmsnorm_dx;
+    layernorm_dx_fn *layernorm_dx;
+    activation_dx_fn *activation_dx;
+    glu_dx_fn *glu_dx;
+    softcap_dx_fn *softcap_dx;
+    sum_rows_fn *sum_rows;
+    cross_entropy_fn *cross_entropy;
+    route_dx_fn *route_dx;
 };
 
 // The forms that tier `isa` uses: the reference, then the overrides of each tier up to it.
@@ -246,6 +321,18 @@ add_fwd_fn REF(add_fwd);
 bias_fwd_fn REF(bias_fwd);
 rope_table_fwd_fn REF(rope_table_fwd);
 rope_fwd_fn REF(rope_fwd);
+matmul_fwd_fn REF(matmul_nn);
+transpose_fwd_fn REF(transpose_fwd);
+attention_dx_fn REF(attention_dx);
+attention_dx_scratch_fn REF(attention_dx_scratch);
+rmsnorm_dx_fn REF(rmsnorm_dx);
+layernorm_dx_fn REF(layernorm_dx);
+activation_dx_fn REF(activation_dx);
+glu_dx_fn REF(glu_dx);
+softcap_dx_fn REF(softcap_dx);
+sum_rows_fn REF(sum_rows);
+cross_entropy_fn REF(cross_entropy);
+route_dx_fn REF(route_dx);
 // The reference of rows of a quantized type, NULL where quant/ cannot read it.
 row_to_real_fn *REF(row_from_quantized)(enum dtype type);
 row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f64);

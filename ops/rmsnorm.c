@@ -11,13 +11,13 @@
 
 enum { PARTS = 16 };
 
-static real sum_of_squares(const real *x, int64_t cols)
+static real dot(const real *x, const real *y, int64_t cols)
 {
     real part[PARTS] = {0};
     int64_t i = 0;
     for (; i + PARTS <= cols; i += PARTS)
-        for (int64_t j = 0; j < PARTS; j++) part[j] += x[i + j] * x[i + j];
-    for (int64_t j = 0; i + j < cols; j++) part[j] += x[i + j] * x[i + j];
+        for (int64_t j = 0; j < PARTS; j++) part[j] += x[i + j] * y[i + j];
+    for (int64_t j = 0; i + j < cols; j++) part[j] += x[i + j] * y[i + j];
     for (int64_t half = PARTS / 2; half; half /= 2)
         for (int64_t j = 0; j < half; j++) part[j] += part[j + half];
     return part[0];
@@ -27,8 +27,25 @@ void REF(rmsnorm_fwd)(real *y, real *rstd, const real *x, const real *w, int64_t
                       double eps)
 {
     for (int64_t row = 0; row < rows; row++, x += cols, y += cols) {
-        real r = 1 / sqrt(sum_of_squares(x, cols) / (real)cols + (real)eps);
+        real r = 1 / sqrt(dot(x, x, cols) / (real)cols + (real)eps);
         for (int64_t i = 0; i < cols; i++) y[i] = x[i] * r * w[i];
         if (rstd) rstd[row] = r;
+    }
+}
+
+// With n = x r and g = dy w: mean(g n) = r mean(g x).
+void REF(rmsnorm_dx)(real *dx, real *dw, const real *dy, const real *x, const real *w, int64_t rows,
+                     int64_t cols, double eps, bool add)
+{
+    for (int64_t row = 0; row < rows; row++, x += cols, dy += cols, dx += cols) {
+        real r = 1 / sqrt(dot(x, x, cols) / (real)cols + (real)eps), part[PARTS] = {0}, mean = 0;
+        for (int64_t i = 0; i < cols; i++) part[i % PARTS] += dy[i] * w[i] * x[i];
+        for (int64_t j = 0; j < PARTS; j++) mean += part[j];
+        mean *= r / (real)cols;
+        for (int64_t i = 0; i < cols; i++) {
+            real n = x[i] * r, d = r * (dy[i] * w[i] - n * mean);
+            if (dw) dw[i] += dy[i] * n;
+            dx[i] = add ? dx[i] + d : d;
+        }
     }
 }

@@ -93,3 +93,40 @@ void REF(route_fwd)(const struct route_args *a)
         weigh(w, a);
     }
 }
+
+// With scores p of the chosen, weights w = scale p / sum(p) or scale p. By the scores: dp_i = scale (dy_i - sum_j dy_j w_j / scale) / sum(p), or
+// scale dy_i; softmax over all experts: dx_e = p_e ([chosen] dp_e - sum_i dp_i p_i); sigmoid: p (1 - p) dp; softmax over the chosen: as the
+// first, over these alone, which is what dividing by the sum makes of it.
+void REF(route_dx)(const struct route_dx_args *a)
+{
+    const real scale = (real)a->scale;
+    for (int64_t r = 0; r < a->rows; r++) {
+        real *dx = (real *)a->dx + r * a->experts;
+        const real *dy = (const real *)a->dy + 2 * r * a->used, *w = (const real *)a->out + 2 * r * a->used;
+        const real *logits = (const real *)a->logits + r * a->experts;
+        const int32_t *chosen = (const int32_t *)(w + a->used);
+        real top = logits[0], all = 0, sum = 0, through = 0;
+        for (int64_t e = 1; e < a->experts; e++)
+            if (logits[e] > top) top = logits[e];
+        // dx holds the scores for now: exp(x - top), which become a softmax through `all`, or sigmoids.
+        for (int64_t e = 0; e < a->experts; e++) {
+            dx[e] = a->gate == ROUTE_SIGMOID ? 1 / (1 + exp(-logits[e])) : exp(logits[e] - top);
+            all += dx[e];
+        }
+        bool divide = a->normalize || a->gate == ROUTE_SOFTMAX_CHOSEN;
+        for (int64_t i = 0; i < a->used; i++) {
+            sum += dx[chosen[i]];
+            through += dy[i] * w[i];
+        }
+        if (a->gate == ROUTE_SIGMOID) all = 1;
+        real total = 0; // sum_i dp_i p_i, which is 0 where the weights were divided by their sum
+        for (int64_t i = 0; i < a->used && !divide; i++) total += scale * dy[i] * dx[chosen[i]] / all;
+        for (int64_t e = 0; e < a->experts; e++) {
+            real p = dx[e], d = 0; // d: p times the gradient by p
+            for (int64_t i = 0; i < a->used; i++)
+                if (chosen[i] == e)
+                    d = divide ? (scale * dy[i] - through) * p / sum : scale * dy[i] * p / all;
+            dx[e] = a->gate == ROUTE_SIGMOID ? d * (1 - p) : d - p / all * total;
+        }
+    }
+}

@@ -25,6 +25,7 @@ static const struct {
     {"matmul", suite_matmul},
     {"matmul_quantized", suite_matmul_quantized},
     {"attention", suite_attention},
+    {"gradient", suite_gradient},
     {"kv", suite_kv},
     {"latent", suite_latent},
     {"experts", suite_experts},

@@ -22,6 +22,7 @@ Suite *suite_nodes(void);
 Suite *suite_matmul(void);
 Suite *suite_matmul_quantized(void);
 Suite *suite_attention(void);
+Suite *suite_gradient(void);
 Suite *suite_kv(void);
 Suite *suite_latent(void);
 Suite *suite_experts(void);

@@ -1,0 +1,42 @@
+// train/parameters.h -- the weights that are trained: f32 masters, gradients, and a model that computes with them.
+#ifndef TRAIN_PARAMETERS_H
+#define TRAIN_PARAMETERS_H
+
+#include "models/model.h"
+#include "train/gradient.h"
+
+// A weight that is trained. Arrays are flat, `count` numbers in the order of the tensor.
+struct parameter {
+    char name[WEIGHT_NAME];
+    enum role role;
+    int64_t cols, rows, depth, count;
+    float *value;    // f32 master
+    float *gradient; // sum over the batch
+    void *
+        copy; // what the graph computes with, of copy_type, written by the optimizer; NULL: the graph reads `value`
+    enum dtype
+        copy_type; // BF16 where matrices are computed with in bf16; F64 for vectors of a model in double
+    bool decay;    // weight decay applies: matrices and embeddings; not norms and biases
+};
+
+struct parameters {
+    struct parameter *item;
+    int64_t count;
+    int64_t numbers; // of all
+    // The same model over these arrays; its other parts are those of the model it was made of, which stays open as long.
+    struct tlm_model model;
+    struct tensor *headers; // [count] what the slots of the model point to
+    struct arena memory;
+};
+
+// Takes all weights of a model but its tables, from a file of any type, and computes with matrices in `matrices` (F32 or BF16).
+// Errors: MEMORY; UNSUPPORTED: a weight that was made of others in the file.
+enum tlm_status parameters_open(struct parameters *p, const struct tlm_model *m, enum dtype matrices,
+                                struct tlm_error *err);
+void parameters_close(struct parameters *p);
+// Writes the copy of a parameter from its value.
+void parameter_copy(const struct parameter *p);
+// What the gradient pass is to write: to[p->count].
+void parameters_slots(const struct parameters *p, struct gradient_slot *to);
+
+#endif

@@ -1,0 +1,253 @@
+#include "train/pass.h"
+
+#include "models/blocks.h"
+#include "ops/paged.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 64 << 20, CHUNK_ROWS = 64 }; // of logits at a time, and rows at least
+
+static struct node *leaf(struct graph *g, enum dtype type, int64_t rows, void *data)
+{
+    struct tensor t = tensor_shape(type, 1, rows, 1, 1);
+    t.data = data;
+    return graph_leaf(g, &t, EXTENT_FIXED);
+}
+
+static struct node *node_at(const struct graph *g, int64_t i)
+{
+    return (struct node *)g->nodes.base + i;
+}
+
+// What the layers add to the rows is dropped out in front of the sum. A layer's sums have the rows so far as their first summand.
+static void add_dropout(struct graph *g, struct node *seed, double rate)
+{
+    int64_t count = g->node_count;
+    for (int64_t i = 0; i < count && rate > 0; i++) {
+        struct node *n = node_at(g, i);
+        if (n->op != OP_add || n->layer < 0) continue;
+        g->layer = n->layer;
+        n->in[1] = g_dropout(g, n->in[1], seed, (uint64_t)i, rate);
+    }
+    g->layer = -1;
+}
+
+static void save_attention(struct graph *g)
+{
+    for (int64_t i = 0; i < g->node_count; i++)
+        if (node_at(g, i)->op == OP_attention) g_attention_save(g, node_at(g, i));
+}
+
+// The head in chunks of rows.
+struct head_chunks {
+    int64_t count;
+    struct node **rows, **logits, **losses; // [count]
+};
+
+static int64_t chunk_rows(const struct pass *p)
+{
+    int64_t rows = CHUNK_BYTES / (p->model->hparams.vocab * (int64_t)sizeof(float));
+    if (rows < CHUNK_ROWS) rows = CHUNK_ROWS;
+    return rows < p->config.rows ? rows : p->config.rows;
+}
+
+static void add_head(struct pass *p, struct head_chunks *c, struct node *x)
+{
+    struct graph *g = &p->graph;
+    const struct tlm_model *m = p->model;
+    struct node *targets = leaf(g, DTYPE_I32, p->config.rows, p->targets);
+    struct node *losses = leaf(g, DTYPE_F64, p->config.rows, p->losses),
+                *factor = leaf(g, DTYPE_F64, 1, p->factor);
+    int64_t size = chunk_rows(p);
+    x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
+    for (int64_t i = 0, begin = 0; i < c->count; i++, begin += size) {
+        int64_t rows = p->config.rows - begin < size ? p->config.rows - begin : size;
+        c->rows[i] = g_rows(g, x, begin, rows);
+        c->logits[i] = block_logits(g, m, c->rows[i]);
+        c->losses[i] = g_cross_entropy(g, c->logits[i], targets, losses, factor, begin);
+    }
+}
+
+// The last chunk comes first, as gradients do; each begins when the one before has handed its gradient to the hidden rows.
+static void order_head(struct pass *p, struct head_chunks *c)
+{
+    for (int64_t i = 0; i + 1 < c->count; i++) {
+        c->rows[i]->after = c->losses[i + 1];
+        for (int64_t j = 0; j < p->graph.node_count; j++) {
+            struct node *n = node_at(&p->graph, j);
+            if (n->op == OP_rows_dx && n->in[0]->out.ne[1] == c->rows[i + 1]->out.ne[1] && n->layer < 0 &&
+                ((const struct rows_params *)n->params)->begin ==
+                    ((const struct rows_params *)c->rows[i + 1]->params)->begin)
+                c->rows[i]->after = n;
+        }
+    }
+}
+
+static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradient_slot *slots,
+                             int64_t slot_count, struct node **roots, const struct paged_kv *keys,
+                             const struct paged_kv *values, const int32_t *group_of, struct tlm_error *err)
+{
+    struct graph *g = &p->graph;
+    const struct tlm_model *m = p->model;
+    struct build_inputs in = {
+        .step = g_step(g, &p->step, p->config.rows, 1),
+        .rope = {graph_leaf(g, &p->rope.freq, EXTENT_FIXED), p->rope.magnitude},
+        .rope_local = {graph_leaf(g, &p->rope_local.freq, EXTENT_FIXED), p->rope_local.magnitude},
+        .keys = keys,
+        .values = values,
+        .group_of = group_of,
+    };
+    in.step.prefix_tiles = NULL; // documents share nothing
+    struct node *x = m->arch->build(g, m, &in);
+    add_dropout(g, leaf(g, DTYPE_I32, 2, p->seed), p->config.dropout);
+    if (p->config.gradients) save_attention(g);
+    g->layer = -1;
+    add_head(p, c, x);
+    pass_convert(g, &m->kernels);
+    int roots_count = 0;
+    if (p->config.gradients) {
+        struct gradient gradient = {
+            .g = g, .slots = slots, .slot_count = slot_count, .resumed = leaf(g, DTYPE_I32, 1, p->resumed)};
+        enum tlm_status s = gradient_build(&gradient, c->logits, c->losses, (int)c->count, err);
+        if (s) return s;
+        for (int64_t i = 0; i < slot_count; i++)
+            if (slots[i].writer) roots[roots_count++] = slots[i].writer;
+    }
+    order_head(p, c);
+    for (int64_t i = 0; i < c->count; i++) roots[roots_count++] = c->losses[i];
+    return graph_plan(g, roots, roots_count, err);
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------
+
+static int32_t blocks_of(const struct pass_config *c)
+{
+    return (c->context + KV_BLOCK - 1) / KV_BLOCK;
+}
+
+// Documents may be as short as one row, each with blocks of its own; pages that nobody touches cost nothing.
+static enum tlm_status open_data(struct pass *p, struct paged_kv *k, struct paged_kv *v,
+                                 struct tlm_error *err)
+{
+    const struct hparams *h = &p->model->hparams;
+    bool latent = h->kv_rank > 0;
+    int32_t blocks = p->config.rows, heads = latent ? 1 : (int32_t)h->kv_heads;
+    *k = paged_layout(p->model->real, latent ? KV_ROWS : KV_KEYS, blocks,
+                      (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim));
+    *v = paged_layout(p->model->real, KV_VALUES, blocks, latent ? 0 : (int32_t)h->value_dim);
+    size_t rows = (size_t)p->config.rows, keys = k->head_stride * (size_t)heads,
+           values = v->head_stride * (size_t)heads;
+    enum tlm_status s = arena_init(&p->data, keys + values + 12 * rows + 1024, "pass", err);
+    if (s) return s;
+    k->data = arena_alloc(&p->data, keys);
+    v->data = latent ? k->data : arena_alloc(&p->data, values);
+    p->targets = arena_alloc(&p->data, 4 * rows);
+    p->losses = arena_alloc(&p->data, 8 * rows);
+    p->factor = arena_alloc(&p->data, sizeof *p->factor);
+    p->resumed = arena_alloc(&p->data, sizeof *p->resumed);
+    p->seed = arena_alloc(&p->data, 2 * sizeof *p->seed);
+    return TLM_OK;
+}
+
+static enum tlm_status open_memory(struct pass *p, struct tlm_error *err)
+{
+    size_t threads = p->threads ? (size_t)threads_count(p->threads) : 1;
+    size_t shared = align_up(p->graph.arena_bytes, 4096), scratch = p->graph.scratch_bytes * threads;
+    enum tlm_status s = arena_init(&p->memory, shared + scratch + 4096, "activations", err);
+    if (s) return s;
+    graph_bind(&p->graph, arena_alloc(&p->memory, shared), NULL);
+    p->scratch = arena_alloc(&p->memory, scratch);
+    return TLM_OK;
+}
+
+struct pass_bytes pass_size(const struct pass *p)
+{
+    size_t threads = p->threads ? (size_t)threads_count(p->threads) : 1;
+    return (struct pass_bytes){p->graph.arena_bytes, p->graph.scratch_bytes * threads, p->data.size};
+}
+
+enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct gradient_slot *slots,
+                          int64_t slot_count, const struct pass_config *config, struct threads *threads,
+                          struct tlm_error *err)
+{
+    *p = (struct pass){.model = m, .config = *config, .threads = threads};
+    size_t layers = (size_t)m->hparams.layers;
+    struct head_chunks c = {.count = (config->rows + chunk_rows(p) - 1) / chunk_rows(p)};
+    struct node **lists = calloc(4 * (size_t)c.count + (size_t)slot_count, sizeof *lists);
+    struct paged_kv *caches = calloc(2 * layers, sizeof *caches), k = {0}, v = {0};
+    int32_t *group_of = calloc(layers, sizeof *group_of);
+    enum tlm_status s = lists && caches && group_of
+                            ? TLM_OK
+                            : error_set(err, TLM_ERR_MEMORY, "pass: no memory for its graph");
+    if (s || (s = rope_source_open(&p->rope, m, &m->hparams.rope, config->context, err)) ||
+        (s = rope_source_open(&p->rope_local, m, &m->hparams.rope_local, config->context, err)) ||
+        (s = open_data(p, &k, &v, err)) ||
+        (s = step_init(&p->step, config->rows, 1, config->rows, blocks_of(config), 1, err)) ||
+        (s = graph_init(&p->graph, m->ops, &m->kernels, m->real, p->step.counts, err)))
+        goto done;
+    for (size_t l = 0; l < layers; l++) caches[l] = k, caches[layers + l] = v;
+    c.rows = lists, c.logits = lists + c.count, c.losses = lists + 2 * c.count;
+    s = build(p, &c, slots, slot_count, lists + 3 * c.count, caches, caches + layers, group_of, err);
+    if (!s) s = open_memory(p, err);
+done:
+    free(lists);
+    free(caches);
+    free(group_of);
+    if (s) pass_close(p);
+    return s;
+}
+
+void pass_close(struct pass *p)
+{
+    graph_free(&p->graph);
+    arena_free(&p->memory);
+    arena_free(&p->data);
+    step_free(&p->step);
+    rope_source_close(&p->rope);
+    rope_source_close(&p->rope_local);
+    *p = (struct pass){0};
+}
+
+// ---- running --------------------------------------------------------------------------------------------------
+
+// Rows begin .. end - 1 are document `sequence`: positions from 0, blocks of its own from `block` on. Returns the next free block.
+static int32_t enter_document(struct pass *p, int32_t sequence, int32_t begin, int32_t end, int32_t block)
+{
+    struct step *s = &p->step;
+    int32_t blocks = (end - begin + KV_BLOCK - 1) / KV_BLOCK,
+            *table = s->block_tables[0] + (int64_t)sequence * s->blocks_per_sequence;
+    TLM_ASSERT(end - begin <= p->config.context);
+    for (int32_t i = 0; i < blocks; i++) table[i] = block + i;
+    for (int32_t r = begin; r < end; r++) {
+        s->positions[r] = r - begin;
+        s->slots[0][r] = block * KV_BLOCK + (r - begin);
+    }
+    for (int32_t r = begin; r < end; r += ATTENTION_ROWS)
+        s->tiles[s->counts[EXTENT_TILES]++] =
+            (struct attention_tile){r, end - r < ATTENTION_ROWS ? end - r : ATTENTION_ROWS, sequence, 0};
+    return block + blocks;
+}
+
+double pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed, uint64_t seed)
+{
+    struct step *s = &p->step;
+    int32_t rows = p->config.rows, block = 0, sequence = 0, used = (int32_t)p->model->hparams.experts.used;
+    s->counts[EXTENT_ROWS] = rows;
+    s->counts[EXTENT_ROUTED_ROWS] = rows * used;
+    s->counts[EXTENT_TILES] = 0;
+    memcpy(s->tokens, b->tokens, (size_t)rows * sizeof *s->tokens);
+    memcpy(p->targets, b->targets, (size_t)rows * sizeof *p->targets);
+    for (int32_t begin = 0, end; begin < rows; begin = end) {
+        for (end = begin + 1; end < rows && b->documents[end] == b->documents[begin]; end++) {
+        }
+        block = enter_document(p, sequence++, begin, end, block);
+    }
+    *p->factor = factor;
+    *p->resumed = resumed;
+    memcpy(p->seed, &seed, sizeof seed);
+    graph_run(&p->graph, p->threads, p->scratch);
+    double sum = 0;
+    for (int32_t r = 0; r < rows; r++) sum += p->losses[r];
+    return sum;
+}
