@@ -88,8 +88,17 @@ static void use_packed(struct kernels *k, bool vnni)
                                                           .packed = true};
 }
 
+static void use_nn(struct kernels *k, matmul_fwd_fn *f32, matmul_fwd_fn *bf16, enum dtype bf16_x)
+{
+    k->matmul_nn[DTYPE_F32] = (struct matmul_kernel){
+        .fwd = f32, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+    k->matmul_nn[DTYPE_BF16] =
+        (struct matmul_kernel){.fwd = bf16, .x_type = bf16_x, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
+}
+
 static void use_avx2(struct kernels *k)
 {
+    use_nn(k, matmul_nn_f32_avx2, matmul_nn_bf16_avx2, DTYPE_F32);
     k->matmul[DTYPE_F32] = (struct matmul_kernel){
         .fwd = matmul_fwd_f32_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul[DTYPE_F16] = (struct matmul_kernel){
@@ -108,6 +117,7 @@ static void use_avx2(struct kernels *k)
 
 static void use_avx512(struct kernels *k)
 {
+    use_nn(k, matmul_nn_f32_avx512, matmul_nn_bf16_avx512, DTYPE_F32);
     k->matmul[DTYPE_F32] = (struct matmul_kernel){
         .fwd = matmul_fwd_f32_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul[DTYPE_F16] = (struct matmul_kernel){
@@ -129,6 +139,7 @@ static void use_avx512_vnni(struct kernels *k)
 
 static void use_avx512_bf16(struct kernels *k)
 {
+    use_nn(k, matmul_nn_f32_avx512, matmul_nn_bf16_avx512_bf16, DTYPE_BF16);
     k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16,
                                                    .x_type = DTYPE_BF16,
                                                    .unit = AVX512_UNIT,

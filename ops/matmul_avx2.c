@@ -120,6 +120,22 @@ static inline ALWAYS vec block_step(enum weights kind, const block *c, int s)
 
 #include "ops/matmul_tile.h"
 
+// 8 columns of one row.
+static inline ALWAYS vec nn_step(enum weights kind, const char *row, const char *next, int64_t count)
+{
+    (void)next;
+    char part[32] __attribute__((aligned(32))) = {0};
+    if (count < LANES) {
+        memcpy(part, row, (size_t)count * weight_bytes(kind));
+        row = part;
+    }
+    if (kind == WEIGHTS_F32) return _mm256_loadu_ps((const float *)row);
+    const __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)row));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(low, 16));
+}
+
+#include "ops/matmul_nn.h"
+
 UNCHECKED void matmul_fwd_f32_avx2(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_F32);
@@ -133,4 +149,14 @@ UNCHECKED void matmul_fwd_f16_avx2(const struct matmul_args *a)
 UNCHECKED void matmul_fwd_bf16_avx2(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_BF16);
+}
+
+UNCHECKED void matmul_nn_f32_avx2(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_F32);
+}
+
+UNCHECKED void matmul_nn_bf16_avx2(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_BF16);
 }

@@ -20,3 +20,13 @@ UNCHECKED void matmul_fwd_bf16_avx512(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_BF16);
 }
+
+UNCHECKED void matmul_nn_f32_avx512(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_F32);
+}
+
+UNCHECKED void matmul_nn_bf16_avx512(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_BF16);
+}

@@ -148,4 +148,18 @@ static inline ALWAYS vec block_step(enum weights kind, const block *c, int s)
 
 #include "ops/matmul_tile.h"
 
+// 16 columns of one row, or of two.
+static inline ALWAYS vec nn_step(enum weights kind, const char *row, const char *next, int64_t count)
+{
+    const __mmask16 mask = (__mmask16)((1u << count) - 1);
+    if (kind == WEIGHTS_F32) return _mm512_maskz_loadu_ps(mask, row);
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row));
+    if (kind == WEIGHTS_BF16) return _mm512_castsi512_ps(_mm512_slli_epi32(low, 16));
+    if (!next) return _mm512_castsi512_ps(low);
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, next));
+    return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
+#include "ops/matmul_nn.h"
+
 #endif

@@ -11,3 +11,8 @@ UNCHECKED void matmul_fwd_bf16_avx512_bf16(const struct matmul_args *a)
 {
     matmul_rows(a, WEIGHTS_PAIRS);
 }
+
+UNCHECKED void matmul_nn_bf16_avx512_bf16(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_PAIRS);
+}

@@ -170,12 +170,11 @@ RUN(matmul_heads_dx)
 {
     const struct tensor *dy = &n->in[0]->out, *w = &n->in[1]->out;
     const struct matmul_kernel *k = nn_kernel(g, w->type);
-    TLM_ASSERT(k->x_type == DTYPE_REAL);
     for (int64_t h = begin; h < end; h++) {
         struct matmul_args a = {
             .y = (real *)n->out.data + h * w->ne[0],
             .y_stride = (size_t)n->out.ne[0],
-            .x = (const real *)dy->data + h * w->ne[1],
+            .x = (const char *)dy->data + (size_t)(h * w->ne[1]) * dtype_row_bytes(dy->type, 1),
             .x_stride = (size_t)dy->ne[0],
             .w = (const char *)w->data + (size_t)h * w->nb[2],
             .w_type = w->type,

@@ -40,7 +40,7 @@ static void rule_matmul_heads(struct gradient *c, struct node *n, struct node *d
 {
     struct node *x = n->in[0], *w = n->in[1];
     struct gradient_slot *s = gradient_slot_of(c, w->out.data);
-    if (gradient_needed(c, x)) gradient_add(c, x, g_matmul_heads_dx(c->g, w, dy));
+    if (gradient_needed(c, x)) gradient_add(c, x, g_matmul_heads_dx(c->g, w, as_factor(c, dy, w->out.type)));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
     s->writer = g_matmul_heads_dw(c->g, as_rows(c, dy, x), x, &to);
