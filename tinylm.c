@@ -17,6 +17,7 @@ static const struct {
     {"check", "examine a model: numbers, shapes, tokenizer, template", command_check},
     {"tokenize", "text to token ids and back", command_tokenize},
     {"tokenizer", "make a vocabulary of texts", command_tokenizer},
+    {"data", "corpora for training", command_data},
     {"template", "render a chat template", command_template},
     {"info", "what is in a model file; what this machine can do", command_info},
 };

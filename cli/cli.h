@@ -19,5 +19,6 @@ int command_check(int argc, char **argv);
 int eval_diff(int argc, char **argv); // of command_eval
 int command_template(int argc, char **argv);
 int command_tokenizer(int argc, char **argv);
+int command_data(int argc, char **argv);
 
 #endif

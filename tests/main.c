@@ -39,6 +39,8 @@ static const struct {
     {"chat", suite_chat},
     {"safetensors", suite_safetensors},
     {"hf", suite_hf},
+    {"shard", suite_shard},
+    {"dataset", suite_dataset},
     {"hostile", suite_hostile},
     {"config", suite_config},
 };

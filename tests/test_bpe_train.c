@@ -6,45 +6,7 @@
 #include "tests/bpe_fixture.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
-#include "text/bpe_train.h"
-
-struct trained { // a vocabulary, opened
-    struct gguf *g;
-    void *data;
-    struct tokenizer *t;
-};
-
-static struct trained trained_open(const struct bpe_train_options *o, int threads, const char *const *texts,
-                                   const size_t *sizes, size_t count)
-{
-    struct tlm_error err = {0};
-    struct threads *pool;
-    struct bpe_train *train;
-    struct gguf_writer *w;
-    struct trained v;
-    size_t size;
-    ck_assert(!threads_open(&pool, threads, &err));
-    ck_assert_msg(!bpe_train_open(&train, o, pool, &err), "%s", err.text);
-    for (size_t i = 0; i < count; i++) ck_assert(!bpe_train_add(train, texts[i], sizes[i], &err));
-    ck_assert_msg(!bpe_train_run(train, &err), "%s", err.text);
-    ck_assert(!gguf_writer_open_memory(&w, "trained", &err));
-    ck_assert(!bpe_train_write(train, w, &err));
-    ck_assert(!gguf_writer_take(w, &v.data, &size, &err));
-    gguf_writer_close(w);
-    ck_assert_msg(!gguf_open_memory(&v.g, v.data, size, "trained", &err), "%s", err.text);
-    ck_assert_msg(!tokenizer_open(&v.t, v.g, &err), "%s", err.text);
-    ck_assert_int_eq(tokenizer_size(v.t), bpe_train_size(train));
-    bpe_train_close(train);
-    threads_close(pool);
-    return v;
-}
-
-static void trained_close(struct trained *v)
-{
-    tokenizer_close(v->t);
-    gguf_close(v->g);
-    free(v->data);
-}
+#include "tests/trained.h"
 
 static uint64_t merges_of(const struct trained *v, struct gguf_string **out)
 {
@@ -85,7 +47,7 @@ START_TEST(test_golden)
                                       .special = special,
                                       .special_count = 1,
                                       .eos = special[0]};
-        struct trained v = trained_open(&o, _i, (const char *const[]){text}, &size, 1);
+        struct trained v = trained_open(&o, _i, (const char *const[]){text}, &size, 1, NULL);
         check_merges(&v, &rest, (uint64_t)count);
         ck_assert_int_eq(tokenizer_eos(v.t), 0);
         ck_assert_int_eq(tokenizer_type(v.t, 0), TOKEN_CONTROL);
@@ -135,7 +97,7 @@ START_TEST(test_naive)
     struct gguf_string *merges;
     few_letters((uint64_t)_i, text);
     struct bpe_train_options o = {.vocab_size = 300, .min_frequency = 2};
-    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, NULL);
     uint64_t count = merges_of(&v, &merges);
     for (size_t i = 0; i < TEXT; i++) {
         // GPT-2's pattern: a space goes with the word behind it; of several the others are a word.
@@ -178,7 +140,7 @@ START_TEST(test_round_trip)
     int32_t ids[1024];
     ck_assert(!file_read("scripts/demo.txt", &text, &size, &err));
     struct bpe_train_options o = {.pre = _i ? "qwen2" : NULL, .vocab_size = 1000, .min_frequency = 2};
-    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, NULL);
     ck_assert(!tokenizer_encode(v.t, text, size, 0, NULL, 0, &count, &err));
     ck_assert_uint_lt(count, size / 3);
     static const char odd[] = "\xFF\xC3 caf\xC3\xA9\0 \xF0\x9F\x98\x80\n\n\t \xE4\xBD\xA0 \x80";
@@ -203,7 +165,7 @@ START_TEST(test_special)
     while (size < 4000) size += (size_t)snprintf(text + size, sizeof text - size, "x<|a|>y<|a|>bz");
     struct bpe_train_options o = {
         .vocab_size = 300, .min_frequency = 2, .special = special, .special_count = 2};
-    struct trained v = trained_open(&o, 1, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 1, (const char *const[]){text}, &size, 1, NULL);
     struct gguf_string *merges;
     ck_assert_uint_eq(merges_of(&v, &merges), 1); // "z" and the "x" of the next
     ck_assert(gguf_string_is(merges[0], "z x"));
@@ -225,7 +187,7 @@ START_TEST(test_characters)
     int32_t ids[64];
     struct tlm_error err = {0};
     struct bpe_train_options o = {.characters = true};
-    struct trained v = trained_open(&o, 1, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 1, (const char *const[]){text}, &size, 1, NULL);
     ck_assert_int_eq(tokenizer_size(v.t), sizeof sorted - 1);
     ck_assert(!tokenizer_encode(v.t, "low~", 4, 0, ids, 64, &count, &err));
     ck_assert_uint_eq(count, 3); // what has no token is dropped
@@ -233,7 +195,7 @@ START_TEST(test_characters)
     trained_close(&v);
 
     o.special = special, o.special_count = 1, o.unknown = special[0];
-    v = trained_open(&o, 1, (const char *const[]){text}, &size, 1);
+    v = trained_open(&o, 1, (const char *const[]){text}, &size, 1, NULL);
     ck_assert(!tokenizer_encode(v.t, "low~", 4, 0, ids, 64, &count, &err));
     ck_assert(count == 4 && ids[3] == 0 && tokenizer_type(v.t, 0) == TOKEN_UNKNOWN);
     trained_close(&v);
@@ -249,7 +211,7 @@ START_TEST(test_wide_characters)
     char back[128];
     struct tlm_error err = {0};
     struct bpe_train_options o = {.characters = true};
-    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, NULL);
     for (size_t i = 0; i < size; i++) characters += (text[i] & 0xC0) != 0x80;
     ck_assert(!tokenizer_encode(v.t, text, size, 0, ids, 64, &count, &err));
     ck_assert_uint_eq(count, characters);
@@ -278,7 +240,7 @@ START_TEST(test_json)
                                   .special_count = 2,
                                   .eos = special[1],
                                   .unknown = special[0]};
-    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1);
+    struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, NULL);
     ck_assert_msg(!hf_write_tokenizer_json(v.g, temp_path(&folder, "tokenizer.json").text, &err), "%s",
                   err.text);
     ck_assert_msg(!tokenizer_open_folder(&t, folder.path, &err), "%s", err.text);

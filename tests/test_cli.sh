@@ -281,6 +281,22 @@ wrong 'expected -o OUT.gguf or' tokenizer train -o "$work/a.txt" "$work/words.tx
 fails 'absent.txt' tokenizer train -o "$work/a.gguf" "$work/absent.txt"
 fails "found 'nothing'" tokenizer train -o "$work/a.gguf" --pre nothing "$work/words.txt"
 
+# ---- corpora
+
+printf '%s\n' '{"text": "the cat"}' '{"text": "the hat"}' '{"text": "the cat"}' '{"text": "and the bat"}' >"$work/docs.jsonl"
+run 0 data tokenize -m "$work/vocab.gguf" -o "$work/docs.gguf" --val-every 4 --dedup "$work/docs.jsonl" </dev/null
+says 'docs.gguf: 2 documents'; says 'docs-val.gguf: 1 documents'; says '1 duplicates'
+run 0 info "$work/docs-val.gguf" </dev/null; prints tinylm-tokens
+run 0 data tokenize -m "$work/chars.gguf" -o "$work/words.gguf" --split-val 0.25 "$work/words.txt" </dev/null
+says 'words.gguf: 1 documents, 24 tokens'; says 'words-val.gguf: 1 documents, 8 tokens'
+echo 'the dog' >"$work/dog.txt"
+fails 'has no token' data tokenize -m "$work/chars.gguf" -o "$work/a.gguf" "$work/dog.txt"
+[ ! -e "$work/a.gguf" ] || bad 'a file was left behind'
+echo '{"messages": []}' >"$work/talk.jsonl"
+fails 'line 1: a conversation needs' data tokenize -m "$work/vocab.gguf" -o "$work/a.gguf" "$work/talk.jsonl"
+wrong 'no tokenizer' data tokenize -o "$work/a.gguf" "$work/words.txt"
+wrong 'one of the two' data tokenize -m "$work/vocab.gguf" -o "$work/a.gguf" --val-every 2 --split-val 0.5 "$work/words.txt"
+
 # ---- chat on a terminal, which script(1) stands in for
 
 # Waits for the nth prompt: from then on keys go to the line editor.

@@ -36,6 +36,8 @@ Suite *suite_batch(void);
 Suite *suite_chat(void);
 Suite *suite_safetensors(void);
 Suite *suite_hf(void);
+Suite *suite_shard(void);
+Suite *suite_dataset(void);
 Suite *suite_hostile(void);
 Suite *suite_config(void);
 
