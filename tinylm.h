@@ -65,6 +65,8 @@ uint64_t tlm_model_parameters(const struct tlm_model *model);    // numbers in a
 const char *
 tlm_model_description(const struct tlm_model *model);     // "llama 1.2B BF16"; lives as long as the model
 const char *tlm_model_isa(const struct tlm_model *model); // the tier that was chosen, "avx512-bf16"
+// -ln p of token `target` by (V) logits of the model, to the bit as training computes its loss.
+double tlm_model_loss(const struct tlm_model *model, const float *logits, int32_t target);
 
 // ---- tokens -------------------------------------------------------------------------------------------
 

@@ -58,8 +58,8 @@ static const char ppl_notes[] = "A window holds -c tokens (512 here). Without --
 
 // Sums over the tokens that were counted so far.
 struct score {
+    const struct tlm_model *model;
     const int32_t *window;
-    int32_t vocab;
     double nll, squares; // of -ln p
     int64_t count;
 };
@@ -68,12 +68,7 @@ struct score {
 static int score_token(void *user, size_t index, const float *logits)
 {
     struct score *s = user;
-    float max = logits[0];
-    for (int32_t i = 1; i < s->vocab; i++)
-        if (logits[i] > max) max = logits[i];
-    double sum = 0;
-    for (int32_t i = 0; i < s->vocab; i++) sum += (double)expf(logits[i] - max);
-    double nll = log(sum) + (double)max - (double)logits[s->window[index + 1]];
+    double nll = tlm_model_loss(s->model, logits, s->window[index + 1]);
     s->nll += nll;
     s->squares += nll * nll;
     s->count++;
@@ -190,7 +185,7 @@ static int eval_ppl(int argc, char **argv)
         close_all(&e);
         return code;
     }
-    struct score s = {.vocab = tlm_model_vocab_size(e.model)};
+    struct score s = {.model = e.model};
     int64_t windows = 0;
     enum tlm_status status = read_text(&e, args.file, &err);
     size_t least = args.stride ? 2 : (size_t)args.session.context;

@@ -351,3 +351,10 @@ const char *tlm_model_isa(const struct tlm_model *m)
 {
     return isa_name(m->isa);
 }
+
+// Logits are handed out as floats even where the model runs in double.
+double tlm_model_loss(const struct tlm_model *m, const float *logits, int32_t target)
+{
+    cross_entropy_fn *loss = m->real == DTYPE_F64 ? cross_entropy_ref : m->kernels.cross_entropy;
+    return loss(NULL, logits, target, m->hparams.vocab, 0);
+}

@@ -2,7 +2,8 @@
 //
 //     loss = log(sum_v exp(x_v)) - x_target,    dx_v = (exp(x_v - m) / sum - [v = target]) * factor,   m = max x
 //
-// The sum is taken in double over exponentials of `real`, in order, as tinylm eval scores a text: training and scoring agree to the bit.
+// The sum is taken in double over exponentials of `real`. tinylm eval scores a text by this very kernel (tlm_model_loss), so training and
+// scoring agree to the bit.
 #include <tgmath.h>
 
 #include "ops/ops.h"

@@ -211,8 +211,8 @@ typedef void glu_dx_fn(real *dgate, real *dup, const real *dy, const real *gate,
 typedef void softcap_dx_fn(real *dx, const real *dy, const real *y, int64_t count, double cap);
 // to[c] (+)= sum over rows of x[r][c], rows in order, `stride` numbers apart
 typedef void sum_rows_fn(real *to, const real *x, int64_t rows, int64_t cols, size_t stride, bool add);
-// loss = log(sum over v of exp(x[v])) - x[target], in double from f32 exponentials: as tinylm eval scores a text. dx = (softmax(x) - 1 at the
-// target) * factor, which may be x. A target below 0 is ignored: no loss, no gradient. dx may be NULL.
+// loss = log(sum over v of exp(x[v])) - x[target], in double from exponentials of `real`; the same bits with and without dx, as tinylm eval
+// scores a text by it. dx = (softmax(x) - 1 at the target) * factor, which may be x or NULL. A target below 0: no loss, no gradient.
 typedef double cross_entropy_fn(real *dx, const real *x, int32_t target, int64_t vocab, double factor);
 
 // table[r] = d/2 pairs (cos, sin) of the angles pos[r] * freq[i], both times `magnitude`.
@@ -361,6 +361,7 @@ layernorm_fwd_fn layernorm_fwd_avx2;
 activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 softcap_fwd_fn softcap_fwd_avx2, softcap_fwd_avx512;
+cross_entropy_fn cross_entropy_avx2, cross_entropy_avx512;
 row_to_real_fn row_from_f16_avx2;
 row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx2, row_to_q8_k_avx512_vnni;
 #endif

@@ -26,6 +26,7 @@ static const struct {
     {"matmul_quantized", suite_matmul_quantized},
     {"attention", suite_attention},
     {"gradient", suite_gradient},
+    {"gradient_kernels", suite_gradient_kernels},
     {"kv", suite_kv},
     {"latent", suite_latent},
     {"experts", suite_experts},

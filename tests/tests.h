@@ -23,6 +23,7 @@ Suite *suite_matmul(void);
 Suite *suite_matmul_quantized(void);
 Suite *suite_attention(void);
 Suite *suite_gradient(void);
+Suite *suite_gradient_kernels(void);
 Suite *suite_kv(void);
 Suite *suite_latent(void);
 Suite *suite_experts(void);

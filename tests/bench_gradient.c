@@ -1,0 +1,139 @@
+// tests/bench_gradient.c -- the kernels of training beside the limits of the machine, measured in turn with them.
+//
+//   bench_gradient [part of a name]
+//
+// One thread. Attention is held against the multiply-adds of f32, all else against a loop that reads and writes the same arrays and does
+// next to nothing with them; the arrays are far larger than the caches. A triple is a slice of the limit, one of the reference and one of
+// the kernel; printed are the medians of the kernel's share of the limit, with quartiles, and of its speed over the reference's.
+#include <immintrin.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ops/ops.h"
+
+enum { TRIPLES = 9, COLS = 768, VOCAB = 50257, ARRAYS = 5, ROWS = 64 };
+static const int64_t numbers = (int64_t)1 << 24; // of an array: 64 MB
+static const double slice_seconds = 0.02;
+
+struct bench {
+    struct kernels kernels;
+    float *array[ARRAYS];
+    float *weights; // (2 COLS) and their gradients behind
+    int64_t at;     // numbers of each array that were taken, cyclically
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Where the next `count` numbers begin.
+static int64_t next(struct bench *s, int64_t count)
+{
+    if (s->at + count > numbers) s->at = 0;
+    int64_t at = s->at;
+    s->at += count;
+    return at;
+}
+
+// ---- the limits: each returns the numbers it took, of each of its arrays ------------------------------------
+
+enum { CHUNK = 1 << 14 };
+
+// From the first `reads` arrays to the `writes` behind them; over the first array if there are none.
+static inline __attribute__((always_inline, target("avx2"))) int64_t stream(struct bench *s, int reads,
+                                                                            int writes)
+{
+    int64_t at = next(s, CHUNK);
+    const __m256i one = _mm256_set1_epi32(1);
+    for (int64_t i = at; i < at + CHUNK; i += 8) {
+        __m256i x = _mm256_loadu_si256((void *)(s->array[0] + i));
+        for (int r = 1; r < reads; r++)
+            x = _mm256_xor_si256(x, _mm256_loadu_si256((void *)(s->array[r] + i)));
+        if (!writes) _mm256_storeu_si256((void *)(s->array[0] + i), _mm256_xor_si256(x, one));
+        for (int w = 0; w < writes; w++) _mm256_storeu_si256((void *)(s->array[reads + w] + i), x);
+    }
+    return CHUNK;
+}
+
+__attribute__((target("avx2"))) static int64_t limit_in_place(struct bench *s)
+{
+    return stream(s, 1, 0);
+}
+
+// ---- the kernels ------------------------------------------------------------------------------------------
+
+static int64_t work_cross_entropy(struct bench *s)
+{
+    float *x = s->array[0] + next(s, VOCAB);
+    s->weights[0] += (float)s->kernels.cross_entropy(x, x, 4711, VOCAB, 1e-3);
+    return VOCAB;
+}
+
+static const struct {
+    const char *name;
+    int64_t (*limit)(struct bench *s), (*work)(struct bench *s);
+} benches[] = {
+    {"cross_entropy, in place", limit_in_place, work_cross_entropy},
+};
+
+// ---- measuring --------------------------------------------------------------------------------------------
+
+// Numbers a second, over a slice.
+static double rate(struct bench *s, int64_t (*work)(struct bench *s))
+{
+    double begin = now(), end;
+    int64_t count = 0;
+    do count += work(s);
+    while ((end = now()) - begin < slice_seconds);
+    return (double)count / (end - begin);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void bench(const char *name, struct bench *s, enum isa isa, int64_t (*limit)(struct bench *),
+                  int64_t (*work)(struct bench *))
+{
+    double share[TRIPLES], gain[TRIPLES];
+    const struct kernels reference = kernels_for(ISA_REF), fast = kernels_for(isa);
+    for (int i = 0; i < TRIPLES; i++) {
+        double most = rate(s, limit);
+        s->kernels = fast;
+        double found = rate(s, work);
+        s->kernels = reference;
+        gain[i] = found / rate(s, work);
+        share[i] = 2 * found / (most + rate(s, limit));
+    }
+    qsort(share, TRIPLES, sizeof *share, ascending);
+    qsort(gain, TRIPLES, sizeof *gain, ascending);
+    printf("%-24s %-12s %5.1f%% [%5.1f %5.1f] of the limit, %5.2f times the reference\n", name, isa_name(isa),
+           100 * share[TRIPLES / 2], 100 * share[TRIPLES / 4], 100 * share[TRIPLES * 3 / 4],
+           gain[TRIPLES / 2]);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    static const enum isa tiers[] = {ISA_AVX2, ISA_AVX512};
+    struct bench s = {.at = 0};
+    for (int i = 0; i < ARRAYS; i++) {
+        s.array[i] = malloc((size_t)numbers * sizeof(float));
+        if (!s.array[i]) return 1;
+        for (int64_t j = 0; j < numbers; j++) s.array[i][j] = (float)((j * 7919 + i) % 1009) * 1e-2f - 5;
+    }
+    s.weights = calloc(4 * COLS, sizeof *s.weights);
+    if (!s.weights) return 1;
+    for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
+        for (size_t t = 0; t < sizeof tiers / sizeof *tiers && tiers[t] <= isa_detect(); t++)
+            if (argc < 2 || strstr(benches[i].name, argv[1]))
+                bench(benches[i].name, &s, tiers[t], benches[i].limit, benches[i].work);
+    return 0;
+}
