@@ -98,10 +98,10 @@ struct node *g_embed_dw(struct graph *g, struct node *dy, struct node *tokens,
     return add_gradient(g, OP_embed_dw, NULL, 0, w, INPUTS(dy, tokens));
 }
 
-struct node *g_norm_dx(struct graph *g, const struct node *norm, struct node *dy, struct node *base,
-                       bool weights)
+struct node *g_norm_dx(struct graph *g, const struct node *norm, struct node *dy, struct node *x,
+                       struct node *base, bool weights)
 {
-    struct node *x = norm->in[0], *w = norm->in[1];
+    struct node *w = norm->in[1];
     enum op_id op = norm->op == OP_rmsnorm ? OP_rmsnorm_dx : OP_layernorm_dx;
     struct node *n = add(g, op, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, norm->params,
                          sizeof(struct norm_params), base, INPUTS(dy, x, w));
@@ -151,11 +151,11 @@ void g_attention_save(struct graph *g, struct node *attention)
     attention->saved = matrix(g, p->heads, attention->out.ne[1]);
 }
 
-struct node *g_attention_dx(struct graph *g, struct node *attention, struct node *dy)
+struct node *g_attention_dx(struct graph *g, struct node *attention, struct node *dy, struct node *q,
+                            struct node *k, struct node *v)
 {
     const struct attention_params *p = attention->params;
-    struct node *q = attention->in[0], *k = attention->in[1]->in[0], *v = attention->in[2]->in[0],
-                *tiles = attention->in[4];
+    struct node *tiles = attention->in[4];
     TLM_ASSERT(attention->saved.ne[0] == p->heads);
     int64_t cols = (int64_t)(p->heads + p->kv_heads) * p->head_dim + (int64_t)p->kv_heads * p->value_dim;
     struct node *n = add(g, OP_attention_dx, matrix(g, cols, q->out.ne[1]), q->extent, p, sizeof *p, NULL,
@@ -181,46 +181,43 @@ struct node *g_cross_entropy(struct graph *g, struct node *logits, struct node *
 
 // ---- mixtures of experts ------------------------------------------------------------------------------
 
-struct node *g_combine_dx(struct graph *g, const struct node *combine, struct node *dy)
+struct node *g_combine_dx(struct graph *g, struct node *dy, struct node *x, struct node *route,
+                          struct node *sorted)
 {
-    struct node *x = combine->in[0], *route = combine->in[1], *sorted = combine->in[2];
     return add(g, OP_combine_dx, matrix(g, x->out.ne[0], x->out.ne[1]), x->extent, NULL, 0, NULL,
                INPUTS(dy, route, sorted));
 }
 
-struct node *g_combine_dw(struct graph *g, const struct node *combine, struct node *dy)
+struct node *g_combine_dw(struct graph *g, struct node *dy, struct node *x, struct node *route,
+                          struct node *sorted)
 {
-    struct node *x = combine->in[0], *route = combine->in[1], *sorted = combine->in[2];
     return add(g, OP_combine_dw, matrix(g, route->out.ne[0], route->out.ne[1]), route->extent, NULL, 0, NULL,
                INPUTS(dy, x, sorted));
 }
 
-struct node *g_gather_dx(struct graph *g, const struct node *gather, struct node *dy)
+struct node *g_gather_dx(struct graph *g, const struct node *x, struct node *sorted, struct node *dy)
 {
-    struct node *x = gather->in[0], *sorted = gather->in[1];
     return add(g, OP_gather_dx, matrix(g, dy->out.ne[0], x->out.ne[1]), x->extent, NULL, 0, NULL,
                INPUTS(dy, sorted));
 }
 
-struct node *g_matmul_experts_dx(struct graph *g, const struct node *matmul, struct node *dy)
+struct node *g_matmul_experts_dx(struct graph *g, struct node *w, struct node *sorted, struct node *dy)
 {
-    struct node *w = matmul->in[1], *sorted = matmul->in[2];
     return add(g, OP_matmul_experts_dx, matrix(g, w->out.ne[0], dy->out.ne[1]), dy->extent, NULL, 0, NULL,
                INPUTS(dy, w, sorted));
 }
 
-struct node *g_matmul_experts_dw(struct graph *g, const struct node *matmul, struct node *dy_t,
+struct node *g_matmul_experts_dw(struct graph *g, struct node *dy_t, struct node *x, struct node *sorted,
                                  const struct weight_gradient *w)
 {
-    struct node *x = matmul->in[0], *sorted = matmul->in[2];
     TLM_ASSERT(dy_t->op == OP_transpose);
     return add_gradient(g, OP_matmul_experts_dw, NULL, 0, w, INPUTS(dy_t, x, sorted));
 }
 
-struct node *g_bias_experts_dw(struct graph *g, const struct node *bias, struct node *dy,
+struct node *g_bias_experts_dw(struct graph *g, struct node *dy, struct node *sorted,
                                const struct weight_gradient *w)
 {
-    return add_gradient(g, OP_bias_experts_dw, NULL, 0, w, INPUTS(dy, bias->in[2]));
+    return add_gradient(g, OP_bias_experts_dw, NULL, 0, w, INPUTS(dy, sorted));
 }
 
 struct node *g_route_dx(struct graph *g, struct node *route, struct node *dy)

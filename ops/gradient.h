@@ -48,8 +48,8 @@ struct node *g_sum_rows(struct graph *g, struct node *x, bool saved, int64_t off
 struct node *g_embed_dw(struct graph *g, struct node *dy, struct node *tokens,
                         const struct weight_gradient *w);
 // With respect to x. What it saves, (T / GRADIENT_ROWS, weights) or twice as many columns, adds up to dw (and db behind it).
-struct node *g_norm_dx(struct graph *g, const struct node *norm, struct node *dy, struct node *base,
-                       bool weights);
+struct node *g_norm_dx(struct graph *g, const struct node *norm, struct node *dy, struct node *x,
+                       struct node *base, bool weights);
 struct node *g_activation_dx(struct graph *g, struct node *dy, struct node *x, enum activation kind);
 // (T, 2F): dgate, then dup
 struct node *g_glu_dx(struct graph *g, struct node *dy, struct node *gate, struct node *up,
@@ -62,7 +62,8 @@ struct node *g_sum_heads(struct graph *g, struct node *x, int32_t heads);
 // Lets an attention node keep its log-sum-exp.
 void g_attention_save(struct graph *g, struct node *attention);
 // (T, H d + G d + G d_v): dq, dk, dv. It saves the sinks' part, (tiles, H), where there are sinks.
-struct node *g_attention_dx(struct graph *g, struct node *attention, struct node *dy);
+struct node *g_attention_dx(struct graph *g, struct node *attention, struct node *dy, struct node *q,
+                            struct node *k, struct node *v);
 // x / (1 - rate) where the counter's draw says so, else 0; seed: a leaf of two I32. The gradient is the same op on dy.
 struct node *g_dropout(struct graph *g, struct node *x, struct node *seed, uint64_t stream, double rate);
 // The gradient of the loss by the logits, in their place; rows `begin` and on of targets (I32), losses (F64, written), factor (F64, one number).
@@ -70,13 +71,16 @@ struct node *g_cross_entropy(struct graph *g, struct node *logits, struct node *
                              struct node *factor, int64_t begin);
 
 // ---- mixtures of experts
-struct node *g_combine_dx(struct graph *g, const struct node *combine, struct node *dy); // (pairs, D)
-struct node *g_combine_dw(struct graph *g, const struct node *combine, struct node *dy); // as route's output
-struct node *g_gather_dx(struct graph *g, const struct node *gather, struct node *dy);   // (rows, D)
-struct node *g_matmul_experts_dx(struct graph *g, const struct node *matmul, struct node *dy);
-struct node *g_matmul_experts_dw(struct graph *g, const struct node *matmul, struct node *dy_t,
+struct node *g_combine_dx(struct graph *g, struct node *dy, struct node *x, struct node *route,
+                          struct node *sorted); // (pairs, D)
+struct node *g_combine_dw(struct graph *g, struct node *dy, struct node *x, struct node *route,
+                          struct node *sorted); // as route's output
+struct node *g_gather_dx(struct graph *g, const struct node *x, struct node *sorted,
+                         struct node *dy); // (rows, D)
+struct node *g_matmul_experts_dx(struct graph *g, struct node *w, struct node *sorted, struct node *dy);
+struct node *g_matmul_experts_dw(struct graph *g, struct node *dy_t, struct node *x, struct node *sorted,
                                  const struct weight_gradient *w);
-struct node *g_bias_experts_dw(struct graph *g, const struct node *bias, struct node *dy,
+struct node *g_bias_experts_dw(struct graph *g, struct node *dy, struct node *sorted,
                                const struct weight_gradient *w);
 struct node *g_route_dx(struct graph *g, struct node *route, struct node *dy); // by the logits
 

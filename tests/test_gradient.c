@@ -34,7 +34,7 @@ struct setup {
 };
 
 static void open_setup(struct setup *s, const char *path, const char *isa, enum dtype matrices,
-                       double dropout, struct threads *threads)
+                       double dropout, struct threads *threads, enum recompute recompute)
 {
     struct tlm_error err = {0};
     s->file = open_model(path, isa);
@@ -50,7 +50,8 @@ static void open_setup(struct setup *s, const char *path, const char *isa, enum 
             t->data = to;
         }
     }
-    struct pass_config config = {.rows = ROWS, .context = CONTEXT, .dropout = dropout, .gradients = true};
+    struct pass_config config = {
+        .rows = ROWS, .context = CONTEXT, .dropout = dropout, .gradients = true, .recompute = recompute};
     ck_assert_msg(!pass_open(&s->pass, &s->p.model, s->slots, s->p.count, &config, threads, &err), "%s: %s",
                   path, err.text);
     make_batch(s->tokens, s->targets, s->documents, s->file->hparams.vocab);
@@ -132,7 +133,7 @@ static void each_model(const char *folder, void (*check)(const char *path, int n
 static void check_model(const char *path, int number)
 {
     struct setup s;
-    open_setup(&s, path, "f64", DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL);
+    open_setup(&s, path, "f64", DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
     check_differences(&s, path);
     close_setup(&s);
 }
@@ -165,17 +166,17 @@ static void check_close(const struct setup *s, const struct setup *oracle, const
 static void check_tiers(const char *path, int number)
 {
     struct setup oracle, s;
-    open_setup(&oracle, path, "f64", DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL);
+    open_setup(&oracle, path, "f64", DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
     double expected = run(&oracle, false);
     for (enum isa isa = ISA_REF; isa <= isa_detect() && isa < ISA_F64; isa++) {
-        open_setup(&s, path, isa_name(isa), DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL);
+        open_setup(&s, path, isa_name(isa), DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
         double found = run(&s, false);
         ck_assert_msg(fabs(found - expected) <= 1e-5 * expected, "%s, %s: expected %.9g, found %.9g", path,
                       isa_name(isa), expected, found);
         check_close(&s, &oracle, path, 1e-4, 1e-3);
         close_setup(&s);
     }
-    open_setup(&s, path, NULL, DTYPE_BF16, number % 4 == 1 ? 0.3 : 0, NULL);
+    open_setup(&s, path, NULL, DTYPE_BF16, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
     run(&s, false);
     check_close(&s, &oracle, path, 0.1, 0.2); // rounding to 8 bits, through all layers
     close_setup(&s);
@@ -197,8 +198,8 @@ START_TEST(test_threads_and_sums)
     struct threads *threads;
     ck_assert(!threads_open(&threads, 3, NULL));
     for (size_t m = 0; m < sizeof paths / sizeof *paths; m++) {
-        open_setup(&one, paths[m], NULL, DTYPE_F32, 0.1, NULL);
-        open_setup(&more, paths[m], NULL, DTYPE_F32, 0.1, threads);
+        open_setup(&one, paths[m], NULL, DTYPE_F32, 0.1, NULL, RECOMPUTE_NONE);
+        open_setup(&more, paths[m], NULL, DTYPE_F32, 0.1, threads, RECOMPUTE_NONE);
         for (int64_t i = 0; i < more.p.count; i++)
             for (int64_t j = 0; j < more.p.item[i].count; j++) more.p.item[i].gradient[j] = NAN;
         ck_assert(run(&one, false) == run(&more, false));
@@ -219,6 +220,35 @@ START_TEST(test_threads_and_sums)
 }
 END_TEST
 
+// What is computed again gives the same bits, in less memory.
+static void check_recompute(const char *path, int number)
+{
+    struct setup kept, again;
+    size_t bytes;
+    double dropout = number % 4 == 1 ? 0.3 : 0;
+    enum dtype matrices = number % 3 == 2 ? DTYPE_BF16 : DTYPE_F32;
+    open_setup(&kept, path, NULL, matrices, dropout, NULL, RECOMPUTE_NONE);
+    double loss = run(&kept, false);
+    bytes = pass_size(&kept.pass).activations;
+    for (enum recompute r = RECOMPUTE_ATTENTION; r <= RECOMPUTE_LAYER; r++) {
+        open_setup(&again, path, NULL, matrices, dropout, NULL, r);
+        ck_assert(run(&again, false) == loss);
+        for (int64_t i = 0; i < kept.p.count; i++)
+            ck_assert_msg(!memcmp(kept.p.item[i].gradient, again.p.item[i].gradient,
+                                  (size_t)kept.p.item[i].count * sizeof(float)),
+                          "%s: %s: other bits with recompute %d", path, kept.p.item[i].name, r);
+        ck_assert_uint_le(pass_size(&again.pass).activations, bytes);
+        close_setup(&again);
+    }
+    close_setup(&kept);
+}
+
+START_TEST(test_recompute)
+{
+    each_model(_i ? "models" : "", check_recompute);
+}
+END_TEST
+
 Suite *suite_gradient(void)
 {
     Suite *s = suite_create("gradient");
@@ -226,6 +256,7 @@ Suite *suite_gradient(void)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_finite_differences, 0, 2);
     tcase_add_loop_test(t, test_tiers, 0, 2);
+    tcase_add_loop_test(t, test_recompute, 0, 2);
     tcase_add_test(t, test_threads_and_sums);
     suite_add_tcase(s, t);
     return s;

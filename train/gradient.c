@@ -77,6 +77,39 @@ static bool finds_needed(const struct gradient *c, const struct node *n)
     return false;
 }
 
+// Marks what stands in front of attention in its own layer.
+static void give_up(struct gradient *c, struct node *const *order, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const struct node *n = order[i];
+        bool attention = n->op == OP_attention || n->op == OP_kv_write || n->op == GRAPH_LEAF || n->layer < 0;
+        c->kept[n->index] = attention || c->recompute != RECOMPUTE_LAYER;
+    }
+    for (int64_t i = count - 1; i >= 0 && c->recompute == RECOMPUTE_ATTENTION; i--) {
+        const struct node *n = order[i];
+        if (n->op != OP_attention && n->op != OP_kv_write && c->kept[n->index]) continue;
+        for (int j = 0; j < n->input_count; j++) {
+            const struct node *in = n->in[j];
+            if (in->layer == n->layer && in->layer >= 0 && in->op != OP_kv_write && in->op != GRAPH_LEAF)
+                c->kept[in->index] = false;
+        }
+    }
+}
+
+struct node *gradient_value(struct gradient *c, struct node *x)
+{
+    if (x->index >= c->count || c->kept[x->index] || x->layer != c->g->layer) return x;
+    if (!c->again[x->index]) {
+        struct node *in[GRAPH_MAX_INPUTS];
+        for (int i = 0; i < x->input_count; i++) in[i] = gradient_value(c, x->in[i]);
+        struct node *n = graph_node(c->g, x->op, x->out, x->extent, NULL, 0, in, x->input_count);
+        n->params = x->params;
+        n->after = c->entry;
+        c->again[x->index] = n;
+    }
+    return c->again[x->index];
+}
+
 static enum tlm_status walk(struct gradient *c, struct node *const *order, int64_t count,
                             struct tlm_error *err)
 {
@@ -84,6 +117,7 @@ static enum tlm_status walk(struct gradient *c, struct node *const *order, int64
     for (int64_t i = count - 1; i >= 0; i--) {
         struct node *n = order[i], *dy = c->of[n->index];
         if (n->op == GRAPH_LEAF || n->op == OP_convert || !dy || !c->needed[n->index]) continue;
+        if (n->layer != c->g->layer) c->entry = dy;
         c->g->layer = n->layer;
         if (!gradient_rule(c, n, dy))
             return error_set(err, TLM_ERR_UNSUPPORTED, "gradient: op %s has no rule", c->g->ops[n->op].name);
@@ -96,20 +130,25 @@ enum tlm_status gradient_build(struct gradient *c, struct node *const *outputs, 
 {
     c->count = c->g->node_count;
     c->of = calloc((size_t)c->count, sizeof *c->of);
+    c->again = calloc((size_t)c->count, sizeof *c->again);
     c->needed = calloc((size_t)c->count, sizeof *c->needed);
+    c->kept = calloc((size_t)c->count, sizeof *c->kept);
     struct node **order = malloc(2 * (size_t)c->count * sizeof *order);
     enum tlm_status s = TLM_OK;
-    if (!c->of || !c->needed || !order) {
+    if (!c->of || !c->again || !c->needed || !c->kept || !order) {
         s = error_set(err, TLM_ERR_MEMORY, "gradient: no memory for %lld nodes", (long long)c->count);
     } else {
         int64_t found = sort_nodes(c, outputs, count, order, order + c->count);
+        give_up(c, order, found);
         for (int i = 0; i < count; i++) gradient_add(c, outputs[i], seeds[i]);
         s = walk(c, order, found, err);
     }
     c->g->layer = -1;
     free(order);
     free(c->of);
+    free(c->again);
     free(c->needed);
-    c->of = NULL, c->needed = NULL;
+    free(c->kept);
+    c->of = c->again = NULL, c->needed = c->kept = NULL;
     return s;
 }

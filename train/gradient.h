@@ -15,15 +15,23 @@ struct gradient_slot {
     struct node *writer; // set by the pass: the last node that wrote it
 };
 
+// What the way back computes again instead of keeping it: of each layer, from the rows that come into it, what stands in front of its
+// attention, or everything but attention itself, whose output and log-sum-exp are kept. The gradient's bits are the same.
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_ATTENTION, RECOMPUTE_LAYER };
+
 struct gradient {
     struct graph *g;
+    enum recompute recompute;
     struct gradient_slot *slots; // those that are trained; all others are frozen
     int64_t slot_count;
     struct node *resumed; // one I32: not 0 where the slots hold the sum of earlier passes of the batch
     // The pass's own:
-    struct node **of; // [nodes] the gradient so far, NULL: none
-    bool *needed;     // [nodes] does a trained weight stand behind it?
-    int64_t count;    // nodes of the forward pass
+    struct node **of;    // [nodes] the gradient so far, NULL: none
+    struct node **again; // [nodes] what computes it again, NULL: nothing yet
+    bool *needed;        // [nodes] does a trained weight stand behind it?
+    bool *kept;          // [nodes] it is there on the way back
+    struct node *entry;  // the gradient with which the walk came into its layer
+    int64_t count;       // nodes of the forward pass
 };
 
 // Adds the gradients of all slots, given that of each output. Slots whose weights no output depends on keep writer NULL. Errors: MEMORY;
@@ -37,6 +45,8 @@ enum tlm_status gradient_build(struct gradient *c, struct node *const *outputs, 
 bool gradient_rule(struct gradient *c, struct node *n, struct node *dy);
 // x itself, or what stands in front of a conversion: gradients are `real`.
 struct node *gradient_source(struct node *x);
+// x, or the node that computes it again: what a rule reads numbers from.
+struct node *gradient_value(struct gradient *c, struct node *x);
 bool gradient_needed(const struct gradient *c, const struct node *x);
 // The gradient of x so far, which a new node may take as its base, and what it becomes.
 struct node *gradient_base(const struct gradient *c, struct node *x);

@@ -33,7 +33,7 @@ static void rule_matmul(struct gradient *c, struct node *n, struct node *dy)
         gradient_set(c, x, g_matmul_nn(c->g, as_factor(c, dy, w->out.type), w, gradient_base(c, x)));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_matmul_dw(c->g, as_rows(c, dy, x), x, &to);
+    s->writer = g_matmul_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), &to);
 }
 
 static void rule_matmul_heads(struct gradient *c, struct node *n, struct node *dy)
@@ -43,7 +43,7 @@ static void rule_matmul_heads(struct gradient *c, struct node *n, struct node *d
     if (gradient_needed(c, x)) gradient_add(c, x, g_matmul_heads_dx(c->g, w, as_factor(c, dy, w->out.type)));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_matmul_heads_dw(c->g, as_rows(c, dy, x), x, &to);
+    s->writer = g_matmul_heads_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), &to);
 }
 
 static void rule_embed(struct gradient *c, struct node *n, struct node *dy)
@@ -58,7 +58,7 @@ static void rule_norm(struct gradient *c, struct node *n, struct node *dy)
     struct node *x = n->in[0], *b = n->input_count == 3 ? n->in[2] : NULL;
     struct gradient_slot *s = gradient_slot_of(c, n->in[1]->out.data);
     struct gradient_slot *sb = b ? gradient_slot_of(c, b->out.data) : NULL;
-    struct node *dx = g_norm_dx(c->g, n, dy, gradient_base(c, x), s || sb);
+    struct node *dx = g_norm_dx(c->g, n, dy, gradient_value(c, x), gradient_base(c, x), s || sb);
     gradient_set(c, x, dx);
     if (s) {
         struct weight_gradient to = gradient_of_slot(c, s);
@@ -94,7 +94,7 @@ static void rule_scale(struct gradient *c, struct node *n, struct node *dy)
 static void rule_softcap(struct gradient *c, struct node *n, struct node *dy)
 {
     const struct factor_params *p = n->params;
-    gradient_add(c, n->in[0], g_softcap_dx(c->g, dy, n, p->factor));
+    gradient_add(c, n->in[0], g_softcap_dx(c->g, dy, gradient_value(c, n), p->factor));
 }
 
 // The matrix is symmetric.
@@ -107,14 +107,14 @@ static void rule_hadamard(struct gradient *c, struct node *n, struct node *dy)
 static void rule_activation(struct gradient *c, struct node *n, struct node *dy)
 {
     const struct activation_params *p = n->params;
-    gradient_add(c, n->in[0], g_activation_dx(c->g, dy, n->in[0], p->kind));
+    gradient_add(c, n->in[0], g_activation_dx(c->g, dy, gradient_value(c, n->in[0]), p->kind));
 }
 
 static void rule_glu(struct gradient *c, struct node *n, struct node *dy)
 {
     const struct activation_params *p = n->params;
     int32_t cols = (int32_t)n->out.ne[0];
-    struct node *both = g_glu_dx(c->g, dy, n->in[0], n->in[1], p->kind);
+    struct node *both = g_glu_dx(c->g, dy, gradient_value(c, n->in[0]), gradient_value(c, n->in[1]), p->kind);
     for (int i = 0; i < 2; i++)
         if (gradient_needed(c, n->in[i])) gradient_add(c, n->in[i], g_slice(c->g, both, 1, i * cols, cols));
 }
@@ -156,7 +156,8 @@ static void rule_attention(struct gradient *c, struct node *n, struct node *dy)
     const struct attention_params *p = n->params;
     struct node *q = n->in[0], *k = n->in[1]->in[0], *v = n->in[2]->in[0];
     int32_t qs = p->heads * p->head_dim, ks = p->kv_heads * p->head_dim, vs = p->kv_heads * p->value_dim;
-    struct node *all = g_attention_dx(c->g, n, dy);
+    struct node *all =
+        g_attention_dx(c->g, n, dy, gradient_value(c, q), gradient_value(c, k), gradient_value(c, v));
     if (gradient_needed(c, q)) gradient_add(c, q, g_slice(c->g, all, 1, 0, qs));
     if (gradient_needed(c, k)) gradient_add(c, k, g_slice(c->g, all, 1, qs, ks));
     if (gradient_needed(c, v)) {
@@ -191,12 +192,12 @@ static void rule_dropout(struct gradient *c, struct node *n, struct node *dy)
 
 static void rule_route(struct gradient *c, struct node *n, struct node *dy)
 {
-    gradient_add(c, n->in[0], g_route_dx(c->g, n, dy));
+    gradient_add(c, n->in[0], g_route_dx(c->g, gradient_value(c, n), dy));
 }
 
 static void rule_gather_experts(struct gradient *c, struct node *n, struct node *dy)
 {
-    gradient_add(c, n->in[0], g_gather_dx(c->g, n, dy));
+    gradient_add(c, n->in[0], g_gather_dx(c->g, n->in[0], gradient_value(c, n->in[1]), dy));
 }
 
 static void rule_matmul_experts(struct gradient *c, struct node *n, struct node *dy)
@@ -204,10 +205,12 @@ static void rule_matmul_experts(struct gradient *c, struct node *n, struct node 
     struct node *x = n->in[0], *w = n->in[1];
     struct gradient_slot *s = gradient_slot_of(c, w->out.data);
     if (gradient_needed(c, x))
-        gradient_add(c, x, g_matmul_experts_dx(c->g, n, as_factor(c, dy, w->out.type)));
+        gradient_add(
+            c, x, g_matmul_experts_dx(c->g, w, gradient_value(c, n->in[2]), as_factor(c, dy, w->out.type)));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_matmul_experts_dw(c->g, n, as_rows(c, dy, x), &to);
+    s->writer =
+        g_matmul_experts_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), gradient_value(c, n->in[2]), &to);
 }
 
 static void rule_bias_experts(struct gradient *c, struct node *n, struct node *dy)
@@ -216,13 +219,15 @@ static void rule_bias_experts(struct gradient *c, struct node *n, struct node *d
     if (gradient_needed(c, n->in[0])) gradient_add(c, n->in[0], dy);
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_bias_experts_dw(c->g, n, dy, &to);
+    s->writer = g_bias_experts_dw(c->g, dy, gradient_value(c, n->in[2]), &to);
 }
 
 static void rule_combine_experts(struct gradient *c, struct node *n, struct node *dy)
 {
-    if (gradient_needed(c, n->in[0])) gradient_add(c, n->in[0], g_combine_dx(c->g, n, dy));
-    if (gradient_needed(c, n->in[1])) gradient_add(c, n->in[1], g_combine_dw(c->g, n, dy));
+    struct node *x = gradient_value(c, n->in[0]), *route = gradient_value(c, n->in[1]),
+                *sorted = gradient_value(c, n->in[2]);
+    if (gradient_needed(c, n->in[0])) gradient_add(c, n->in[0], g_combine_dx(c->g, dy, x, route, sorted));
+    if (gradient_needed(c, n->in[1])) gradient_add(c, n->in[1], g_combine_dw(c->g, dy, x, route, sorted));
 }
 
 static rule *const rules[OP_COUNT] = {

@@ -107,8 +107,11 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
     pass_convert(g, &m->kernels);
     int roots_count = 0;
     if (p->config.gradients) {
-        struct gradient gradient = {
-            .g = g, .slots = slots, .slot_count = slot_count, .resumed = leaf(g, DTYPE_I32, 1, p->resumed)};
+        struct gradient gradient = {.g = g,
+                                    .recompute = p->config.recompute,
+                                    .slots = slots,
+                                    .slot_count = slot_count,
+                                    .resumed = leaf(g, DTYPE_I32, 1, p->resumed)};
         enum tlm_status s = gradient_build(&gradient, c->logits, c->losses, (int)c->count, err);
         if (s) return s;
         for (int64_t i = 0; i < slot_count; i++)

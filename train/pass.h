@@ -13,6 +13,7 @@ struct pass_config {
     int32_t context; // rows of a document at most
     double dropout;  // of what layers add to the rows; 0: none
     bool gradients;  // else losses alone
+    enum recompute recompute;
 };
 
 // Rows of documents, one behind the other. A row sees those of its own document in front of it.
