@@ -83,4 +83,5 @@ const struct arch arch_bloom = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.tied = true, .variance = 1.0 / 3},
 };

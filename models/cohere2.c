@@ -51,4 +51,5 @@ const struct arch arch_cohere2 = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.tied = true, .keys = "logit_scale=0.0625 attention.sliding_window=4096"},
 };

@@ -84,4 +84,5 @@ const struct arch arch_command_r = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.tied = true, .keys = "logit_scale=0.0625"},
 };

@@ -184,6 +184,34 @@ static struct node *build(struct graph *g, const struct tlm_model *m, const stru
     return x;
 }
 
+// Of a new model: heads of width / heads numbers without positions and half as many with, and keys and values compressed into four
+// times that, the proportions of the published models. The cache holds one head: the compressed row and the rotated part.
+static enum tlm_status derive_latent(struct gguf_writer *w, const struct create_sizes *s,
+                                     struct tlm_error *err)
+{
+    if (s->kv_heads)
+        return error_set(err, TLM_ERR_ARGUMENT, "kv_heads: expected none with latent attention, found %lld",
+                         (long long)s->kv_heads);
+    int64_t nope = s->width / s->heads, turned = s->rope_dims ? s->rope_dims : (nope + 3) / 4 * 2;
+    int64_t head = s->head_dim ? s->head_dim : nope + turned;
+    int64_t value = s->value_dim ? s->value_dim : head - turned;
+    int64_t rank = s->kv_rank ? s->kv_rank : 4 * nope;
+    if (head <= turned || rank + turned > 4096)
+        return error_set(
+            err, TLM_ERR_ARGUMENT,
+            "head_dim: expected more than the %lld rotated numbers, and kv_rank with them at most 4096, "
+            "found %lld and %lld",
+            (long long)turned, (long long)head, (long long)(rank + turned));
+    gguf_set_u32(w, "deepseek2.attention.head_count_kv", 1);
+    gguf_set_u32(w, "deepseek2.attention.key_length", (uint32_t)(rank + turned));
+    gguf_set_u32(w, "deepseek2.attention.value_length", (uint32_t)rank);
+    gguf_set_u32(w, "deepseek2.attention.key_length_mla", (uint32_t)head);
+    gguf_set_u32(w, "deepseek2.attention.value_length_mla", (uint32_t)value);
+    gguf_set_u32(w, "deepseek2.attention.kv_lora_rank", (uint32_t)rank);
+    gguf_set_u32(w, "deepseek2.rope.dimension_count", (uint32_t)turned);
+    return TLM_OK;
+}
+
 // ---- Hugging Face -------------------------------------------------------------------------------------
 
 #define KEYS                                                                                               \
@@ -348,4 +376,9 @@ const struct arch arch_deepseek2 = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.keys = "attention.layer_norm_rms_epsilon=1e-6 expert_count=8 expert_used_count=2 "
+                       "expert_shared_count=1 leading_dense_block_count=1",
+               .std = 0.006,
+               .residual = RESIDUAL_SAME,
+               .derive = derive_latent},
 };

@@ -61,4 +61,5 @@ const struct arch arch_ernie4_5 = {
     .build = block_pre_norm_layers,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.tied = true, .keys = "rope.freq_base=500000.0"},
 };

@@ -171,4 +171,7 @@ const struct arch arch_gemma2 = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.tied = true,
+               .keys = "attention.layer_norm_rms_epsilon=1e-6 attention.sliding_window=4096 "
+                       "attn_logit_softcapping=50.0 final_logit_softcapping=30.0"},
 };

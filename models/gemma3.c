@@ -79,4 +79,7 @@ const struct arch arch_gemma3 = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.tied = true,
+               .keys =
+                   "attention.layer_norm_rms_epsilon=1e-6 attention.sliding_window=512 rope.freq_base=1e6"},
 };

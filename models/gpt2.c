@@ -69,4 +69,5 @@ const struct arch arch_gpt2 = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.tied = true},
 };

@@ -147,4 +147,7 @@ const struct arch arch_gpt_oss = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.bias = true,
+               .keys =
+                   "rope.freq_base=150000.0 attention.sliding_window=128 expert_count=8 expert_used_count=2"},
 };

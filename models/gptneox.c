@@ -44,6 +44,17 @@ static struct node *build(struct graph *g, const struct tlm_model *m, const stru
     return x;
 }
 
+// Of a new model: a quarter of a head turns, as in the published ones.
+static enum tlm_status derive_rotation(struct gguf_writer *w, const struct create_sizes *s,
+                                       struct tlm_error *err)
+{
+    (void)err;
+    int64_t head = s->head_dim ? s->head_dim : s->width / s->heads;
+    if (!s->rope_dims)
+        gguf_set_u32(w, "gptneox.rope.dimension_count", (uint32_t)(head < 8 ? head / 2 * 2 : head / 8 * 2));
+    return TLM_OK;
+}
+
 // ---- Hugging Face -------------------------------------------------------------------------------------
 
 static const struct hf_key keys[] = {
@@ -112,4 +123,8 @@ const struct arch arch_gptneox = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.keys = "use_parallel_residual=true",
+               .variance = 2.0 / 5,
+               .residual = RESIDUAL_WANG,
+               .derive = derive_rotation},
 };

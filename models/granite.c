@@ -80,4 +80,5 @@ const struct arch arch_granite = {
     .build = block_pre_norm_layers,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.keys = "embedding_scale=1.0 residual_scale=1.0 logit_scale=1.0"},
 };

@@ -238,8 +238,8 @@ static enum tlm_status write_template(struct gguf_writer *w, const struct tokeni
     return s;
 }
 
-static enum tlm_status write_tokenizer(struct gguf_writer *w, const struct tokenizer *t, const char *folder,
-                                       const json_t *config, int64_t vocab, struct tlm_error *err)
+static enum tlm_status pad_tables(struct gguf_writer *w, const struct tokenizer *t, int64_t vocab,
+                                  struct tlm_error *err)
 {
     static const struct {
         const char *key;
@@ -248,6 +248,23 @@ static enum tlm_status write_tokenizer(struct gguf_writer *w, const struct token
                   {"tokenizer.ggml.scores", -1000},
                   {VOCABULARY_KEY_SCORES, -1000},
                   {VOCABULARY_KEY_STRIP, 0}};
+    if (vocab <= tokenizer_size(t)) return TLM_OK;
+    enum tlm_status s = pad_tokens(w, t, vocab, err);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && !s; i++)
+        s = pad_numbers(w, tokenizer_keys(t), tables[i].key, vocab, tables[i].fill, err);
+    return s;
+}
+
+enum tlm_status hf_copy_tokenizer(struct gguf_writer *w, const struct tokenizer *t, int64_t vocab,
+                                  struct tlm_error *err)
+{
+    tokenizer_write_gguf(t, w);
+    return pad_tables(w, t, vocab, err);
+}
+
+static enum tlm_status write_tokenizer(struct gguf_writer *w, const struct tokenizer *t, const char *folder,
+                                       const json_t *config, int64_t vocab, struct tlm_error *err)
+{
     json_t *generation;
     enum tlm_status s = read_beside(&generation, folder, "generation_config.json", err);
     if (s) return s;
@@ -255,11 +272,8 @@ static enum tlm_status write_tokenizer(struct gguf_writer *w, const struct token
     const json_t *ends = find(generation, "eos_token_id");
     write_ends(w, t, ends ? ends : find(config, "eos_token_id"));
     json_decref(generation);
-    if ((s = write_template(w, t, folder, err)) || vocab <= tokenizer_size(t)) return s;
-    s = pad_tokens(w, t, vocab, err);
-    for (size_t i = 0; i < sizeof tables / sizeof *tables && !s; i++)
-        s = pad_numbers(w, tokenizer_keys(t), tables[i].key, vocab, tables[i].fill, err);
-    return s;
+    s = write_template(w, t, folder, err);
+    return s ? s : pad_tables(w, t, vocab, err);
 }
 
 // What config.json alone says of special tokens.

@@ -76,6 +76,9 @@ enum tlm_status hf_import_keys(struct gguf_writer *w, const char *arch, const st
 double hf_short_number(double x);
 // tokenizer.* of the folder's files, nothing where it has none; tokens are padded to `vocab`. Errors: as
 // tokenizer_open_folder().
+// hf_copy_tokenizer: the same of a tokenizer that is open. Errors: MEMORY.
+enum tlm_status hf_copy_tokenizer(struct gguf_writer *w, const struct tokenizer *t, int64_t vocab,
+                                  struct tlm_error *err);
 enum tlm_status hf_write_tokenizer(struct gguf_writer *w, const char *folder, const json_t *config,
                                    int64_t vocab, struct tlm_error *err);
 

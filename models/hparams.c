@@ -57,6 +57,13 @@ enum tlm_status hparam_bool(const struct gguf *g, const char *arch, const char *
     return gguf_get_bool(g, name, out, err);
 }
 
+enum tlm_status hparams_read(struct hparams *h, const struct arch *arch, const struct gguf *g,
+                             struct tlm_error *err)
+{
+    *h = (struct hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .experts.scale = 1};
+    return arch->hparams(h, g, err);
+}
+
 enum tlm_status hparams_common(struct hparams *h, const struct gguf *g, const char *a, const char *eps_key,
                                struct tlm_error *err)
 {

@@ -263,9 +263,7 @@ static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
     if (!m->arch)
         return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
                          arch_names(), gguf_printable(name, shown, sizeof shown));
-    m->hparams =
-        (struct hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .experts.scale = 1};
-    if ((s = m->arch->hparams(&m->hparams, m->gguf, err))) return s;
+    if ((s = hparams_read(&m->hparams, m->arch, m->gguf, err))) return s;
     if ((s = load_weights(m, err)) || (s = model_pack(m, err))) return s;
     describe(m);
     return TLM_OK;

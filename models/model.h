@@ -9,6 +9,7 @@
 #define MODELS_MODEL_H
 
 #include "core/gguf.h"
+#include "models/create.h"
 #include "ops/nodes.h"
 #include "text/tokenizer.h"
 
@@ -193,7 +194,8 @@ struct arch {
     enum tlm_status (*finish)(struct tlm_model *m, struct tlm_error *err);
     const struct hf_variant *variants;
     size_t variant_count;
-    bool layer_norm; // norms are LayerNorms, with or without bias; else RMSNorms
+    bool layer_norm;               // norms are LayerNorms, with or without bias; else RMSNorms
+    struct create_defaults create; // what a new model has where nobody says otherwise
 };
 
 const struct arch *arch_find(struct gguf_string name); // NULL where there is none
@@ -237,6 +239,9 @@ void rope_frequencies(const struct tlm_model *m, const struct rope_hparams *h, i
 enum tlm_status rope_hparams_read(struct rope_hparams *h, const struct gguf *g, const char *arch,
                                   struct tlm_error *err);
 
+// All of them, by the architecture; `h` is set from scratch. Errors: those of arch->hparams().
+enum tlm_status hparams_read(struct hparams *h, const struct arch *arch, const struct gguf *g,
+                             struct tlm_error *err);
 // What nearly all architectures have, under the same keys: sizes, heads, `eps_key` ("attention.layer_norm_rms_epsilon"), experts. Sets
 // rope.pairs and rope.original_context for rope_hparams_read. Errors: FORMAT.
 enum tlm_status hparams_common(struct hparams *h, const struct gguf *g, const char *arch, const char *eps_key,

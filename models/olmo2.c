@@ -74,4 +74,6 @@ const struct arch arch_olmo2 = {
     .build = build,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.keys = "rope.freq_base=500000.0 attention.layer_norm_rms_epsilon=1e-6",
+               .residual = RESIDUAL_SAME},
 };

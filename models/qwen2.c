@@ -156,4 +156,5 @@ const struct arch arch_qwen2 = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create = {.keys = "rope.freq_base=1e6 attention.layer_norm_rms_epsilon=1e-6"},
 };

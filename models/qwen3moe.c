@@ -80,4 +80,7 @@ const struct arch arch_qwen3moe = {
     .finish = finish,
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
+    .create =
+        {.keys =
+             "rope.freq_base=1e6 attention.layer_norm_rms_epsilon=1e-6 expert_count=8 expert_used_count=2"},
 };

@@ -74,4 +74,5 @@ const struct arch arch_starcoder2 = {
     .variants = variants,
     .variant_count = sizeof variants / sizeof *variants,
     .layer_norm = true,
+    .create = {.tied = true, .bias = true, .std = 0.018042},
 };

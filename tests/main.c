@@ -44,6 +44,7 @@ static const struct {
     {"dataset", suite_dataset},
     {"hostile", suite_hostile},
     {"config", suite_config},
+    {"new_model", suite_new_model},
 };
 
 int main(int argc, char **argv)

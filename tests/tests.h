@@ -41,6 +41,7 @@ Suite *suite_shard(void);
 Suite *suite_dataset(void);
 Suite *suite_hostile(void);
 Suite *suite_config(void);
+Suite *suite_new_model(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);

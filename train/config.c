@@ -64,11 +64,11 @@ enum tlm_status config_pair_set(struct train_config *c, const char *key, const c
         return error_set(err, TLM_ERR_ARGUMENT, "model.%s: expected %s, found '%s'", key, wrong,
                          config_printable(text, shown, sizeof shown));
     size_t n = c->model.pair_count;
-    struct config_pair *pair = NULL;
+    struct create_pair *pair = NULL;
     for (size_t i = 0; i < n && !pair; i++)
         if (!strcmp(c->model.pairs[i].key, key)) pair = &c->model.pairs[i];
     if (!pair && value) {
-        struct config_pair *pairs = realloc(c->model.pairs, (n + 1) * sizeof *pairs);
+        struct create_pair *pairs = realloc(c->model.pairs, (n + 1) * sizeof *pairs);
         if (pairs) c->model.pairs = pairs;
         if (pairs && (pairs[n].key = strdup(key))) {
             pair = &pairs[n];

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "core/error.h"
+#include "models/create.h"
 
 enum config_precision { CONFIG_F32, CONFIG_BF16 };
 enum config_recompute {
@@ -32,17 +32,12 @@ struct config_words {
     size_t count;
 };
 
-// Hyperparameters of a new model as they were written, for model_create().
-struct config_pair {
-    char *key, *value;
-};
-
 // Strings belong to the config; NULL where nothing was given. Numbers of which 0 says "none" or "decided for you" say so in
 // the table.
 struct train_config {
     struct {
         char *arch, *init, *tokenizer;
-        struct config_pair *pairs; // all other keys of the section, in order
+        struct create_pair *pairs; // all other keys of the section, in order
         size_t pair_count;
     } model;
     struct {
