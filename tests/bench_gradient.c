@@ -21,7 +21,8 @@ struct bench {
     struct kernels kernels;
     float *array[ARRAYS];
     float *weights; // (2 COLS) and their gradients behind
-    int64_t at;     // numbers of each array that were taken, cyclically
+    void *scratch;
+    int64_t at; // numbers of each array that were taken, cyclically
 };
 
 static double now(void)
@@ -65,6 +66,26 @@ __attribute__((target("avx2"))) static int64_t limit_in_place(struct bench *s)
     return stream(s, 1, 0);
 }
 
+__attribute__((target("avx2"))) static int64_t limit_copy(struct bench *s)
+{
+    return stream(s, 1, 1);
+}
+
+// 12 independent chains of multiply-adds of vectors.
+#define PEAK(name, isa, vector, zero, lanes)                                        \
+    __attribute__((target(isa))) static int64_t name(struct bench *s)               \
+    {                                                                               \
+        vector a[12], m = zero();                                                   \
+        (void)s;                                                                    \
+        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) a[i] = m;             \
+        for (int k = 0; k < 4096; k++)                                              \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) __asm__ volatile( \
+                "vfmadd231ps %1, %1, %0" : "+v"(a[i]) : "v"(m));                    \
+        return 4096 * 12 * lanes;                                                   \
+    }
+PEAK(peak_avx2, "avx2,fma", __m256, _mm256_setzero_ps, 8)
+PEAK(peak_avx512, "avx512f", __m512, _mm512_setzero_ps, 16)
+
 // ---- the kernels ------------------------------------------------------------------------------------------
 
 static int64_t work_cross_entropy(struct bench *s)
@@ -74,11 +95,77 @@ static int64_t work_cross_entropy(struct bench *s)
     return VOCAB;
 }
 
+static int64_t work_transpose(struct bench *s, enum dtype type)
+{
+    // As a unit takes it: 64 columns of 1024 rows of 768.
+    int64_t at = next(s, COLS * 1024) / (COLS * 1024) * (COLS * 1024);
+    for (int64_t c = 0; c < COLS; c += 64)
+        s->kernels.transpose_fwd(s->array[1] + at + c * 1024, 1024, type, s->array[0] + at + c, COLS, 1024,
+                                 64);
+    return COLS * 1024;
+}
+
+static int64_t work_transpose_f32(struct bench *s)
+{
+    return work_transpose(s, DTYPE_F32);
+}
+
+static int64_t work_transpose_bf16(struct bench *s)
+{
+    return work_transpose(s, DTYPE_BF16);
+}
+
+// One head after another of a layer of GPT-2's shape, 12 heads of 64: its five products, of the keys that a row sees.
+static int64_t work_attention(struct bench *s, int64_t rows)
+{
+    enum { HEADS = COLS / 64 };
+    int32_t head = (int32_t)(s->at++ % HEADS);
+    s->kernels.attention_dx(&(struct attention_dx_args){.dq = s->array[4],
+                                                        .dk = s->array[4] + COLS,
+                                                        .dv = s->array[4] + 2 * COLS,
+                                                        .q = s->array[0],
+                                                        .k = s->array[0] + COLS,
+                                                        .v = s->array[0] + 2 * COLS,
+                                                        .y = s->array[1],
+                                                        .dy = s->array[2],
+                                                        .lse = s->array[3],
+                                                        .dx_stride = 3 * COLS,
+                                                        .q_stride = 3 * COLS,
+                                                        .k_stride = 3 * COLS,
+                                                        .v_stride = 3 * COLS,
+                                                        .y_stride = COLS,
+                                                        .lse_stride = HEADS,
+                                                        .rows = rows,
+                                                        .head_begin = head,
+                                                        .head_count = 1,
+                                                        .kv_head = head,
+                                                        .head_dim = 64,
+                                                        .value_dim = 64,
+                                                        .scale = 1e-3f,
+                                                        .scratch = s->scratch});
+    return rows * (rows + 1) / 2 * 5 * 64;
+}
+
+static int64_t work_attention_64(struct bench *s)
+{
+    return work_attention(s, 64);
+}
+
+static int64_t work_attention_1024(struct bench *s)
+{
+    return work_attention(s, 1024);
+}
+
 static const struct {
     const char *name;
     int64_t (*limit)(struct bench *s), (*work)(struct bench *s);
 } benches[] = {
+    // limit NULL: the multiply-adds of the tier
     {"cross_entropy, in place", limit_in_place, work_cross_entropy},
+    {"attention, 64 rows", NULL, work_attention_64},
+    {"attention, 1024 rows", NULL, work_attention_1024},
+    {"transpose to f32", limit_copy, work_transpose_f32},
+    {"transpose to bf16", limit_copy, work_transpose_bf16},
 };
 
 // ---- measuring --------------------------------------------------------------------------------------------
@@ -130,10 +217,15 @@ int main(int argc, char **argv)
         for (int64_t j = 0; j < numbers; j++) s.array[i][j] = (float)((j * 7919 + i) % 1009) * 1e-2f - 5;
     }
     s.weights = calloc(4 * COLS, sizeof *s.weights);
-    if (!s.weights) return 1;
+    s.scratch = aligned_alloc(64, (size_t)1 << 20);
+    if (!s.weights || !s.scratch) return 1;
     for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
         for (size_t t = 0; t < sizeof tiers / sizeof *tiers && tiers[t] <= isa_detect(); t++)
             if (argc < 2 || strstr(benches[i].name, argv[1]))
-                bench(benches[i].name, &s, tiers[t], benches[i].limit, benches[i].work);
+                bench(benches[i].name, &s, tiers[t],
+                      benches[i].limit         ? benches[i].limit
+                      : tiers[t] >= ISA_AVX512 ? peak_avx512
+                                               : peak_avx2,
+                      benches[i].work);
     return 0;
 }

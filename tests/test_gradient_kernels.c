@@ -124,12 +124,187 @@ START_TEST(test_cross_entropy)
 }
 END_TEST
 
+// ---- transpose ----------------------------------------------------------------------------------------
+
+// The bits of the reference; what lies between the rows of the result stays as it was.
+static void check_transpose(const struct kernels *k, enum dtype type, int64_t rows, int64_t cols, size_t pad)
+{
+    const size_t bytes = dtype_row_bytes(type, 1), to_stride = (size_t)rows + pad,
+                 from_stride = (size_t)cols + pad;
+    const size_t size = ((size_t)(cols - 1) * to_stride + (size_t)rows) * bytes;
+    struct numbers x = drawn((rows - 1) * (int64_t)from_stride + cols, 1, 3);
+    for (int64_t i = 0; i < x.n; i += 5)
+        x.f[i] = i % 3 ? extreme_logits[i % EXTREME_LOGITS] : i % 2 ? NAN : f32_of_bits(0xff800001);
+    struct guarded found = guarded_alloc(size), expected = guarded_alloc(size);
+    k->transpose_fwd(found.data, to_stride, type, x.f, from_stride, rows, cols);
+    kernels_for(ISA_REF).transpose_fwd(expected.data, to_stride, type, x.f, from_stride, rows, cols);
+    ck_assert_msg(!memcmp(found.data, expected.data, size) && guarded_intact(&found),
+                  "%s: transpose of %d x %d to %s", isa_name(k->isa), (int)rows, (int)cols,
+                  dtype_traits[type].name);
+    guarded_free(&found), guarded_free(&expected);
+    release(&x);
+}
+
+START_TEST(test_transpose)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES; i++)
+            for (int64_t other = 1; other < 140; other = 2 * other + i % 3)
+                for (size_t pad = 0; pad < 4; pad += 3) {
+                    check_transpose(&k, DTYPE_F32, sizes[i], other, pad);
+                    check_transpose(&k, DTYPE_F32, other, sizes[i], pad);
+                    check_transpose(&k, DTYPE_BF16, sizes[i], other, pad);
+                    check_transpose(&k, DTYPE_BF16, other, sizes[i], pad);
+                }
+    }
+}
+END_TEST
+
+// ---- attention ----------------------------------------------------------------------------------------
+
+struct attention_shape {
+    int32_t heads, kv_heads, d, d_v, window;
+    float softcap;
+    bool sinks, slopes;
+};
+
+// Inputs in the type of `real`, outputs behind NaN; rows of q, k, v, y and of the gradients lie further apart than they are long.
+struct attention_case {
+    struct numbers q, k, v, y, dy, lse, dx, sinks, slopes, dsinks;
+    size_t dx_stride, q_stride, k_stride, v_stride, y_stride;
+};
+
+static struct attention_dx_args attention_call(const struct attention_shape *s,
+                                               const struct attention_case *c, int64_t rows, int32_t head,
+                                               bool f64, void *scratch)
+{
+    const int32_t group = s->heads / s->kv_heads;
+    const size_t size = f64 ? sizeof(double) : sizeof(float);
+#define OF(x, at) ((char *)(f64 ? (void *)c->x.d : (void *)c->x.f) + (size_t)(at)*size)
+    return (struct attention_dx_args){
+        .dq = OF(dx, 0),
+        .dk = OF(dx, s->heads * s->d),
+        .dv = OF(dx, (s->heads + s->kv_heads) * s->d),
+        .dsinks = s->sinks ? OF(dsinks, 0) : NULL,
+        .q = OF(q, 0),
+        .k = OF(k, 0),
+        .v = OF(v, 0),
+        .y = OF(y, 0),
+        .dy = OF(dy, 0),
+        .lse = OF(lse, 0),
+        .sinks = s->sinks ? OF(sinks, 0) : NULL,
+        .slopes = s->slopes ? OF(slopes, 0) : NULL,
+        .dx_stride = c->dx_stride,
+        .q_stride = c->q_stride,
+        .k_stride = c->k_stride,
+        .v_stride = c->v_stride,
+        .y_stride = c->y_stride,
+        .lse_stride = (size_t)s->heads,
+        .rows = rows,
+        .head_begin = head * group,
+        .head_count = group,
+        .kv_head = head,
+        .head_dim = s->d,
+        .value_dim = s->d_v,
+        .window = s->window,
+        .scale = 0.3f,
+        .softcap = s->softcap,
+        .scratch = scratch,
+    };
+#undef OF
+}
+
+// lse and y that belong to the rest, in double, rounded to float.
+static void finish_case(const struct attention_shape *s, struct attention_case *c, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        for (int32_t h = 0; h < s->heads; h++) {
+            const int32_t g = h / (s->heads / s->kv_heads);
+            double sum = s->sinks ? exp(c->sinks.d[h]) : 0,
+                   *y = c->y.d + r * (int64_t)c->y_stride + h * s->d_v;
+            for (int32_t i = 0; i < s->d_v; i++) y[i] = 0;
+            for (int64_t j = s->window && r >= s->window ? r - s->window + 1 : 0; j <= r; j++) {
+                double score = 0;
+                for (int32_t i = 0; i < s->d; i++)
+                    score += 0.3f * c->q.d[r * (int64_t)c->q_stride + h * s->d + i] *
+                             c->k.d[j * (int64_t)c->k_stride + g * s->d + i];
+                if (s->softcap > 0) score = s->softcap * tanh(score / s->softcap);
+                if (s->slopes) score += c->slopes.d[h] * (double)(j - r);
+                sum += exp(score);
+                for (int32_t i = 0; i < s->d_v; i++)
+                    y[i] += exp(score) * c->v.d[j * (int64_t)c->v_stride + g * s->d_v + i];
+            }
+            c->lse.f[r * s->heads + h] = (float)log(sum);
+            for (int32_t i = 0; i < s->d_v; i++)
+                c->y.f[r * (int64_t)c->y_stride + h * s->d_v + i] = (float)(y[i] / sum);
+        }
+    }
+    widen(&c->lse), widen(&c->y);
+}
+
+static void check_attention(const struct kernels *k, const struct attention_shape *s, int64_t rows,
+                            size_t pad)
+{
+    struct attention_case c = {.q_stride = (size_t)(s->heads * s->d) + pad,
+                               .k_stride = (size_t)(s->kv_heads * s->d) + 2 * pad,
+                               .v_stride = (size_t)(s->kv_heads * s->d_v) + pad,
+                               .y_stride = (size_t)(s->heads * s->d_v) + pad};
+    c.dx_stride = (size_t)((s->heads + s->kv_heads) * s->d + s->kv_heads * s->d_v) + pad;
+    c.q = drawn(rows * (int64_t)c.q_stride, 1.5f, 1), c.k = drawn(rows * (int64_t)c.k_stride, 1.5f, 2);
+    c.v = drawn(rows * (int64_t)c.v_stride, 1, 3), c.dy = drawn(rows * (int64_t)c.y_stride, 1, 4);
+    c.y = drawn(rows * (int64_t)c.y_stride, 1, 5), c.lse = drawn(rows * s->heads, 1, 6);
+    c.sinks = drawn(s->heads, 2, 7), c.dsinks = drawn(s->heads, 1, 8), c.slopes = drawn(s->heads, 0.2f, 9);
+    c.dx = unset(rows * (int64_t)c.dx_stride);
+    finish_case(s, &c, rows);
+    size_t bytes = k->attention_dx_scratch(rows, s->heads / s->kv_heads, s->d, s->d_v);
+    struct guarded scratch = guarded_alloc((bytes + 63) / 64 * 64);
+    for (int32_t g = 0; g < s->kv_heads; g++) {
+        struct attention_dx_args fast = attention_call(s, &c, rows, g, false, scratch.data),
+                                 oracle = attention_call(s, &c, rows, g, true, NULL);
+        k->attention_dx(&fast);
+        kernels_for_f64().attention_dx(&oracle);
+    }
+    check_numbers("attention_dx", k->isa, rows, &c.dx, 3e-6, 0); // NaN between the rows too
+    check_numbers("attention_dx: sinks", k->isa, rows, &c.dsinks, 3e-6, 1);
+    ck_assert(guarded_intact(&scratch));
+    guarded_free(&scratch);
+    struct numbers *all[] = {&c.q, &c.k, &c.v, &c.y, &c.dy, &c.lse, &c.dx, &c.sinks, &c.slopes, &c.dsinks};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) release(all[i]);
+}
+
+static const struct attention_shape shapes[] = {
+    {.heads = 2, .kv_heads = 2, .d = 64, .d_v = 64},
+    {.heads = 6, .kv_heads = 2, .d = 32, .d_v = 48, .sinks = true},
+    {.heads = 2, .kv_heads = 1, .d = 16, .d_v = 16, .window = 37, .sinks = true},
+    {.heads = 1, .kv_heads = 1, .d = 80, .d_v = 112, .window = 1},
+    {.heads = 1, .kv_heads = 1, .d = 128, .d_v = 96, .window = 64, .slopes = true},
+    {.heads = 3, .kv_heads = 1, .d = 64, .d_v = 64, .softcap = 2, .window = 100},
+    {.heads = 2, .kv_heads = 1, .d = 24, .d_v = 7, .softcap = 1.5f, .slopes = true, .sinks = true},
+    {.heads = 1, .kv_heads = 1, .d = 5, .d_v = 8},
+    {.heads = 2, .kv_heads = 2, .d = 8, .d_v = 24, .window = 5},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+START_TEST(test_attention)
+{
+    static const int64_t rows[] = {1, 2, 5, 6, 7, 15, 16, 17, 33, 63, 64, 65, 70, 127, 128, 129, 200};
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            check_attention(&k, &shapes[_i], rows[i], i % 2 ? 3 : 0);
+    }
+}
+END_TEST
+
 Suite *suite_gradient_kernels(void)
 {
     Suite *s = suite_create("gradient_kernels");
     TCase *t = tcase_create("gradient_kernels");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_cross_entropy);
+    tcase_add_test(t, test_transpose);
+    tcase_add_loop_test(t, test_attention, 0, SHAPES);
     suite_add_tcase(s, t);
     return s;
 }
