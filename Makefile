@@ -43,7 +43,7 @@ LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c 
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
 TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
-REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/builders_gradient.c ops/passes.c ops/step.c,$(wildcard ops/*.c))
+REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/builders_gradient.c ops/passes.c ops/step.c ops/update.c,$(wildcard ops/*.c))
 
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)

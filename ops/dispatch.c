@@ -43,6 +43,10 @@ static void use_reference(struct kernels *k)
     k->bias_fwd = REF(bias_fwd);
     k->rope_table_fwd = REF(rope_table_fwd);
     k->rope_fwd = REF(rope_fwd);
+#ifndef REAL_DOUBLE
+    k->update_adamw = update_adamw_ref, k->update_lion = update_lion_ref, k->update_sgd = update_sgd_ref;
+    k->sum_squares = sum_squares_ref;
+#endif
     use_reference_gradients(k);
 }
 
@@ -113,6 +117,8 @@ static void use_avx2(struct kernels *k)
     k->cross_entropy = cross_entropy_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
+    k->update_adamw = update_adamw_avx2, k->update_lion = update_lion_avx2, k->update_sgd = update_sgd_avx2;
+    k->sum_squares = sum_squares_avx2;
     use_packed(k, false);
     k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx2;
 }
@@ -130,6 +136,8 @@ static void use_avx512(struct kernels *k)
     k->rmsnorm_fwd = rmsnorm_fwd_avx512;
     k->activation_fwd = activation_fwd_avx512, k->glu_fwd = glu_fwd_avx512;
     k->softcap_fwd = softcap_fwd_avx512;
+    k->update_adamw = update_adamw_avx512, k->update_lion = update_lion_avx512;
+    k->update_sgd = update_sgd_avx512, k->sum_squares = sum_squares_avx512;
     k->transpose_fwd = transpose_fwd_avx512;
     k->attention_dx = attention_dx_avx512, k->attention_dx_scratch = attention_dx_scratch_avx512;
     k->cross_entropy = cross_entropy_avx512;

@@ -22,6 +22,7 @@
 
 #include "core/cpu.h"
 #include "core/tensor.h"
+#include "ops/update.h"
 
 #ifdef REAL_DOUBLE
 typedef double real;
@@ -286,6 +287,8 @@ struct kernels {
     bias_fwd_fn *bias_fwd;
     rope_table_fwd_fn *rope_table_fwd;
     rope_fwd_fn *rope_fwd;
+    update_fn *update_adamw, *update_lion, *update_sgd; // NULL among the kernels in double
+    sum_squares_fn *sum_squares;
     transpose_fwd_fn *transpose_fwd;
     attention_dx_fn *attention_dx;
     attention_dx_scratch_fn *attention_dx_scratch;

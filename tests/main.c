@@ -42,6 +42,8 @@ static const struct {
     {"hf", suite_hf},
     {"shard", suite_shard},
     {"dataset", suite_dataset},
+    {"optimizer", suite_optimizer},
+    {"schedule", suite_schedule},
     {"hostile", suite_hostile},
     {"config", suite_config},
     {"new_model", suite_new_model},

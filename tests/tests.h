@@ -39,6 +39,8 @@ Suite *suite_safetensors(void);
 Suite *suite_hf(void);
 Suite *suite_shard(void);
 Suite *suite_dataset(void);
+Suite *suite_optimizer(void);
+Suite *suite_schedule(void);
 Suite *suite_hostile(void);
 Suite *suite_config(void);
 Suite *suite_new_model(void);
