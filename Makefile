@@ -10,7 +10,7 @@ endif
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CPPFLAGS := -I. -D_GNU_SOURCE
 CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno -ffp-contract=off
-LDLIBS   := -ljansson -linih -lpcre2-8 -lutf8proc -lm -lpthread
+LDLIBS   := -ljansson -linih -lpcre2-8 -lutf8proc -lxxhash -lm -lpthread
 ifeq ($(config),release)
 CFLAGS += -O2
 else ifeq ($(config),debug)

@@ -10,6 +10,7 @@ static const struct {
 } commands[] = {
     {"generate", "continue a text", command_generate},
     {"chat", "talk with a model", command_chat},
+    {"train", "make a model, or train one further", command_train},
     {"convert", "a Hugging Face folder to a GGUF file, and back", command_convert},
     {"quantize", "a model file in a smaller type", command_quantize},
     {"bench", "measure speed beside the machine's limits", command_bench},

@@ -9,6 +9,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 // argv[0] is the subcommand's name. Returns the exit code.
 int command_generate(int argc, char **argv);
 int command_chat(int argc, char **argv);
+int command_train(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_convert(int argc, char **argv);

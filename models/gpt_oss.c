@@ -20,7 +20,7 @@ static const struct weight_spec weights[] = {
     LAYER_WEIGHT(attn_norm, "attn_norm.weight", "input_layernorm.weight", NORM(WIDTH)),
     WEIGHTS_ATTENTION(NONE, NONE),
     WEIGHTS_ATTENTION_BIAS(NONE, NONE),
-    LAYER_WEIGHT(sinks, "attn_sinks.weight", "self_attn.sinks", TABLE(HEADS)),
+    LAYER_WEIGHT(sinks, "attn_sinks.weight", "self_attn.sinks", BIAS(HEADS, HEADS)),
     LAYER_WEIGHT(ffn_norm, "post_attention_norm.weight", "post_attention_layernorm.weight", NORM(WIDTH)),
     LAYER_WEIGHT(router, "ffn_gate_inp.weight", "mlp.router.weight", ROUTER),
     LAYER_WEIGHT(router_bias, "ffn_gate_inp.bias", "mlp.router.bias", BIAS(EXPERTS, COPY)),

@@ -246,13 +246,19 @@ int64_t REF(units_sum_rows)(const struct graph *g, const struct node *n)
     return (tensor_elements(&n->out) + SUM_COLS - 1) / SUM_COLS;
 }
 
+// Rows of what a node saved: one a tile of attention, or one a part of the rows.
+static int64_t saved_rows(const struct graph *g, const struct node *n)
+{
+    return n->op == OP_attention_dx ? g->counts[EXTENT_TILES] : units_of_rows(g, n);
+}
+
 RUN(sum_rows)
 {
     (void)scratch;
     const struct sum_rows_params *p = n->params;
     const struct node *in = n->in[0];
     const struct tensor *x = p->saved ? &in->saved : &in->out;
-    int64_t rows = p->saved ? x->ne[1] : graph_rows(g, in);
+    int64_t rows = p->saved ? saved_rows(g, in) : graph_rows(g, in);
     int64_t first = begin * SUM_COLS, last = least(end * SUM_COLS, tensor_elements(&n->out));
     kernels_of(g)->sum_rows((real *)n->out.data + first, (const real *)x->data + p->offset + first, rows,
                             last - first, (size_t)x->ne[0], adds(n));
@@ -293,7 +299,7 @@ int64_t REF(units_layernorm_dx)(const struct graph *g, const struct node *n)
     return units_of_rows(g, n);
 }
 
-// What a part saves: dw, and db behind it; NULL where frozen. Every part of the bucket is written, those without rows with zeros.
+// What a part saves: dw, and db behind it; NULL where frozen.
 struct norm_part {
     real *dw, *db;
 };
@@ -335,7 +341,6 @@ RUN(rmsnorm_dx)
     int64_t rows = graph_rows(g, n);
     for (int64_t u = begin; u < end; u++)
         norm_rows(g, n, u * GRADIENT_ROWS, least((u + 1) * GRADIENT_ROWS, rows), norm_part(n, u));
-    for (int64_t u = end; end == units_of_rows(g, n) && u < n->saved.ne[1]; u++) norm_part(n, u);
 }
 
 RUN(layernorm_dx)

@@ -17,6 +17,7 @@ static const struct {
     {"bpe_train", suite_bpe_train},
     {"tokenizer_json", suite_tokenizer_json},
     {"template", suite_template},
+    {"train", suite_train},
     {"quant", suite_quant},
     {"quant_file", suite_quant_file},
     {"rows", suite_rows},

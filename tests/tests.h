@@ -14,6 +14,7 @@ Suite *suite_bpe(void);
 Suite *suite_bpe_train(void);
 Suite *suite_tokenizer_json(void);
 Suite *suite_template(void);
+Suite *suite_train(void);
 Suite *suite_quant(void);
 Suite *suite_quant_file(void);
 Suite *suite_rows(void);
