@@ -53,7 +53,7 @@ PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 DEMO     := build/demo.gguf
-FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config
+FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config grammar
 FUZZ_SECONDS ?= 60
 
 .PHONY: all demo test bench check fuzz format clean help deps

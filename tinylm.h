@@ -146,6 +146,25 @@ struct tlm_session_info {
 struct tlm_session_info tlm_session_info(const struct tlm_session *session);
 const struct tlm_model *tlm_session_model(const struct tlm_session *session);
 
+// ---- grammars -----------------------------------------------------------------------------------------
+
+// What answers may look like, ready for the vocabulary of a model. Immutable, and safe to share between threads.
+struct tlm_grammar;
+
+enum tlm_grammar_kind {
+    TLM_GRAMMAR_GBNF,        // the grammars of llama.cpp; the answer is what the rule "root" describes
+    TLM_GRAMMAR_JSON_SCHEMA, // the answer is JSON that the schema allows
+    TLM_GRAMMAR_REGEX, // the whole answer matches the expression (ECMA-262, without look-around and back references)
+};
+
+// Errors: FORMAT (what, where, expected, found), UNSUPPORTED (a keyword or construct that cannot be followed; texts that the model's
+// tokens cannot spell), MEMORY.
+enum tlm_status tlm_grammar_open(struct tlm_grammar **grammar, const struct tlm_model *model,
+                                 enum tlm_grammar_kind kind, const char *text, size_t bytes,
+                                 struct tlm_error *err);
+// Samplers with the grammar must be closed first. NULL is allowed.
+void tlm_grammar_close(struct tlm_grammar *grammar);
+
 // ---- sampling -----------------------------------------------------------------------------------------
 
 struct tlm_sampler;
@@ -177,7 +196,8 @@ struct tlm_sampler_options {
     float mirostat_tau, mirostat_eta; // target surprise in bits, learning rate
     const struct tlm_logit_bias *logit_bias;
     size_t logit_bias_count;
-    bool ignore_end; // never draw a token that ends the answer
+    bool ignore_end;                   // never draw a token that ends the answer; not with a grammar
+    const struct tlm_grammar *grammar; // NULL: none; must outlive the sampler
 };
 
 struct tlm_sampler_options tlm_sampler_defaults(void);
@@ -188,8 +208,9 @@ enum tlm_status tlm_sampler_open(struct tlm_sampler **sampler, const struct tlm_
 void tlm_sampler_close(struct tlm_sampler *sampler); // NULL is allowed
 // Draws a token from (V) logits. The history for penalties is what tlm_sampler_accept() was told.
 int32_t tlm_sampler_next(struct tlm_sampler *sampler, const float *logits);
+// With a grammar the token is one of the answer.
 void tlm_sampler_accept(struct tlm_sampler *sampler, int32_t token);
-// Makes the history equal to tokens[0..count); the random numbers go on.
+// Makes the history equal to tokens[0..count); the random numbers go on. With a grammar an answer begins behind them.
 void tlm_sampler_set_history(struct tlm_sampler *sampler, const int32_t *tokens, size_t count);
 // Forgets the history and starts the random numbers again.
 void tlm_sampler_reset(struct tlm_sampler *sampler);
@@ -250,7 +271,8 @@ struct tlm_generate_result {
 };
 
 // Runs the prompt and draws tokens until one of the reasons in tlm_finish; penalties count the prompt too. An answer that a token ended has that
-// token as its last. Errors: as tlm_session_sync(). *result is always valid to free.
+// token as its last. Errors: as tlm_session_sync(); ARGUMENT (fewer tokens than an answer of the sampler's grammar takes). *result is
+// always valid to free.
 enum tlm_status tlm_generate(struct tlm_session *session, struct tlm_sampler *sampler, const int32_t *prompt,
                              size_t count, const struct tlm_generate_options *options,
                              struct tlm_generate_result *result, struct tlm_error *err);

@@ -489,6 +489,7 @@ int batch_run(const struct command_line *line, const struct batch_settings *sett
     }
     close_all(b);
     free(b);
+    sampling_close(settings->sampling);
     tlm_model_close(model);
     return code;
 }

@@ -374,6 +374,7 @@ static int open_and_converse(const struct command_line *line, struct chat_args *
     drafting_close(&c.drafting);
     tlm_session_close(c.session);
     tlm_sampler_close(c.sampler);
+    sampling_close(&args->sampling);
     tlm_model_close(model);
     return common_finish_output(line, code);
 }

@@ -227,6 +227,7 @@ static int open_and_run(const struct command_line *line, struct generate_args *a
     drafting_close(&drafting);
     tlm_session_close(session);
     tlm_sampler_close(sampler);
+    sampling_close(&args->sampling);
     tlm_model_close(model);
     return common_finish_output(line, code);
 }

@@ -10,6 +10,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 
 #define AT(field) offsetof(struct sampling_args, field)
@@ -65,6 +67,12 @@ const struct option sampling_options[SAMPLING_OPTION_COUNT] = {
      .help = "add V to the logit of token ID, or take it away with ID-V; ID-inf forbids the token; may be "
              "given again. "
              "Default: none."},
+    {"--grammar, --grammar-file", "FILE", OPTION_STRING, AT(grammar_file),
+     .help = "the answer is a text of this grammar, in GBNF; '-' for standard input. Default: none."},
+    {"--json-schema, --json-schema-file", "FILE", OPTION_STRING, AT(schema_file),
+     .help = "the answer is JSON that this schema allows; '-' for standard input. Default: none."},
+    {"--regex", "PATTERN", OPTION_STRING, AT(regex),
+     .help = "the whole answer matches this regular expression. Default: none."},
     {"--ignore-eos", NULL, OPTION_FLAG, AT(options.ignore_end),
      .help = "never draw a token that ends the answer. Default: off."},
 };
@@ -94,12 +102,48 @@ uint64_t sampling_draw_seed(void)
     return seed >> 1;
 }
 
+// The grammar that the options name, unless there is none or it is open already.
+static enum tlm_status open_grammar(struct sampling_args *args, const struct tlm_model *model,
+                                    struct tlm_error *err)
+{
+    const char *path = args->grammar_file ? args->grammar_file : args->schema_file;
+    enum tlm_status status;
+    if ((args->grammar_file != NULL) + (args->schema_file != NULL) + (args->regex != NULL) > 1)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "expected one of --grammar, --json-schema and --regex, found several");
+    if (args->grammar || (!path && !args->regex)) return TLM_OK;
+    if (path) {
+        char *text;
+        size_t bytes;
+        enum tlm_grammar_kind kind = args->grammar_file ? TLM_GRAMMAR_GBNF : TLM_GRAMMAR_JSON_SCHEMA;
+        status = file_read(path, &text, &bytes, err);
+        if (status) return status;
+        status = tlm_grammar_open(&args->grammar, model, kind, text, bytes, err);
+        free(text);
+        if (status) error_prefix(err, "%.200s", path);
+    } else {
+        status =
+            tlm_grammar_open(&args->grammar, model, TLM_GRAMMAR_REGEX, args->regex, strlen(args->regex), err);
+    }
+    args->options.grammar = args->grammar;
+    return status;
+}
+
+void sampling_close(struct sampling_args *args)
+{
+    tlm_grammar_close(args->grammar);
+    args->grammar = NULL;
+    args->options.grammar = NULL;
+}
+
 enum tlm_status sampling_make(struct sampling_args *args, const struct tlm_model *model,
                               struct tlm_sampler **sampler, struct tlm_error *err)
 {
     struct tlm_sampler_options *o = &args->options;
     struct tlm_logit_bias biases[OPTION_STRINGS_MAX];
     *sampler = NULL;
+    enum tlm_status status = open_grammar(args, model, err);
+    if (status) return status;
     for (size_t i = 0; i < args->biases.count; i++)
         if (!parse_bias(args->biases.items[i], &biases[i]))
             return error_set(err, TLM_ERR_ARGUMENT,
@@ -112,7 +156,7 @@ enum tlm_status sampling_make(struct sampling_args *args, const struct tlm_model
         o->dry_breaker_count = none ? 0 : args->breakers.count;
     }
     o->seed = args->seed < 0 ? sampling_draw_seed() : (uint64_t)args->seed;
-    enum tlm_status status = tlm_sampler_open(sampler, model, o, err);
+    status = tlm_sampler_open(sampler, model, o, err);
     o->logit_bias = NULL; // the sampler has its own copy
     o->logit_bias_count = 0;
     return status;
@@ -210,7 +254,10 @@ enum tlm_status sampling_set_json(struct sampling_args *args, const char *key, c
                                   bool *known, struct tlm_error *err)
 {
     const struct option *o = option_of_key(key);
-    *known = o && o->kind <= OPTION_STRING; // no lists
+    // No lists; and a request names no file to read, so the grammar is that of the command line.
+    bool grammar =
+        o && (o->offset == AT(grammar_file) || o->offset == AT(schema_file) || o->offset == AT(regex));
+    *known = o && o->kind <= OPTION_STRING && !grammar;
     if (!*known) return TLM_OK;
     void *into = (char *)args + o->offset;
     double number = json_number_value(value);

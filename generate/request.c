@@ -31,7 +31,11 @@ enum tlm_status request_open(struct request *r, struct forward *f, struct tlm_sa
     }
     memcpy(r->result.tokens, tokens, (size_t)count * sizeof *tokens);
     tlm_sampler_set_history(sampler, tokens, (size_t)count);
-    return TLM_OK;
+    if ((status = sampler_set_budget(sampler, capacity - count, err))) {
+        stream_close(&r->stream);
+        free(r->result.tokens);
+    }
+    return status;
 }
 
 void request_close(struct request *r)
@@ -136,6 +140,8 @@ static enum tlm_status draw(struct request *r, const float *logits, struct tlm_e
         request_finish(r, TLM_FINISH_END);
     else if (stopped)
         request_finish(r, TLM_FINISH_STOP);
+    else if (sampler_is_over(r->sampler))
+        request_finish(r, TLM_FINISH_END);
     else if (r->options.max_tokens && r->result.new_tokens >= r->options.max_tokens)
         request_finish(r, TLM_FINISH_LENGTH);
     else if (r->count >= r->capacity)

@@ -235,6 +235,13 @@ static enum tlm_status open_checked(struct tlm_sampler *s, const struct sampler_
     for (size_t i = o->logit_bias_count; i < s->bias_count; i++)
         s->bias[i] = (struct tlm_logit_bias){vocab->ends[i - o->logit_bias_count], -INFINITY};
     if (has(s, SAMPLER_DRY)) sampler_dry_fill(&s->dry, vocab, o);
+    if (o->grammar) {
+        if (o->ignore_end)
+            return error_set(
+                err, TLM_ERR_ARGUMENT,
+                "sampler: ignore_end: expected an answer that may end where its grammar does, found both");
+        if ((status = constraint_open(&s->constraint, o->grammar, err))) return status;
+    }
     tlm_sampler_reset(s);
     return TLM_OK;
 }
@@ -285,6 +292,7 @@ enum tlm_status tlm_sampler_open(struct tlm_sampler **sampler, const struct tlm_
 void tlm_sampler_close(struct tlm_sampler *s)
 {
     if (!s) return;
+    constraint_close(s->constraint);
     arena_free(&s->arena);
     free(s);
 }
@@ -313,7 +321,7 @@ static void forget_token(struct tlm_sampler *s, int32_t token)
     s->place[moved] = s->place[token];
 }
 
-void tlm_sampler_accept(struct tlm_sampler *s, int32_t token)
+static void remember(struct tlm_sampler *s, int32_t token)
 {
     if (token < 0 || token >= s->n_vocab) return; // no sampler could ever meet it again
     if (has(s, SAMPLER_PENALTIES)) {
@@ -329,12 +337,21 @@ void tlm_sampler_accept(struct tlm_sampler *s, int32_t token)
     s->accepted++;
 }
 
+void tlm_sampler_accept(struct tlm_sampler *s, int32_t token)
+{
+    remember(s, token);
+    if (s->constraint) constraint_accept(s->constraint, token);
+    if (s->budget > 0) s->budget--;
+}
+
 void tlm_sampler_set_history(struct tlm_sampler *s, const int32_t *tokens, size_t count)
 {
     while (s->distinct_count > 0) s->count[s->distinct[--s->distinct_count]] = 0;
     s->accepted = 0;
     sampler_dry_reset(&s->dry);
-    for (size_t i = 0; i < count; i++) tlm_sampler_accept(s, tokens[i]);
+    for (size_t i = 0; i < count; i++) remember(s, tokens[i]);
+    if (s->constraint) constraint_reset(s->constraint);
+    s->budget = CONSTRAINT_UNLIMITED;
 }
 
 void tlm_sampler_reset(struct tlm_sampler *s)
@@ -350,4 +367,23 @@ void sampler_copy_state(struct tlm_sampler *to, const struct tlm_sampler *from)
     tlm_sampler_set_history(to, n ? sampler_history(from, (int32_t)n) : NULL, (size_t)n);
     to->draws = from->draws;
     to->mu = from->mu;
+    if (to->constraint && from->constraint) constraint_copy(to->constraint, from->constraint);
+    to->budget = from->budget;
+}
+
+enum tlm_status sampler_set_budget(struct tlm_sampler *s, int32_t tokens, struct tlm_error *err)
+{
+    int32_t least = s->constraint ? constraint_least_tokens(s->constraint) : 0;
+    if (tokens < least)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "answer: expected room for the %d tokens that the shortest one of the grammar "
+                         "takes, found room for %d",
+                         least, tokens);
+    s->budget = tokens;
+    return TLM_OK;
+}
+
+bool sampler_is_over(const struct tlm_sampler *s)
+{
+    return s->constraint && constraint_is_over(s->constraint);
 }

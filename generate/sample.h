@@ -1,7 +1,7 @@
 // generate/sample.h -- inside a sampler: logits become candidates with probabilities, candidates become a
 // token.
 //
-//     logits (V) -> bias -> the chain, in the order the user gave -> candidates, whose p sum to 1 -> a draw
+//     logits (V) -> grammar -> bias -> the chain, in the order the user gave -> candidates, whose p sum to 1 -> a draw
 //
 // sampler_apply() is all but the draw and sampler_draw() is the draw, so that speculative decoding can look
 // at the whole distribution in between. generate/sample.c holds the options and the history, sample_chain.c
@@ -15,6 +15,7 @@
 #define GENERATE_SAMPLE_H
 
 #include "core/arena.h"
+#include "generate/constraint.h"
 
 struct sampler_candidate {
     int32_t id;
@@ -77,7 +78,10 @@ struct tlm_sampler {
     struct tlm_logit_bias
         *bias; // (bias_count) the user's, and -INFINITY for tokens that must not end the answer
     size_t bias_count;
-    struct arena arena; // all arrays
+    struct arena arena;            // all arrays
+    struct constraint *constraint; // NULL without a grammar
+    int32_t budget;                // tokens that may still come, or CONSTRAINT_UNLIMITED
+    int32_t last_resort;           // the token to draw where none has a probability
 
     const float *dense; // (V) the logits as they stand; NULL once the candidates have been gathered from them
     float *changed;     // (V) our copy, where they have to be changed
@@ -106,11 +110,17 @@ enum tlm_status sampler_open_vocab(struct tlm_sampler **sampler, const struct sa
                                    const struct tlm_sampler_options *options, struct tlm_error *err);
 
 // Runs the chain over (V) logits: s->candidates[0..candidate_count) with probabilities that sum to 1. A NaN
-// counts as -INFINITY. Tokens at -INFINITY are no candidates; where every token is, token 0 is the only one.
+// counts as -INFINITY. Tokens at -INFINITY are no candidates; where every token is, token 0 is the only one, or the first that the
+// grammar allows.
 // Tokens at +INFINITY are equally likely, and leave nothing to the others.
 void sampler_apply(struct tlm_sampler *s, const float *logits);
 // Draws one of the candidates that sampler_apply() left.
 int32_t sampler_draw(struct tlm_sampler *s);
+
+// Tells how many tokens may still come: with a grammar the answer will be whole by then. Errors: ARGUMENT (it takes more).
+enum tlm_status sampler_set_budget(struct tlm_sampler *s, int32_t tokens, struct tlm_error *err);
+// Whether the grammar has come to its end without a token for that.
+bool sampler_is_over(const struct tlm_sampler *s);
 
 // Gives `to`, opened with the same options for as many tokens, the history and the place in the random numbers that `from` has.
 void sampler_copy_state(struct tlm_sampler *to, const struct tlm_sampler *from);

@@ -83,7 +83,7 @@ static struct sampler_candidate candidate(int32_t id, float logit)
 static void settle(struct tlm_sampler *s)
 {
     struct sampler_candidate *c = s->candidates;
-    if (s->candidate_count == 0) c[s->candidate_count++] = candidate(0, 0);
+    if (s->candidate_count == 0) c[s->candidate_count++] = candidate(s->last_resort, 0);
     int32_t certain = 0;
     for (int32_t i = 0; i < s->candidate_count; i++)
         if (c[i].logit == INFINITY) c[certain++] = candidate(c[i].id, 0);
@@ -318,13 +318,13 @@ static void apply_mirostat(struct tlm_sampler *s)
 
 // ---- the chain ----------------------------------------------------------------------------------------
 
-// The highest logit, the lowest id among equals; 0 where there is none. Only the few runs of 64 that raise
+// The highest logit, the lowest id among equals; `otherwise` where there is none. Only the few runs of 64 that raise
 // the maximum are looked at again; the lanes let the compiler use vectors for the others.
-static int32_t argmax(const float *x, int32_t n)
+static int32_t argmax(const float *x, int32_t n, int32_t otherwise)
 {
     enum { RUN = 64, LANES = 16 };
     float max = -INFINITY;
-    int32_t best = 0, i = 0;
+    int32_t best = otherwise, i = 0;
     for (; i + RUN <= n; i += RUN) {
         float lane[LANES];
         for (int j = 0; j < LANES; j++) lane[j] = max;
@@ -338,6 +338,28 @@ static int32_t argmax(const float *x, int32_t n)
     for (; i < n; i++)
         if (x[i] > max) max = x[i], best = i;
     return best;
+}
+
+// Leaves the logits of tokens that the grammar allows. Where it allows none the text is over, and it has nothing to say.
+static void apply_grammar(struct tlm_sampler *s)
+{
+    enum { WORD = 64 };
+    s->last_resort = 0;
+    if (!s->constraint) return;
+    const uint64_t *mask = constraint_mask(s->constraint, s->budget);
+    int32_t known = constraint_vocab_size(s->constraint), words = (known + WORD - 1) / WORD, first = 0;
+    while (first < words && !mask[first]) first++;
+    if (first == words || first * WORD >= s->n_vocab) return;
+    s->last_resort = first * WORD + __builtin_ctzll(mask[first]);
+    for (int32_t at = 0; at < s->n_vocab; at += WORD) {
+        uint64_t word = at < known ? mask[at / WORD] : 0;
+        int32_t n = s->n_vocab - at < WORD ? s->n_vocab - at : WORD;
+        if (word == UINT64_MAX)
+            memcpy(s->changed + at, s->dense + at, (size_t)n * sizeof(float));
+        else
+            for (int32_t i = 0; i < n; i++) s->changed[at + i] = word >> i & 1 ? s->dense[at + i] : -INFINITY;
+    }
+    s->dense = s->changed;
 }
 
 static void apply_bias(struct tlm_sampler *s)
@@ -365,10 +387,11 @@ void sampler_apply(struct tlm_sampler *s, const float *logits)
     };
     s->dense = logits;
     s->candidate_count = 0;
+    apply_grammar(s);
     apply_bias(s);
     for (int32_t i = 0; i < s->chain_length; i++) apply[s->chain[i]](s);
     if (s->greedy) { // its chain never gathers
-        s->candidates[s->candidate_count++] = candidate(argmax(s->dense, s->n_vocab), 0);
+        s->candidates[s->candidate_count++] = candidate(argmax(s->dense, s->n_vocab, s->last_resort), 0);
         s->dense = NULL;
     }
     double sum = weigh(s, highest(s));

@@ -48,6 +48,8 @@ static const struct {
     {"hostile", suite_hostile},
     {"config", suite_config},
     {"new_model", suite_new_model},
+    {"grammar", suite_grammar},
+    {"constraint", suite_constraint},
 };
 
 int main(int argc, char **argv)

@@ -45,6 +45,8 @@ Suite *suite_schedule(void);
 Suite *suite_hostile(void);
 Suite *suite_config(void);
 Suite *suite_new_model(void);
+Suite *suite_grammar(void);
+Suite *suite_constraint(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);
@@ -54,5 +56,6 @@ int fuzz_template(const uint8_t *data, size_t size);
 int fuzz_safetensors(const uint8_t *data, size_t size);
 int fuzz_hf_config(const uint8_t *data, size_t size);
 int fuzz_config(const uint8_t *data, size_t size);
+int fuzz_grammar(const uint8_t *data, size_t size);
 
 #endif
