@@ -40,38 +40,45 @@ static int64_t least(int64_t a, int64_t b)
     void REF(run_##name)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
 
-// ---- matmul_nn: units are (group of outputs, block of rows) -------------------------------------------
+// ---- matmul_nn: units are (block of rows, group of outputs) -------------------------------------------
 
-enum { NN_ROWS = 384 }; // a panel of w is packed once for so many rows of x
+// A block of x stays in the cache while it goes past all groups of outputs, each of which packs its part of w again: once for so many
+// rows, which is cheap. The other order read x from memory for each group.
+enum { NN_ROWS = 384 };
 
 static const struct matmul_kernel *nn_kernel(const struct graph *g, enum dtype w)
 {
     return &kernels_of(g)->matmul_nn[w];
 }
 
-static int64_t nn_blocks(int64_t rows)
-{
-    return (rows + NN_ROWS - 1) / NN_ROWS;
-}
-
 static int64_t nn_units(const struct matmul_kernel *k, int64_t rows, int64_t outputs)
 {
-    return REF(matmul_units)(k, outputs) * nn_blocks(rows);
+    return (rows + NN_ROWS - 1) / NN_ROWS * REF(matmul_units)(k, outputs);
 }
 
-// Units begin .. end of one product of a.t_count rows and a.n_end outputs; blocks of rows side by side share a panel.
+// What unit u computes: rows first .. first + rows - 1, outputs begin .. end - 1.
+struct nn_part {
+    int64_t first, rows, begin, end;
+};
+
+static struct nn_part nn_part(const struct matmul_kernel *k, int64_t rows, int64_t outputs, int64_t u)
+{
+    int64_t groups = REF(matmul_units)(k, outputs), first = u / groups * NN_ROWS,
+            begin = u % groups * k->unit;
+    return (struct nn_part){first, least(NN_ROWS, rows - first), begin, least(begin + k->unit, outputs)};
+}
+
+// Units begin .. end of one product of a.t_count rows and a.n_end outputs.
 static void nn_run(const struct matmul_kernel *k, const struct matmul_args *all, int64_t begin, int64_t end)
 {
-    int64_t blocks = nn_blocks(all->t_count);
-    for (int64_t u = begin, next; u < end; u = next) {
+    for (int64_t u = begin; u < end; u++) {
+        struct nn_part p = nn_part(k, all->t_count, all->n_end, u);
         struct matmul_args a = *all;
-        int64_t group = u / blocks, first = u % blocks * NN_ROWS;
-        next = least((group + 1) * blocks, end);
-        a.t_count = least((next - group * blocks) * NN_ROWS, all->t_count) - first;
-        a.x = (const char *)all->x + (size_t)first * all->x_stride * dtype_row_bytes(k->x_type, 1);
-        a.y = (real *)all->y + (size_t)first * all->y_stride;
-        a.n_begin = group * k->unit;
-        a.n_end = least(a.n_begin + k->unit, all->n_end);
+        a.x = (const char *)all->x + (size_t)p.first * all->x_stride * dtype_row_bytes(k->x_type, 1);
+        a.y = (real *)all->y + (size_t)p.first * all->y_stride;
+        a.t_count = p.rows;
+        a.n_begin = p.begin;
+        a.n_end = p.end;
         k->fwd(&a);
     }
 }
@@ -110,16 +117,12 @@ RUN(matmul_nn)
         .add = adds(n),
         .scratch = scratch,
     };
-    // A base elsewhere: its part of these outputs, all rows (a unit is a stretch of columns).
-    if (n->base && n->base->out.data != n->out.data) {
-        int64_t blocks = nn_blocks(a.t_count);
-        for (int64_t u = begin; u < end; u++) {
-            int64_t from = u / blocks * k->unit, to = least(from + k->unit, a.n_end),
-                    first = u % blocks * NN_ROWS;
-            for (int64_t r = first; r < least(first + NN_ROWS, a.t_count); r++)
-                memcpy((real *)tensor_row(&n->out, r) + from, (real *)tensor_row(&n->base->out, r) + from,
-                       (size_t)(to - from) * sizeof(real));
-        }
+    // A base elsewhere: its part of what these units compute.
+    for (int64_t u = begin; u < end && n->base && n->base->out.data != n->out.data; u++) {
+        struct nn_part p = nn_part(k, a.t_count, a.n_end, u);
+        for (int64_t r = p.first; r < p.first + p.rows; r++)
+            memcpy((real *)tensor_row(&n->out, r) + p.begin, (real *)tensor_row(&n->base->out, r) + p.begin,
+                   (size_t)(p.end - p.begin) * sizeof(real));
     }
     nn_run(k, &a, begin, end);
 }
