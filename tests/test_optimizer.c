@@ -115,6 +115,9 @@ START_TEST(test_follows_pytorch)
     o = optimizer_defaults(OPTIMIZER_LION);
     o.clip = 0;
     follow("Lion", &o, 0.003, golden_lion, 1e-6);
+    o = optimizer_defaults(OPTIMIZER_MUON);
+    o.side_rate = 0.15, o.clip = 0;
+    follow("Muon", &o, 0.02, golden_muon, 1e-5); // its iterations multiply the rounding of f32
 }
 END_TEST
 
@@ -171,14 +174,47 @@ START_TEST(test_one_result)
         for (int type = 0; type < MOMENT_TYPES; type++) {
             struct optimizer_options o = optimizer_defaults((enum optimizer_kind)kind);
             o.moments = moment_types[type];
-            if (kind == OPTIMIZER_MUON || (kind == OPTIMIZER_SGD && o.moments == DTYPE_I8)) continue;
-            uint64_t want = bits_after(&o, ISA_REF, 1, 5);
-            for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++)
+            if (kind == OPTIMIZER_SGD && o.moments == DTYPE_I8) continue;
+            enum isa first = kind == OPTIMIZER_MUON ? isa_detect() : ISA_REF;
+            uint64_t want = bits_after(&o, first, 1, 5);
+            // Muon's products round as those of its tier do.
+            for (enum isa isa = first; isa <= isa_detect(); isa++)
                 for (int threads = 1; threads <= 3; threads++)
                     ck_assert_msg(bits_after(&o, isa, threads, 5) == want,
                                   "kind %d, moments %d, %s, %d threads: other bits", kind, type,
                                   isa_name(isa), threads);
         }
+    }
+}
+END_TEST
+
+// A matrix of several tiles, wide and tall, and a stack of them: all singular values come out near 1, those of nothing stay nothing.
+START_TEST(test_orthogonal)
+{
+    static const int64_t shapes[][3] = {{200, 450, 1}, {450, 200, 1}, {193, 193, 2}, {2, 3, 4}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t rows = shapes[i][0], cols = shapes[i][1], depth = shapes[i][2], r = rows < cols ? rows : cols;
+        struct parameter item = {
+            .role = ROLE_MATRIX, .rows = rows, .cols = cols, .depth = depth, .count = rows * cols * depth};
+        struct parameters p = {.item = &item, .count = 1};
+        item.value = calloc((size_t)item.count, sizeof(float)),
+        item.gradient = calloc((size_t)item.count, sizeof(float));
+        ck_assert(item.value && item.gradient);
+        fill_random(item.gradient, rows * cols, 9); // the first of the stack alone
+        struct threads *threads = threads_of(2);
+        struct optimizer_options options = optimizer_defaults(OPTIMIZER_MUON);
+        struct optimizer *o;
+        ck_assert_int_eq(optimizer_open(&o, &p, &options, isa_detect(), threads, NULL), TLM_OK);
+        optimizer_step(o, 1, 1);
+        // The squares of the singular values add up to ||X||^2; each is between 0.6 and 1.3 at most.
+        double norm = sum_squares_ref(item.value, rows * cols) / fmax(1, (double)rows / (double)cols);
+        ck_assert_msg(norm > 0.36 * (double)r && norm < 1.69 * (double)r, "shape %zu: norm %g", i,
+                      norm / (double)r);
+        double along = 0;
+        for (int64_t j = 0; j < rows * cols; j++) along += (double)item.value[j] * item.gradient[j];
+        ck_assert(along < 0);
+        for (int64_t j = rows * cols; j < item.count; j++) ck_assert(item.value[j] == 0);
+        optimizer_close(o), threads_close(threads), free(item.value), free(item.gradient);
     }
 }
 END_TEST
@@ -313,11 +349,11 @@ START_TEST(test_bytes)
     struct parameters p = {.item = item, .count = 2};
     for (int kind = OPTIMIZER_ADAMW; kind <= OPTIMIZER_LION; kind++) {
         struct optimizer_options o = optimizer_defaults((enum optimizer_kind)kind);
-        double f32 = (double)optimizer_bytes(&p, &o).moments;
+        double f32 = (double)optimizer_bytes(&p, &o, 2).moments;
         o.moments = DTYPE_I8;
-        ck_assert((double)optimizer_bytes(&p, &o).moments <= 0.26 * f32);
+        ck_assert((double)optimizer_bytes(&p, &o, 2).moments <= 0.26 * f32);
         o.moments = DTYPE_BF16;
-        ck_assert((double)optimizer_bytes(&p, &o).moments <= 0.51 * f32);
+        ck_assert((double)optimizer_bytes(&p, &o, 2).moments <= 0.51 * f32);
     }
 }
 END_TEST
@@ -352,7 +388,7 @@ START_TEST(test_converges)
     static const struct {
         enum optimizer_kind kind;
         double rate;
-    } ways[] = {{OPTIMIZER_ADAMW, 0.02}, {OPTIMIZER_LION, 0.01}, {OPTIMIZER_SGD, 0.5}};
+    } ways[] = {{OPTIMIZER_ADAMW, 0.02}, {OPTIMIZER_LION, 0.01}, {OPTIMIZER_MUON, 0.2}, {OPTIMIZER_SGD, 0.5}};
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         for (int type = 0; type < MOMENT_TYPES; type++) {
             struct optimizer_options o = optimizer_defaults(ways[i].kind);
@@ -443,7 +479,7 @@ START_TEST(test_state)
             memcpy(y.data, x.data, x.bytes);
             bytes += align_up(x.bytes, 64);
         }
-        ck_assert_uint_eq(bytes, optimizer_bytes(&a.parameters, &options).moments);
+        ck_assert_uint_eq(bytes, optimizer_bytes(&a.parameters, &options, 2).moments);
         *optimizer_progress(to) = *optimizer_progress(from);
         for (int step = 3; step < 6; step++) {
             random_gradients(&a, step), random_gradients(&b, step);
@@ -486,6 +522,7 @@ Suite *suite_optimizer(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_follows_pytorch);
     tcase_add_test(t, test_one_result);
+    tcase_add_test(t, test_orthogonal);
     tcase_add_test(t, test_edges);
     tcase_add_test(t, test_sum_squares);
     tcase_add_test(t, test_code_maps);

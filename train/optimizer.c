@@ -7,7 +7,7 @@
 
 #include "core/arena.h"
 #include "core/rng.h"
-#include "ops/ops.h"
+#include "train/muon.h"
 
 // A chunk's gradient, value and moments fit into a core's cache; 1024 chunks are enough for any number of threads.
 enum { CHUNK = 1 << 16 };
@@ -31,7 +31,8 @@ struct optimizer {
     struct threads *threads;
     struct slot *slot;
     int64_t count, chunks;
-    double *squares; // [chunks]
+    double *squares;  // [chunks]
+    struct muon muon; // of OPTIMIZER_MUON
     struct arena memory;
     struct optimizer_progress progress;
     // of the step under way
@@ -78,8 +79,6 @@ static enum tlm_status check_options(const struct optimizer_options *o, struct t
     if (o->moments != DTYPE_F32 && !narrow)
         return error_set(err, TLM_ERR_ARGUMENT,
                          "optimizer: moments: expected F32, BF16 or (not SGD) I8, found type %d", o->moments);
-    if (o->kind == OPTIMIZER_MUON)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "optimizer: expected AdamW, Lion or SGD, found Muon");
     if (o->window < 2)
         return error_set(err, TLM_ERR_ARGUMENT, "optimizer: window: expected 2 steps or more, found %lld",
                          (long long)o->window);
@@ -91,13 +90,13 @@ static enum tlm_status check_options(const struct optimizer_options *o, struct t
 
 // ---- laying out the moments -----------------------------------------------------------------------------------
 
-static enum rule rule_of(enum optimizer_kind kind)
+static enum rule rule_of(const struct parameter *p, enum optimizer_kind kind)
 {
     switch (kind) {
     case OPTIMIZER_ADAMW: return RULE_ADAMW;
     case OPTIMIZER_LION: return RULE_LION;
     case OPTIMIZER_SGD: return RULE_SGD;
-    case OPTIMIZER_MUON: return RULE_ADAMW;
+    case OPTIMIZER_MUON: return muon_takes(p) ? RULE_MUON : RULE_ADAMW;
     }
     TLM_ASSERT(!"a kind of optimizer");
 }
@@ -124,19 +123,21 @@ static size_t moment_bytes(int64_t count, enum dtype type)
     return align_up(dtype_row_bytes(type, count), ARENA_ALIGN) + scales;
 }
 
-struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options)
+struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options,
+                                       int threads)
 {
     struct optimizer_bytes b = {0};
     int64_t chunks = 0;
     for (int64_t i = 0; i < p->count; i++) {
         const struct parameter *item = &p->item[i];
-        enum rule rule = rule_of(options->kind);
+        enum rule rule = rule_of(item, options->kind);
         b.moments +=
             moment_bytes(item->count, type_of(item, rule, options->moments)) * (rule == RULE_ADAMW ? 2 : 1);
         chunks += chunks_of(item->count);
     }
     b.all = b.moments + align_up((size_t)p->count * sizeof(struct slot), ARENA_ALIGN) +
-            align_up((size_t)chunks * sizeof(double), ARENA_ALIGN);
+            align_up((size_t)chunks * sizeof(double), ARENA_ALIGN) +
+            (options->kind == OPTIMIZER_MUON ? muon_bytes(p, threads) : 0);
     return b;
 }
 
@@ -155,7 +156,7 @@ static void lay_out(struct optimizer *o, const struct parameters *p)
         const struct parameter *item = &p->item[i];
         struct slot *s = &o->slot[i];
         s->parameter = item;
-        s->rule = rule_of(o->options.kind);
+        s->rule = rule_of(item, o->options.kind);
         s->type = type_of(item, s->rule, o->options.moments);
         s->m = moment_alloc(&o->memory, item->count, s->type);
         if (s->rule == RULE_ADAMW) s->v = moment_alloc(&o->memory, item->count, s->type);
@@ -177,12 +178,13 @@ enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *
     o->options = *options;
     o->kernels = kernels_for(isa == ISA_F64 ? isa_detect() : isa);
     o->threads = threads;
-    s = arena_init(&o->memory, optimizer_bytes(p, options).all, "optimizer", err);
+    s = arena_init(&o->memory, optimizer_bytes(p, options, threads_count(threads)).all, "optimizer", err);
     if (s) {
         free(o);
         return s;
     }
     lay_out(o, p);
+    if (options->kind == OPTIMIZER_MUON) o->muon = muon_make(&o->memory, p, &o->kernels, threads);
     *out = o;
     return TLM_OK;
 }
@@ -254,10 +256,10 @@ static uint32_t chance_key(const struct optimizer *o, const struct slot *s)
     return r[0];
 }
 
-// Copies of other types than bf16, while the values are in the cache.
+// The copy of values that a kernel did not write, while they are in the cache.
 static void copy_values(const struct parameter *p, int64_t first, int64_t count)
 {
-    if (!p->copy || p->copy_type == DTYPE_BF16) return;
+    if (!p->copy) return;
     struct parameter part = *p;
     part.value += first, part.count = count;
     part.copy = (char *)p->copy + dtype_row_bytes(p->copy_type, first);
@@ -303,9 +305,27 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
         a.beta1 = (float)options->momentum;
         o->kernels.update_sgd(&a);
         break;
-    case RULE_MUON: return;
+    case RULE_MUON: break; // update_matrices() has been there
     }
-    copy_values(p, c->first, c->count);
+    if (s->rule == RULE_MUON || p->copy_type != DTYPE_BF16) copy_values(p, c->first, c->count);
+}
+
+// All threads together on one matrix after the other.
+static void update_matrices(struct optimizer *o)
+{
+    for (int64_t i = 0; i < o->count; i++) {
+        const struct slot *s = &o->slot[i];
+        if (s->rule != RULE_MUON) continue;
+        double decay = s->parameter->decay ? o->options.decay : 0;
+        muon_update(&o->muon, &(struct muon_update){.parameter = s->parameter,
+                                                    .momentum = s->m.data,
+                                                    .factor = (float)o->factor,
+                                                    .beta = (float)o->options.momentum,
+                                                    .rate = (float)o->rate,
+                                                    .keep = (float)(1 - o->rate * decay),
+                                                    .nesterov = o->options.nesterov,
+                                                    .iterations = o->options.iterations});
+    }
 }
 
 static void update_chunks(void *user, int thread)
@@ -353,6 +373,7 @@ struct optimizer_report optimizer_step(struct optimizer *o, double rate, double 
     o->progress.updates++;
     o->rate = rate;
     o->factor = scale * report.clipped;
+    update_matrices(o);
     run_chunks(o, update_chunks);
     return report;
 }

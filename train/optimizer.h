@@ -53,7 +53,8 @@ void optimizer_close(struct optimizer *o); // NULL is allowed
 struct optimizer_bytes {
     size_t moments, all;
 };
-struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options);
+struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options,
+                                       int threads);
 
 enum optimizer_outcome { OPTIMIZER_STEPPED, OPTIMIZER_NOT_FINITE, OPTIMIZER_OUTLIER };
 struct optimizer_report {
