@@ -114,6 +114,8 @@ static void use_avx2(struct kernels *k)
     k->activation_fwd = activation_fwd_avx2, k->glu_fwd = glu_fwd_avx2;
     k->softcap_fwd = softcap_fwd_avx2;
     k->transpose_fwd = transpose_fwd_avx2;
+    k->rmsnorm_dx = rmsnorm_dx_avx2, k->layernorm_dx = layernorm_dx_avx2;
+    k->activation_dx = activation_dx_avx2, k->glu_dx = glu_dx_avx2;
     k->cross_entropy = cross_entropy_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
@@ -140,6 +142,7 @@ static void use_avx512(struct kernels *k)
     k->update_sgd = update_sgd_avx512, k->sum_squares = sum_squares_avx512;
     k->transpose_fwd = transpose_fwd_avx512;
     k->attention_dx = attention_dx_avx512, k->attention_dx_scratch = attention_dx_scratch_avx512;
+    k->activation_dx = activation_dx_avx512, k->glu_dx = glu_dx_avx512;
     k->cross_entropy = cross_entropy_avx512;
 }
 

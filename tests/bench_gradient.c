@@ -71,6 +71,29 @@ __attribute__((target("avx2"))) static int64_t limit_copy(struct bench *s)
     return stream(s, 1, 1);
 }
 
+__attribute__((target("avx2"))) static int64_t limit_two(struct bench *s)
+{
+    return stream(s, 2, 1);
+}
+
+__attribute__((target("avx2"))) static int64_t limit_three(struct bench *s)
+{
+    return stream(s, 3, 2);
+}
+
+__attribute__((target("avx2"))) static int64_t limit_read(struct bench *s)
+{
+    __m256i x[4] = {_mm256_setzero_si256()};
+    int64_t at = next(s, CHUNK);
+    for (int64_t i = at; i < at + CHUNK; i += 32)
+        for (int j = 0; j < 4; j++)
+            x[j] = _mm256_xor_si256(x[j], _mm256_loadu_si256((void *)(s->array[0] + i + 8 * j)));
+    x[0] = _mm256_and_si256(_mm256_xor_si256(_mm256_xor_si256(x[0], x[1]), _mm256_xor_si256(x[2], x[3])),
+                            _mm256_set1_epi32(1));
+    _mm256_storeu_si256((void *)(s->weights + 3 * COLS), x[0]);
+    return CHUNK;
+}
+
 // 12 independent chains of multiply-adds of vectors.
 #define PEAK(name, isa, vector, zero, lanes)                                        \
     __attribute__((target(isa))) static int64_t name(struct bench *s)               \
@@ -93,6 +116,46 @@ static int64_t work_cross_entropy(struct bench *s)
     float *x = s->array[0] + next(s, VOCAB);
     s->weights[0] += (float)s->kernels.cross_entropy(x, x, 4711, VOCAB, 1e-3);
     return VOCAB;
+}
+
+static int64_t work_rmsnorm(struct bench *s)
+{
+    int64_t at = next(s, ROWS * COLS);
+    s->kernels.rmsnorm_dx(s->array[2] + at, s->weights + 2 * COLS, s->array[0] + at, s->array[1] + at,
+                          s->weights, ROWS, COLS, 1e-5, false);
+    return ROWS * COLS;
+}
+
+static int64_t work_layernorm(struct bench *s)
+{
+    int64_t at = next(s, ROWS * COLS);
+    s->kernels.layernorm_dx(s->array[2] + at, s->weights + 2 * COLS, s->weights + 3 * COLS, s->array[0] + at,
+                            s->array[1] + at, s->weights, ROWS, COLS, 1e-5, false);
+    return ROWS * COLS;
+}
+
+static int64_t work_gelu_tanh(struct bench *s)
+{
+    int64_t at = next(s, CHUNK);
+    s->kernels.activation_dx(s->array[2] + at, s->array[0] + at, s->array[1] + at, CHUNK, ACT_GELU_TANH);
+    return CHUNK;
+}
+
+static int64_t work_swiglu(struct bench *s)
+{
+    int64_t at = next(s, CHUNK);
+    s->kernels.glu_dx(s->array[3] + at, s->array[4] + at, s->array[0] + at, s->array[1] + at,
+                      s->array[2] + at, CHUNK, ACT_SILU);
+    return CHUNK;
+}
+
+// A unit: 64 columns of all rows.
+static int64_t work_sum_rows(struct bench *s)
+{
+    int64_t at = next(s, 1024 * COLS) / COLS * COLS;
+    for (int64_t c = 0; c < COLS; c += 64)
+        s->kernels.sum_rows(s->weights + c, s->array[0] + at + c, 1024, 64, COLS, false);
+    return 1024 * COLS;
 }
 
 static int64_t work_transpose(struct bench *s, enum dtype type)
@@ -164,6 +227,11 @@ static const struct {
     {"cross_entropy, in place", limit_in_place, work_cross_entropy},
     {"attention, 64 rows", NULL, work_attention_64},
     {"attention, 1024 rows", NULL, work_attention_1024},
+    {"rmsnorm", limit_two, work_rmsnorm},
+    {"layernorm", limit_two, work_layernorm},
+    {"gelu by tanh", limit_two, work_gelu_tanh},
+    {"swiglu", limit_three, work_swiglu},
+    {"sum of rows", limit_read, work_sum_rows},
     {"transpose to f32", limit_copy, work_transpose_f32},
     {"transpose to bf16", limit_copy, work_transpose_bf16},
 };

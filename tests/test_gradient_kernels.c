@@ -297,6 +297,121 @@ START_TEST(test_attention)
 }
 END_TEST
 
+// ---- norms --------------------------------------------------------------------------------------------
+
+// dx set or added to, weights' gradients always added to, or not wanted.
+static void check_norm(const struct kernels *k, bool layer, int64_t rows, int64_t cols, bool weights,
+                       bool add, float middle)
+{
+    const struct kernels f64 = kernels_for_f64();
+    struct numbers x = drawn(rows * cols, 2, 1), dy = drawn(rows * cols, 1, 2), w = drawn(cols, 1, 3),
+                   dx = add ? drawn(rows * cols, 1, 4) : unset(rows * cols), dw = drawn(cols, 1, 5),
+                   db = drawn(cols, 1, 6);
+    for (int64_t i = 0; i < x.n; i++) x.f[i] += middle;
+    widen(&x);
+    float *fw = weights ? dw.f : NULL, *fb = weights ? db.f : NULL;
+    double *gw = weights ? dw.d : NULL, *gb = weights ? db.d : NULL;
+    const double eps = 1e-5;
+    if (layer) {
+        k->layernorm_dx(dx.f, fw, fb, dy.f, x.f, w.f, rows, cols, eps, add);
+        f64.layernorm_dx((void *)dx.d, (void *)gw, (void *)gb, (void *)dy.d, (void *)x.d, (void *)w.d, rows,
+                         cols, eps, add);
+    } else {
+        k->rmsnorm_dx(dx.f, fw, dy.f, x.f, w.f, rows, cols, eps, add);
+        f64.rmsnorm_dx((void *)dx.d, (void *)gw, (void *)dy.d, (void *)x.d, (void *)w.d, rows, cols, eps,
+                       add);
+    }
+    const char *what = layer ? "layernorm_dx" : "rmsnorm_dx";
+    const double tolerance = 2e-6 * (1 + (layer ? fabsf(middle) : 0)); // of x - mean
+    check_numbers(what, k->isa, cols, &dx, tolerance, cols < 3 ? 40 : 1);
+    check_numbers(what, k->isa, cols, &dw, tolerance, 1);
+    check_numbers(what, k->isa, cols, &db, tolerance, 1);
+    struct numbers *all[] = {&x, &dy, &w, &dx, &dw, &db};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) release(all[i]);
+}
+
+START_TEST(test_norms)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES; i++)
+            for (int64_t rows = 1; rows < 8; rows += 2)
+                check_norm(&k, _i, rows, sizes[i], rows != 3, rows != 5, rows == 7 ? 30 : 0);
+        check_norm(&k, _i, 32, 4096, true, true, -3);
+    }
+}
+END_TEST
+
+// ---- activations --------------------------------------------------------------------------------------
+
+static const float steep[] = {0.0f,  -0.0f, NAN,    1e4f,   -1e4f, 1e-40f, 88.8f, -88.8f,
+                              -5.5f, 20.0f, -14.5f, 103.0f, 7.0f,  7.1f,   -7.0f, -7.1f};
+enum { STEEP = sizeof steep / sizeof *steep };
+
+static struct numbers arguments(int64_t n, float spread, uint64_t stream)
+{
+    struct numbers x = drawn(n, spread, stream);
+    for (int64_t i = 3; i < n && n > 100; i += 7) x.f[i] = steep[(size_t)(i / 7) % STEEP];
+    widen(&x);
+    return x;
+}
+
+// Slopes are between -0.2 and 1.2, or go with |x|; so errors are held against dy, and up.
+static void check_slopes(const struct kernels *k, enum activation kind, int64_t n, float spread)
+{
+    const struct kernels f64 = kernels_for_f64();
+    struct numbers x = arguments(n, spread, 1), up = arguments(n, 9, 2), dy = drawn(n, 1, 3), dx = unset(n),
+                   dup = unset(n);
+    if (kind != ACT_SWIGLU_CLAMPED) {
+        k->activation_dx(dx.f, dy.f, x.f, n, kind);
+        f64.activation_dx((void *)dx.d, (void *)dy.d, (void *)x.d, n, kind);
+        check_numbers("activation_dx", k->isa, n, &dx, 3e-6, 1);
+        for (int64_t i = 0; i < n; i++) k->activation_dx(x.f + i, dy.f + i, x.f + i, 1, kind);
+        ck_assert_mem_eq(x.f, dx.f, (size_t)n * sizeof *dx.f);
+        for (int64_t i = 0; i < n; i++) x.f[i] = (float)x.d[i];
+    }
+    for (int64_t i = 0; i < n; i++) // numbers that are large do not hide what others do
+        if (fabsf(up.f[i]) > 100) up.f[i] = 1;
+    widen(&up);
+    k->glu_dx(dx.f, dup.f, dy.f, x.f, up.f, n, kind);
+    f64.glu_dx((void *)dx.d, (void *)dup.d, (void *)dy.d, (void *)x.d, (void *)up.d, n, kind);
+    for (int64_t i = 0; i < n; i++) // likewise
+        if (fabs(x.d[i]) > 100)
+            ck_assert(fabs(dup.f[i] - dup.d[i]) <= 1e-6 * fabs(dup.d[i])), dup.f[i] = 0, dup.d[i] = 0;
+    check_numbers("glu_dx: gate", k->isa, n, &dx, 3e-6, 10);
+    check_numbers("glu_dx: up", k->isa, n, &dup, 3e-6, 10);
+    struct numbers *all[] = {&x, &up, &dy, &dx, &dup};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) release(all[i]);
+}
+
+START_TEST(test_slopes)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES; i++) check_slopes(&k, (enum activation)_i, sizes[i], 6);
+        check_slopes(&k, (enum activation)_i, 20000, 1e-3f);
+        check_slopes(&k, (enum activation)_i, 20000, 30);
+    }
+}
+END_TEST
+
+// What is so large that its powers overflow has the slope of the limit, on the fast tiers.
+START_TEST(test_large_slopes)
+{
+    static const float large[] = {1e10f, -1e10f, 3e38f, -3e38f, 1e20f, -1e20f, 200, -200};
+    enum { COUNT = sizeof large / sizeof *large };
+    for (enum isa isa = ISA_AVX2; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int kind = ACT_SILU; kind <= ACT_GELU_TANH; kind++) {
+            float one[COUNT], dx[COUNT];
+            for (int i = 0; i < COUNT; i++) one[i] = 1;
+            k.activation_dx(dx, one, large, COUNT, (enum activation)kind);
+            for (int i = 0; i < COUNT; i++) ck_assert(dx[i] == (large[i] > 0 ? 1 : 0));
+        }
+    }
+}
+END_TEST
+
 Suite *suite_gradient_kernels(void)
 {
     Suite *s = suite_create("gradient_kernels");
@@ -305,6 +420,9 @@ Suite *suite_gradient_kernels(void)
     tcase_add_test(t, test_cross_entropy);
     tcase_add_test(t, test_transpose);
     tcase_add_loop_test(t, test_attention, 0, SHAPES);
+    tcase_add_loop_test(t, test_norms, 0, 2);
+    tcase_add_loop_test(t, test_slopes, 0, ACT_SWIGLU_CLAMPED + 1);
+    tcase_add_test(t, test_large_slopes);
     suite_add_tcase(s, t);
     return s;
 }
