@@ -5,6 +5,7 @@
 // reading loop on one core. Quantized keys and values become f32, a tile at a time.
 #include <immintrin.h>
 
+#define SCORE_UNIT 1.0f // scores are natural logarithms
 #include "ops/attention_tiles.h"
 #include "ops/exp_avx2.h"
 
@@ -206,7 +207,7 @@ INLINE void score_quarter(float *p, const float *const *q, const int n, const en
     UNROLL(6)
     for (int c = 0; c < n; c++) sum[c][0] = sum[c][1] = _mm256_setzero_ps();
     for (int64_t i = 0; i < t->d; i++, keys += t->key_step) {
-        if (j == 0) fetch(&t->value_fetcher);
+        if (j == 0) fetch(&t->in_score, 2);
         __m256 k0 = load_wide(keys, type, LANES), k1 = load_wide(keys + LANES * size, type, LANES);
         UNROLL(6)
         for (int c = 0; c < n; c++) {
@@ -249,7 +250,7 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
     for (int j = begin; j < end; j++) {
         __m256 v[2];
         const char *value = t->value[j / KV_BLOCK] + j % KV_BLOCK * t->value_step;
-        if (at % 64 == 0) fetch(&t->next_fetcher);
+        if (at % 64 == 0) fetch(&t->in_weigh, 2);
         UNROLL(2)
         for (int i = 0; i < parts; i++) v[i] = load_wide(value + (at + LANES * i) * size, type, count);
         UNROLL(6)

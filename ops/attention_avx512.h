@@ -10,6 +10,7 @@
 
 #include <immintrin.h>
 
+#define SCORE_UNIT 0.69314718056f // scores count in units of ln 2, which saves exp() a reduction
 #include "ops/attention_tiles.h"
 #include "ops/exp_avx512.h"
 
@@ -108,12 +109,13 @@ INLINE void score_columns(float *p, struct column *const *column, const int n, c
     for (int b = 0; b < TILE_BLOCKS; b++) keys[b] = t->key[b];
     UNROLL(6)
     for (int c = 0; c < n; c++) q[c] = column[c]->q;
+    struct fetcher fetcher = t->in_score;
     __m512 sum[GROUP][4];
     UNROLL(24)
     for (int s = 0; s < 4 * n; s++) sum[s / 4][s % 4] = _mm512_setzero_ps();
     for (int64_t i = 0; i < d; i++) {
         __m512 k[4];
-        fetch(&t->value_fetcher);
+        fetch(&fetcher, type == DTYPE_F32 ? 4 : 2);
         UNROLL(4)
         for (int j = 0; j < 4; j++) k[j] = load_wide(keys[j] + i * step, type, (__mmask16)-1);
         UNROLL(6)
@@ -123,6 +125,7 @@ INLINE void score_columns(float *p, struct column *const *column, const int n, c
             for (int j = 0; j < 4; j++) multiply_add(&sum[c][j], k[j], x);
         }
     }
+    t->in_score = fetcher;
     UNROLL(24)
     for (int s = 0; s < 4 * n; s++) _mm512_store_ps(p + s / 4 * TILE + s % 4 * 16, sum[s / 4][s % 4]);
 }
@@ -138,6 +141,7 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
                         const int parts, struct tile *t, int begin, int end, int64_t at, __mmask16 some)
 {
     const int size = type == DTYPE_F32 ? 4 : 2;
+    struct fetcher fetcher = t->in_weigh;
     __m512 sum[GROUP][4];
     UNROLL(24)
     for (int s = 0; s < n * parts; s++)
@@ -145,7 +149,7 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
     for (int j = begin; j < end; j++) {
         __m512 v[4];
         const char *value = t->value[j / KV_BLOCK] + j % KV_BLOCK * t->value_step;
-        fetch(&t->next_fetcher);
+        fetch(&fetcher, type == DTYPE_F32 ? 4 : 2);
         UNROLL(4)
         for (int i = 0; i < parts; i++) v[i] = load_wide(value + (at + 16 * i) * size, type, some);
         UNROLL(6)
@@ -155,6 +159,7 @@ INLINE void weigh_slice(float *const *out, const float *p, const int n, const en
             for (int i = 0; i < parts; i++) multiply_add(&sum[c][i], v[i], x);
         }
     }
+    t->in_weigh = fetcher;
     UNROLL(24)
     for (int s = 0; s < n * parts; s++)
         _mm512_store_ps(out[s / parts] + at + s % parts * 16, sum[s / parts][s % parts]);
@@ -180,10 +185,12 @@ static void weigh_range(float *const *out, const float *p, int n, struct tile *t
 // Scores from products with the keys at first .. first + 15.
 static inline __m512 score_of(__m512 x, const struct column *c, const struct attention_args *a, int64_t first)
 {
-    x = _mm512_mul_ps(x, _mm512_set1_ps(a->scale));
     if (a->softcap > 0) {
         __m512 cap = _mm512_set1_ps(a->softcap);
-        x = _mm512_mul_ps(cap, tanh_avx512(_mm512_div_ps(x, cap)));
+        x = _mm512_div_ps(_mm512_mul_ps(x, _mm512_set1_ps(a->scale)), cap);
+        x = _mm512_mul_ps(_mm512_set1_ps(a->softcap / SCORE_UNIT), tanh_avx512(x));
+    } else {
+        x = _mm512_mul_ps(x, _mm512_set1_ps(a->scale / SCORE_UNIT));
     }
     if (a->slopes) {
         __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -207,14 +214,14 @@ static float soften(float *s, struct column *c, const struct attention_args *a, 
     float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3])));
     float factor = 1;
     if (top > c->max) {
-        factor = _mm512_cvtss_f32(exp_avx512(_mm512_set1_ps(c->max - top)));
+        factor = _mm512_cvtss_f32(exp2_avx512(_mm512_set1_ps(c->max - top)));
         c->max = top;
     }
     // Scores that overflowed to -inf weigh nothing.
     __m512 base = _mm512_set1_ps(c->max == -INFINITY ? 0 : c->max);
     UNROLL(4)
     for (int j = 0; j < 4; j++) {
-        x[j] = exp_avx512(_mm512_sub_ps(x[j], base));
+        x[j] = exp2_avx512(_mm512_sub_ps(x[j], base));
         _mm512_store_ps(s + 16 * j, x[j]);
     }
     __m512 sum = _mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3]));
