@@ -350,6 +350,7 @@ static enum tlm_status hash_options(struct batch *b, struct tlm_error *err)
         fprintf(f, "%s%c", strings[i] ? strings[i] : "", 0);
     for (size_t i = 0; i < s->answer->stop.count; i++) fprintf(f, "stop %s%c", s->stop[i], 0);
     print_texts(s->sampling, f);
+    fprintf(f, "%" PRIx64 "%c", s->sampling->grammar_hash, 0);
     bool failed = ferror(f);
     failed |= fclose(f) != 0;
     if (!failed) b->options_hash = identity_add(model_identity(b->model), text, bytes);

@@ -52,6 +52,29 @@ static enum tlm_status read_stop(struct batch_line *l, const json_t *value, stru
     return status;
 }
 
+// The text of a grammar; that of a schema is written again from the line's JSON.
+static enum tlm_status read_grammar(struct batch_line *l, const char *key, const json_t *value,
+                                    struct tlm_error *err)
+{
+    bool schema = !strcmp(key, "json_schema");
+    if (l->grammar_text)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "%s: expected one of grammar, json_schema and regex, found two", key);
+    if (schema && !json_is_object(value)) return wrong_kind(err, key, "an object", value);
+    if (!schema && !json_is_string(value)) return wrong_kind(err, key, "a text", value);
+    if (schema) {
+        l->grammar_kind = TLM_GRAMMAR_JSON_SCHEMA;
+        l->grammar_text = json_dumps(value, JSON_COMPACT);
+        l->grammar_bytes = l->grammar_text ? strlen(l->grammar_text) : 0;
+    } else {
+        l->grammar_kind = *key == 'r' ? TLM_GRAMMAR_REGEX : TLM_GRAMMAR_GBNF;
+        l->grammar_bytes = json_string_length(value);
+        l->grammar_text = malloc(l->grammar_bytes + 1);
+        if (l->grammar_text) memcpy(l->grammar_text, json_string_value(value), l->grammar_bytes + 1);
+    }
+    return l->grammar_text ? TLM_OK : error_set(err, TLM_ERR_MEMORY, "%s: no memory for it", key);
+}
+
 static enum tlm_status check_messages(const json_t *messages, struct tlm_error *err)
 {
     if (!json_is_array(messages) || !json_array_size(messages))
@@ -76,6 +99,8 @@ static enum tlm_status read_key(struct batch_line *l, const char *key, const jso
     if (!strcmp(key, "max_tokens") || !strcmp(key, "n_predict"))
         return read_whole(key, value, -1, INT32_MAX, &l->predict, err);
     if (!strcmp(key, "priority")) return read_whole(key, value, INT32_MIN, INT32_MAX, &l->priority, err);
+    if (!strcmp(key, "grammar") || !strcmp(key, "json_schema") || !strcmp(key, "regex"))
+        return read_grammar(l, key, value, err);
     enum tlm_status status = sampling_set_json(&l->sampling, key, value, &known, err);
     return known ? status : error_set(err, TLM_ERR_ARGUMENT, "unknown key '%.100s'", key);
 }
@@ -130,6 +155,8 @@ void batch_line_free(struct batch_line *l)
 {
     if (!l) return;
     json_decref(l->json);
+    tlm_grammar_close(l->grammar);
+    free(l->grammar_text);
     free(l->prompt);
     free(l);
 }
@@ -187,6 +214,20 @@ static enum tlm_status encode_message(struct batch_line *l, struct conversation 
     return status;
 }
 
+// Opens the grammar of the line, for all of its choices.
+static enum tlm_status open_grammar(struct batch_line *l, const struct tlm_model *model,
+                                    struct tlm_error *err)
+{
+    static const char *const keys[] = {"grammar", "json_schema", "regex"};
+    if (!l->grammar_text) return TLM_OK;
+    enum tlm_status status =
+        tlm_grammar_open(&l->grammar, model, l->grammar_kind, l->grammar_text, l->grammar_bytes, err);
+    if (status) error_prefix(err, "%s", keys[l->grammar_kind]);
+    l->sampling.grammar = l->grammar; // instead of the command line's
+    l->sampling.options.grammar = l->grammar;
+    return status;
+}
+
 enum tlm_status batch_line_encode(struct batch_line *l, const struct batch_defaults *defaults,
                                   struct tlm_error *err)
 {
@@ -200,6 +241,7 @@ enum tlm_status batch_line_encode(struct batch_line *l, const struct batch_defau
     else
         status = common_encode(c->model, json_string_value(prompt), json_string_length(prompt), TLM_ADD_BOS,
                                &l->prompt, &l->count, err);
+    if (!status) status = open_grammar(l, c->model, err);
     if (status) return status;
     if (!c->template && (!prompt || defaults->chat)) l->stop[l->stop_count++] = CONVERSATION_STOP;
     return l->count ? TLM_OK

@@ -1,6 +1,7 @@
 // cli/batch_line.h -- a request of generate --in, one line of JSON:
 //
 //     {"prompt": "Once upon a time"}
+//     {"prompt": "A cat: ", "json_schema": {"type": "object"}}       or "regex": "...", or "grammar": "root ::= ..."
 //     {"id": "b-7", "messages": [{"role": "user", "content": "Hello"}], "tools": [...], "n": 4, "max_tokens": 100, "stop": ["\n\n"]}
 //
 // and its answers, records of one line each:
@@ -37,6 +38,10 @@ struct batch_line {
     const char *stop[OPTION_STRINGS_MAX + 1];
     size_t stop_count;
     int32_t predict, choices, priority;
+    char *grammar_text; // the line's own grammar, if any
+    size_t grammar_bytes;
+    enum tlm_grammar_kind grammar_kind;
+    struct tlm_grammar *grammar;
     int32_t open; // choices in the batch, and one while there are more to come
 };
 
@@ -44,7 +49,8 @@ struct batch_line {
 // memory for it. Errors: FORMAT, ARGUMENT.
 enum tlm_status batch_line_read(struct batch_line **out, int64_t index, uint64_t hash, const char *text,
                                 size_t bytes, const struct batch_defaults *defaults, struct tlm_error *err);
-// Makes tokens of the prompt. Errors: those of the template and the tokenizer; ARGUMENT (no tokens).
+// Makes tokens of the prompt and opens the grammar. Errors: those of the template, the tokenizer and tlm_grammar_open();
+// ARGUMENT (no tokens).
 enum tlm_status batch_line_encode(struct batch_line *l, const struct batch_defaults *defaults,
                                   struct tlm_error *err);
 void batch_line_free(struct batch_line *l); // NULL is allowed

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "models/identity.h"
 
 #define AT(field) offsetof(struct sampling_args, field)
 
@@ -119,6 +120,7 @@ static enum tlm_status open_grammar(struct sampling_args *args, const struct tlm
         status = file_read(path, &text, &bytes, err);
         if (status) return status;
         status = tlm_grammar_open(&args->grammar, model, kind, text, bytes, err);
+        args->grammar_hash = identity_add(0, text, bytes);
         free(text);
         if (status) error_prefix(err, "%.200s", path);
     } else {
@@ -254,7 +256,7 @@ enum tlm_status sampling_set_json(struct sampling_args *args, const char *key, c
                                   bool *known, struct tlm_error *err)
 {
     const struct option *o = option_of_key(key);
-    // No lists; and a request names no file to read, so the grammar is that of the command line.
+    // No lists; and a request names no file to read: its own grammar stands in it.
     bool grammar =
         o && (o->offset == AT(grammar_file) || o->offset == AT(schema_file) || o->offset == AT(regex));
     *known = o && o->kind <= OPTION_STRING && !grammar;

@@ -12,6 +12,7 @@ struct sampling_args {
     struct option_strings breakers, biases;
     const char *grammar_file, *schema_file, *regex; // at most one of them
     struct tlm_grammar *grammar;                    // what it says; several samplers may share it
+    uint64_t grammar_hash;                          // of the file
 };
 
 enum { SAMPLING_OPTION_COUNT = 26 };

@@ -439,6 +439,13 @@ static void test_wrong_lines(void)
          "stop: expected a text or a list of texts, found a whole number"},
         {"{\"prompt\": \"a\", \"stop\": \"\"}", "stop: expected texts"},
         {"{\"prompt\": \"a prompt that is longer than the context\"}", "context: "},
+        {"{\"prompt\": \"a\", \"regex\": \"(\"}", "regex: "},
+        {"{\"prompt\": \"a\", \"json_schema\": \"{}\"}", "json_schema: expected an object, found a string"},
+        {"{\"prompt\": \"a\", \"json_schema\": {\"type\": 3}}", "json_schema: "},
+        {"{\"prompt\": \"a\", \"grammar\": \"root ::= [a-z]\"}", NULL},
+        {"{\"prompt\": \"a\", \"grammar\": \"root ::= [a-z]{9}\"}", "expected room for the 1"},
+        {"{\"prompt\": \"a\", \"grammar\": \"root ::= [a-z]\", \"regex\": \"a\"}", "found two"},
+        {"{\"prompt\": \"a\", \"grammar_file\": \"schema\"}", "unknown key 'grammar_file'"},
         {"", NULL}, // no request, no answer
         {"{\"prompt\": \"b\", \"max_tokens\": 2, \"min_p\": 0, \"seed\": 7, \"priority\": 3, \"stop\": "
          "[\"x\"]}\r",
@@ -469,6 +476,47 @@ static void test_wrong_lines(void)
         check(json_integer_value(field(&a, CASES - 1, 0, "seed")) == 7, "the seed of a line");
         free_answers(&a);
     }
+}
+
+// Grammars of lines, of the command line, and both; another text in the same file is another question.
+static void test_grammars(void)
+{
+    static const struct {
+        const char *key, *option;
+    } cases[] = {
+        {"\"regex\": \"[A-Z][a-z]+, (one|two)\\\\.\"", "--regex '[A-Z][a-z]+, (one|two)\\.'"},
+        {"\"json_schema\": {\"type\": \"array\", \"items\": {\"type\": \"integer\"}}", "--json-schema array"},
+        {"\"grammar\": \"root ::= \\\"<\\\" [^>]* \\\">\\\"\"", "--grammar brackets"},
+        {"\"n\": 1", "--json-schema schema"},
+    };
+    enum { CASES = sizeof cases / sizeof *cases };
+    static const char schema[] = "{\"type\": \"object\"}", other[] = "{\"type\": \"string\"}",
+                      array[] = "{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}",
+                      brackets[] = "root ::= \"<\" [^>]* \">\"",
+                      *run = "--temp 0.9 -s 5 -n 60 --json-schema schema";
+    write_file("schema", schema, sizeof schema - 1);
+    write_file("array", array, sizeof array - 1);
+    write_file("brackets", brackets, sizeof brackets - 1);
+    FILE *f = fopen(in_folder("asked").text, "wb");
+    for (int i = 0; f && i < CASES; i++) fprintf(f, "{\"prompt\": \"Say %d\", %s}\n", i, cases[i].key);
+    if (f) fclose(f);
+    check(tinylm("", "%s --in asked --out formed", run) == 0, "exit code with grammars");
+    struct answers a = read_answers("formed", false);
+    check(a.count == CASES, "%d answers with grammars", a.count);
+    for (int i = 0; i < CASES; i++) {
+        check(tinylm("", "--temp 0.9 -s 5 -n 60 %s -p 'Say %d' >alone", cases[i].option, i) == 0,
+              "exit code");
+        struct bytes alone = read_file("alone");
+        check_text(&a, i, 0, alone);
+        check(!strcmp(json_string_value(field(&a, i, 0, "finish")), "end"), "index %d: not whole", i);
+        free(alone.data);
+    }
+    tinylm("", "%s --in asked --out guessed --lookup --parallel 1", run);
+    same_answers("guessed", &a);
+    write_file("schema", other, sizeof other - 1);
+    check(tinylm("", "%s --in asked --out formed", run) == 1, "exit code with another schema");
+    says("index 0: expected the request and the options that the answer was made with, found others");
+    free_answers(&a);
 }
 
 // Whoever asks through a pipe gets the answer before asking again.
@@ -582,6 +630,7 @@ int main(int argc, char **argv)
     test_full_disk(&a);
     test_stopped();
     test_wrong_lines();
+    test_grammars();
     test_dialogue();
     test_chat();
     test_usage();
