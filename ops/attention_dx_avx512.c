@@ -113,7 +113,7 @@ static void soften(float *p, float *ds, const struct attention_dx_args *a, float
 void attention_dx_avx512(const struct attention_dx_args *a)
 {
     if (a->head_dim % LANES || a->value_dim % LANES)
-        attention_dx_ref(a);
+        attention_dx_avx2(a);
     else
         attention_dx_run(a, transpose_fwd_avx512);
 }

@@ -10,6 +10,7 @@ static void use_reference_gradients(struct kernels *k)
         k->matmul_nn[plain[i]] = (struct matmul_kernel){
             .fwd = REF(matmul_nn), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
     k->transpose_fwd = REF(transpose_fwd);
+    k->dropout_fwd = REF(dropout_fwd);
     k->attention_dx = REF(attention_dx), k->attention_dx_scratch = REF(attention_dx_scratch);
     k->rmsnorm_dx = REF(rmsnorm_dx);
     k->layernorm_dx = REF(layernorm_dx);
@@ -114,8 +115,10 @@ static void use_avx2(struct kernels *k)
     k->activation_fwd = activation_fwd_avx2, k->glu_fwd = glu_fwd_avx2;
     k->softcap_fwd = softcap_fwd_avx2;
     k->transpose_fwd = transpose_fwd_avx2;
+    k->dropout_fwd = dropout_fwd_avx2;
     k->rmsnorm_dx = rmsnorm_dx_avx2, k->layernorm_dx = layernorm_dx_avx2;
     k->activation_dx = activation_dx_avx2, k->glu_dx = glu_dx_avx2;
+    k->attention_dx = attention_dx_avx2, k->attention_dx_scratch = attention_dx_scratch_avx2;
     k->cross_entropy = cross_entropy_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
@@ -141,6 +144,7 @@ static void use_avx512(struct kernels *k)
     k->update_adamw = update_adamw_avx512, k->update_lion = update_lion_avx512;
     k->update_sgd = update_sgd_avx512, k->sum_squares = sum_squares_avx512;
     k->transpose_fwd = transpose_fwd_avx512;
+    k->dropout_fwd = dropout_fwd_avx512;
     k->attention_dx = attention_dx_avx512, k->attention_dx_scratch = attention_dx_scratch_avx512;
     k->activation_dx = activation_dx_avx512, k->glu_dx = glu_dx_avx512;
     k->cross_entropy = cross_entropy_avx512;

@@ -5,8 +5,6 @@
 #include "ops/gradient.h"
 #include "ops/nodes_cpu.h"
 
-#include "core/rng.h"
-
 // Has the output numbers that the result is added to? Those of a base that is not in the same place are copied there.
 static bool adds(const struct node *n)
 {
@@ -418,22 +416,15 @@ RUN(sum_heads)
 // A draw a number: four of them a block of the counter.
 RUN(dropout)
 {
-    (void)g, (void)scratch;
+    (void)scratch;
     const struct dropout_params *p = n->params;
     const uint32_t *words = n->in[1]->out.data;
     const uint64_t seed = (uint64_t)words[1] << 32 | words[0];
     const uint32_t limit = (uint32_t)(p->rate * 0x1p32);
-    const real factor = (real)(1 / (1 - p->rate));
-    int64_t cols = n->out.ne[0];
-    for (int64_t r = begin; r < end; r++) {
-        const real *x = tensor_row(&n->in[0]->out, r);
-        real *y = tensor_row(&n->out, r);
-        for (int64_t i = 0; i < cols; i += 4) {
-            uint32_t draw[4];
-            rng_philox(seed, p->stream, (uint64_t)(r * ((cols + 3) / 4) + i / 4), draw);
-            for (int64_t j = i; j < cols && j < i + 4; j++) y[j] = draw[j - i] < limit ? 0 : x[j] * factor;
-        }
-    }
+    const int64_t cols = n->out.ne[0];
+    for (int64_t r = begin; r < end; r++)
+        kernels_of(g)->dropout_fwd(tensor_row(&n->out, r), tensor_row(&n->in[0]->out, r), cols, seed,
+                                   p->stream, (uint64_t)(r * ((cols + 3) / 4)), limit, 1 / (1 - p->rate));
 }
 
 RUN(cross_entropy)

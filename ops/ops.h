@@ -216,6 +216,11 @@ typedef void sum_rows_fn(real *to, const real *x, int64_t rows, int64_t cols, si
 // scores a text by it. dx = (softmax(x) - 1 at the target) * factor, which may be x or NULL. A target below 0: no loss, no gradient.
 typedef double cross_entropy_fn(real *dx, const real *x, int32_t target, int64_t vocab, double factor);
 
+// y = x * factor, 0 where its draw is below `limit`: number i has draw i % 4 of block first + i / 4 of (seed, stream), core/rng.h.
+// y may be x.
+typedef void dropout_fwd_fn(real *y, const real *x, int64_t count, uint64_t seed, uint64_t stream,
+                            uint64_t first, uint32_t limit, double factor);
+
 // table[r] = d/2 pairs (cos, sin) of the angles pos[r] * freq[i], both times `magnitude`.
 typedef void rope_table_fwd_fn(real *table, const int32_t *pos, const double *freq, int64_t rows,
                                int32_t pairs, double magnitude);
@@ -290,6 +295,7 @@ struct kernels {
     update_fn *update_adamw, *update_lion, *update_sgd; // NULL among the kernels in double
     sum_squares_fn *sum_squares;
     transpose_fwd_fn *transpose_fwd;
+    dropout_fwd_fn *dropout_fwd;
     attention_dx_fn *attention_dx;
     attention_dx_scratch_fn *attention_dx_scratch;
     rmsnorm_dx_fn *rmsnorm_dx;
@@ -326,6 +332,7 @@ rope_table_fwd_fn REF(rope_table_fwd);
 rope_fwd_fn REF(rope_fwd);
 matmul_fwd_fn REF(matmul_nn);
 transpose_fwd_fn REF(transpose_fwd);
+dropout_fwd_fn REF(dropout_fwd);
 attention_dx_fn REF(attention_dx);
 attention_dx_scratch_fn REF(attention_dx_scratch);
 rmsnorm_dx_fn REF(rmsnorm_dx);
@@ -365,6 +372,7 @@ activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 softcap_fwd_fn softcap_fwd_avx2, softcap_fwd_avx512;
 transpose_fwd_fn transpose_fwd_avx2, transpose_fwd_avx512;
+dropout_fwd_fn dropout_fwd_avx2, dropout_fwd_avx512;
 attention_dx_fn attention_dx_avx2, attention_dx_avx512;
 attention_dx_scratch_fn attention_dx_scratch_avx2, attention_dx_scratch_avx512;
 rmsnorm_dx_fn rmsnorm_dx_avx2;

@@ -118,6 +118,13 @@ static int64_t work_cross_entropy(struct bench *s)
     return VOCAB;
 }
 
+static int64_t work_dropout(struct bench *s)
+{
+    int64_t at = next(s, CHUNK);
+    s->kernels.dropout_fwd(s->array[1] + at, s->array[0] + at, CHUNK, 1, 2, (uint64_t)at, 1u << 29, 1.1);
+    return CHUNK;
+}
+
 static int64_t work_rmsnorm(struct bench *s)
 {
     int64_t at = next(s, ROWS * COLS);
@@ -227,6 +234,7 @@ static const struct {
     {"cross_entropy, in place", limit_in_place, work_cross_entropy},
     {"attention, 64 rows", NULL, work_attention_64},
     {"attention, 1024 rows", NULL, work_attention_1024},
+    {"dropout", limit_copy, work_dropout},
     {"rmsnorm", limit_two, work_rmsnorm},
     {"layernorm", limit_two, work_layernorm},
     {"gelu by tanh", limit_two, work_gelu_tanh},

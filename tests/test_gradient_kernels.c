@@ -297,6 +297,37 @@ START_TEST(test_attention)
 }
 END_TEST
 
+// ---- dropout ------------------------------------------------------------------------------------------
+
+// The bits of the reference, also where a counter's lower half overflows; in place too.
+static void check_dropout(const struct kernels *k, int64_t n, double rate, uint64_t first)
+{
+    const uint64_t seed = 0x123456789abcdef0, stream = 0xfedcba987;
+    const uint32_t limit = (uint32_t)(rate * 0x1p32);
+    struct numbers x = drawn(n, 3, 1), y = unset(n), expected = unset(n);
+    k->dropout_fwd(y.f, x.f, n, seed, stream, first, limit, 1 / (1 - rate));
+    kernels_for(ISA_REF).dropout_fwd(expected.f, x.f, n, seed, stream, first, limit, 1 / (1 - rate));
+    k->dropout_fwd(x.f, x.f, n, seed, stream, first, limit, 1 / (1 - rate));
+    ck_assert_msg(!memcmp(y.f, expected.f, (size_t)n * sizeof *y.f) &&
+                      !memcmp(x.f, expected.f, (size_t)n * sizeof *y.f) && guarded_intact(&y.guard),
+                  "%s: dropout of %d at %g", isa_name(k->isa), (int)n, rate);
+    int64_t dropped = 0;
+    for (int64_t i = 0; i < n; i++) dropped += y.f[i] == 0;
+    if (n > 10000) ck_assert(fabs((double)dropped / (double)n - rate) < 0.02);
+    release(&x), release(&y), release(&expected);
+}
+
+START_TEST(test_dropout)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES; i++) check_dropout(&k, sizes[i], 0.3, (uint64_t)i * 77);
+        for (int i = 0; i <= 10; i++) check_dropout(&k, 20000, i / 10.0 * 0.99, 0xffffff00u + (uint64_t)i);
+        check_dropout(&k, 1000, 0.5, UINT64_MAX - 40);
+    }
+}
+END_TEST
+
 // ---- norms --------------------------------------------------------------------------------------------
 
 // dx set or added to, weights' gradients always added to, or not wanted.
@@ -420,6 +451,7 @@ Suite *suite_gradient_kernels(void)
     tcase_add_test(t, test_cross_entropy);
     tcase_add_test(t, test_transpose);
     tcase_add_loop_test(t, test_attention, 0, SHAPES);
+    tcase_add_test(t, test_dropout);
     tcase_add_loop_test(t, test_norms, 0, 2);
     tcase_add_loop_test(t, test_slopes, 0, ACT_SWIGLU_CLAMPED + 1);
     tcase_add_test(t, test_large_slopes);
