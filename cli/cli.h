@@ -21,5 +21,6 @@ int eval_diff(int argc, char **argv); // of command_eval
 int command_template(int argc, char **argv);
 int command_tokenizer(int argc, char **argv);
 int command_data(int argc, char **argv);
+int data_generate(int argc, char **argv); // of command_data
 
 #endif

@@ -200,13 +200,15 @@ static int data_tokenize(int argc, char **argv)
 
 int command_data(int argc, char **argv)
 {
-    static const char usage[] = "usage: tinylm data tokenize [OPTION ...] FILES...\n\n"
-                                "  tokenize   the token ids of texts, for training\n\n"
+    static const char usage[] = "usage: tinylm data tokenize|generate [OPTION ...]\n\n"
+                                "  tokenize   the token ids of texts, for training\n"
+                                "  generate   stories and conversations of our own\n\n"
                                 "'tinylm data tokenize --help' lists the options.\n";
     const char *what = argc > 1 ? argv[1] : "";
     if (!strcmp(what, "tokenize")) return data_tokenize(argc - 1, argv + 1);
+    if (!strcmp(what, "generate")) return data_generate(argc - 1, argv + 1);
     bool help = !strcmp(what, "--help") || !strcmp(what, "-h");
-    if (argc > 1 && !help) fprintf(stderr, "tinylm data: expected tokenize, found '%s'\n\n", what);
+    if (argc > 1 && !help) fprintf(stderr, "tinylm data: expected tokenize or generate, found '%s'\n\n", what);
     fputs(usage, help ? stdout : stderr);
     return help ? EXIT_DONE : EXIT_USAGE;
 }

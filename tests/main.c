@@ -43,6 +43,7 @@ static const struct {
     {"hf", suite_hf},
     {"shard", suite_shard},
     {"dataset", suite_dataset},
+    {"stories", suite_stories},
     {"optimizer", suite_optimizer},
     {"schedule", suite_schedule},
     {"hostile", suite_hostile},

@@ -297,6 +297,15 @@ fails 'line 1: a conversation needs' data tokenize -m "$work/vocab.gguf" -o "$wo
 wrong 'no tokenizer' data tokenize -o "$work/a.gguf" "$work/words.txt"
 wrong 'one of the two' data tokenize -m "$work/vocab.gguf" -o "$work/a.gguf" --val-every 2 --split-val 0.5 "$work/words.txt"
 
+run 0 data generate stories -o "$work/stories.jsonl" -n 40 -s 3 </dev/null; says '40\|stories and'; lines 40 "$work/stories.jsonl"
+run 0 data generate stories -o "$work/later.jsonl" -n 10 -s 3 --first 30 </dev/null
+tail -n 10 "$work/stories.jsonl" | cmp -s - "$work/later.jsonl" || bad 'document 30 is another one'
+wrong 'expected what to write' data generate -o "$work/a.jsonl"
+printf '{%% for m in messages %%}<|{{ m.role }}|>{{ m.content }}<|end|>{%% endfor %%}' >"$work/talk.jinja"
+run 0 tokenizer train -o "$work/talk.gguf" --vocab-size 400 --special '<|end|>' --special '<|user|>' --special '<|assistant|>' --eos '<|end|>' \
+    --chat-template "$work/talk.jinja" "$work/stories.jsonl" </dev/null
+run 0 data tokenize -m "$work/talk.gguf" -o "$work/talk-tokens.gguf" "$work/stories.jsonl" </dev/null; says '40 documents'
+
 # ---- chat on a terminal, which script(1) stands in for
 
 # Waits for the nth prompt: from then on keys go to the line editor.

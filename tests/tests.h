@@ -40,6 +40,7 @@ Suite *suite_safetensors(void);
 Suite *suite_hf(void);
 Suite *suite_shard(void);
 Suite *suite_dataset(void);
+Suite *suite_stories(void);
 Suite *suite_optimizer(void);
 Suite *suite_schedule(void);
 Suite *suite_hostile(void);
