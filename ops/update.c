@@ -6,47 +6,31 @@
 
 // ---- the maps of 8-bit codes ----------------------------------------------------------------------------
 
-#define SPAN(i) (0.9 / (2 << (i))) // of a place, in parts of the decade's end
-#define ROWS(F)                                                                                     \
-    {                                                                                               \
-        F(0, 1e-6), F(1, 1e-5), F(2, 1e-4), F(3, 1e-3), F(4, 1e-2), F(5, 1e-1), F(6, 1e0), ENDS_##F \
-    }
-#define BOTTOMS(F)                                                                        \
-    {                                                                                     \
-        F(0, 1e-6), F(1, 1e-5), F(2, 1e-4), F(3, 1e-3), F(4, 1e-2), F(5, 1e-1), F(6, 1e0) \
+// `end` of a decade i, places `wide` a code: 1 or 2. A code stands for the middle of its step.
+#define SPAN(i)               (0.9 / (2 << (i))) // of a place, in parts of the end
+#define MIDDLE(i, wide)       (SPAN(i) * (wide) / 2)
+#define SLOPE(i, end, wide)   (float)((end)*SPAN(i))
+#define OFFSET(i, end, wide)  (float)((end) * (MIDDLE(i, wide) - 0.8))
+#define INVERSE(i, end, wide) (float)(1 / ((end)*SPAN(i) * (wide)))
+#define START(i, end, wide)   (float)((0.8 - MIDDLE(i, wide)) / (SPAN(i) * (wide)))
+#define LAST(i, end, wide)    (float)((4 << (i)) / (wide)-1)
+#define BEHIND(i, end, wide)  (float)((i) < 6 ? 1.0 / 3 : 2)
+#define FIRST(i, end, wide)   (float)((end) * (0.1 + MIDDLE(i, wide)))
+#define UPPER(F, wide) \
+    F(1, 1e-5, wide), F(2, 1e-4, wide), F(3, 1e-3, wide), F(4, 1e-2, wide), F(5, 1e-1, wide), F(6, 1e0, wide)
+#define DECADES(F, wide) F(0, 1e-6, wide), UPPER(F, wide)
+// Row 7 of slope and offset: from 0 at j = 1 to 1 at j = 256.
+#define MAP(wide)                                                                                          \
+    {                                                                                                      \
+        .slope = {DECADES(SLOPE, wide), (float)(1.0 / 255)},                                               \
+        .offset = {DECADES(OFFSET, wide), -(float)(1.0 / 255)}, .inverse = {DECADES(INVERSE, wide)},       \
+        .start = {DECADES(START, wide)}, .last = {DECADES(LAST, wide)}, .behind = {DECADES(BEHIND, wide)}, \
+        .next = {UPPER(FIRST, wide), INFINITY, INFINITY},                                                  \
+        .rise = (float)(1 / (1e-6 * (0.1 + MIDDLE(0, wide)))), .zero = 2 - (wide), .most = 256 / (wide)    \
     }
 
-// A code stands for the middle of its step: half a place wide in the unsigned map, a whole one in the signed map.
-#define SLOPE(i, end)            (float)((end)*SPAN(i))
-#define OFFSET_UNSIGNED(i, end)  (float)((end) * (0.1 - 0.9 + SPAN(i) / 2))
-#define OFFSET_SIGNED(i, end)    (float)((end) * (0.1 - 0.9 + SPAN(i)))
-#define INVERSE_UNSIGNED(i, end) (float)(1 / ((end)*SPAN(i)))
-#define INVERSE_SIGNED(i, end)   (float)(0.5 / ((end)*SPAN(i)))
-#define START_UNSIGNED(i, end)   (float)((0.8 - SPAN(i) / 2) / SPAN(i))
-#define START_SIGNED(i, end)     (float)(0.5 * (0.8 - SPAN(i)) / SPAN(i))
-#define BOTTOM_UNSIGNED(i, end)  (float)((end) * (0.1 + SPAN(i) / 2))
-#define BOTTOM_SIGNED(i, end)    (float)((end) * (0.1 + SPAN(i)))
-// From 0 at j = 1 to 1 at j = 256. Numbers are never coded by this row.
-#define ENDS_SLOPE            (float)(1.0 / 255)
-#define ENDS_OFFSET_UNSIGNED  -(float)(1.0 / 255)
-#define ENDS_OFFSET_SIGNED    -(float)(1.0 / 255)
-#define ENDS_INVERSE_UNSIGNED 0
-#define ENDS_INVERSE_SIGNED   0
-#define ENDS_START_UNSIGNED   0
-#define ENDS_START_SIGNED     0
-
-const struct code_map code_map_unsigned = {.slope = ROWS(SLOPE),
-                                           .offset = ROWS(OFFSET_UNSIGNED),
-                                           .inverse = ROWS(INVERSE_UNSIGNED),
-                                           .start = ROWS(START_UNSIGNED),
-                                           .bottom = BOTTOMS(BOTTOM_UNSIGNED),
-                                           .step = 1};
-const struct code_map code_map_signed = {.slope = ROWS(SLOPE),
-                                         .offset = ROWS(OFFSET_SIGNED),
-                                         .inverse = ROWS(INVERSE_SIGNED),
-                                         .start = ROWS(START_SIGNED),
-                                         .bottom = BOTTOMS(BOTTOM_SIGNED),
-                                         .step = 2};
+const struct code_map code_map_unsigned = MAP(1);
+const struct code_map code_map_signed = MAP(2);
 
 static float number_at(const struct code_map *map, int32_t j)
 {
@@ -60,21 +44,16 @@ static inline int32_t max_i32(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-static inline int32_t min_i32(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 // p of a number x >= 0
 static int32_t place_of(const struct code_map *map, float x, float chance)
 {
-    int32_t decade = 0;
-    for (int i = 1; i < 7; i++) decade += x > map->bottom[i];
-    float place = floorf(fmaf(x, map->inverse[decade], map->start[decade]));
-    int32_t p = (int32_t)fminf(place, 256), last = (4 << decade) / map->step - 1;
-    p = min_i32(p, last);
-    float below = number_at(map, max_i32(p * map->step, 1)), above = number_at(map, (p + 1) * map->step);
-    return p + (x - below > chance * (above - below));
+    float decades = fmaf((float)(int32_t)bits_of_f32(x), DECADE_SCALE, DECADE_START);
+    int32_t decade = (int32_t)fmaxf(decades, 0) & 7;
+    decade += x > map->next[decade];
+    float place = fmaf(x, map->inverse[decade], map->start[decade]), last = map->last[decade];
+    place = fmaf(fmaxf(place - last, 0), map->behind[decade], fminf(place, last));
+    place = fminf(place, fmaf(x, map->rise, map->zero));
+    return (int32_t)fminf(place + chance, map->most);
 }
 
 uint8_t code_signed(float x, float chance)

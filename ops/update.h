@@ -82,12 +82,23 @@ sum_squares_fn sum_squares_ref, sum_squares_avx2, sum_squares_avx512;
 //   unsigned: code = j - 1       signed: code = 127 +- p where j = 2 p, and 127 for 0; there is no code for -1
 //
 // Within a decade the number is slope * j + offset. Row 7 of the tables serves both ends, j = 1 and j = 256.
+//
+// On the way back p (j, or j / 2 in the signed map) is found with a fraction, which chance then rounds: along a straight line
+// within a decade; a third as steep behind its last code, as the gap to the next decade is three steps wide (twice as steep in
+// the last decade, where 1 is half a step away); and below the first code of all along a straight line from 0.
 struct code_map {
     float slope[8], offset[8];  // number = fma(j, slope, offset)
-    float inverse[8], start[8]; // p = floor(fma(number, inverse, start)); p is j, or j / 2 in the signed map
-    float bottom[7];            // smallest number of a decade
-    int32_t step;               // j / p
+    float inverse[8], start[8]; // p = fma(number, inverse, start),
+    float last[8], behind[8];   // of which what is more than `last` counts `behind`
+    float next[8];              // the first number of the decade above
+    float rise, zero;           // p = fma(number, rise, zero) below the first number
+    float most;                 // p of 1
 };
+// The decade of a number is that of fma(its bits as an integer, DECADE_SCALE, DECADE_START), cut off at 0, or the next: bits of a
+// float are its logarithm but for 0.026 decades; first numbers of decades lie up to 0.512 above their begin.
+#define DECADE_LOG2  0.30102999566398120
+#define DECADE_SCALE (float)(DECADE_LOG2 * 0x1p-23)
+#define DECADE_START (float)(7 - 0.52 - 127 * DECADE_LOG2)
 extern const struct code_map code_map_signed, code_map_unsigned;
 
 // A number of [-1, 1] or [0, 1] becomes the code above it where its distance from the one below is more than `chance` (of

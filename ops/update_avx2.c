@@ -8,37 +8,35 @@ enum { LANES = 8 };
 typedef __m256 vf;
 typedef __m256i vi;
 
-#define vf_set           _mm256_set1_ps
-#define vf_load          _mm256_loadu_ps
-#define vf_store         _mm256_storeu_ps
-#define vf_sub           _mm256_sub_ps
-#define vf_mul           _mm256_mul_ps
-#define vf_div           _mm256_div_ps
-#define vf_fma           _mm256_fmadd_ps
-#define vf_sqrt          _mm256_sqrt_ps
-#define vf_min           _mm256_min_ps
-#define vf_max           _mm256_max_ps
-#define vf_abs(x)        _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
-#define vf_floor         _mm256_floor_ps
-#define vf_of_int        _mm256_cvtepi32_ps
-#define vf_of_bits       _mm256_castsi256_ps
-#define vi_of_float      _mm256_cvttps_epi32
-#define vi_bits          _mm256_castps_si256
-#define vi_set           _mm256_set1_epi32
-#define vi_add           _mm256_add_epi32
-#define vi_sub           _mm256_sub_epi32
-#define vi_mul           _mm256_mullo_epi32
-#define vi_and           _mm256_and_si256
-#define vi_or            _mm256_or_si256
-#define vi_xor           _mm256_xor_si256
-#define vi_min           _mm256_min_epi32
-#define vi_max           _mm256_max_epi32
-#define vi_shift_left    _mm256_slli_epi32
-#define vi_shift_right   _mm256_srli_epi32
-#define vi_shift_left_by _mm256_sllv_epi32
-#define vi_sign(x)       _mm256_srai_epi32(x, 31)
-#define vi_load_u8(p)    _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
-#define vi_load_u16(p)   _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define vf_set         _mm256_set1_ps
+#define vf_load        _mm256_loadu_ps
+#define vf_store       _mm256_storeu_ps
+#define vf_add         _mm256_add_ps
+#define vf_sub         _mm256_sub_ps
+#define vf_mul         _mm256_mul_ps
+#define vf_div         _mm256_div_ps
+#define vf_fma         _mm256_fmadd_ps
+#define vf_sqrt        _mm256_sqrt_ps
+#define vf_min         _mm256_min_ps
+#define vf_max         _mm256_max_ps
+#define vf_abs(x)      _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x)
+#define vf_of_int      _mm256_cvtepi32_ps
+#define vf_of_bits     _mm256_castsi256_ps
+#define vi_of_float    _mm256_cvttps_epi32
+#define vi_bits        _mm256_castps_si256
+#define vi_set         _mm256_set1_epi32
+#define vi_add         _mm256_add_epi32
+#define vi_sub         _mm256_sub_epi32
+#define vi_mul         _mm256_mullo_epi32
+#define vi_and         _mm256_and_si256
+#define vi_or          _mm256_or_si256
+#define vi_xor         _mm256_xor_si256
+#define vi_max         _mm256_max_epi32
+#define vi_shift_left  _mm256_slli_epi32
+#define vi_shift_right _mm256_srli_epi32
+#define vi_sign(x)     _mm256_srai_epi32(x, 31)
+#define vi_load_u8(p)  _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define vi_load_u16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))
 
 static inline ALWAYS __m128i words_of(vi x)
 {

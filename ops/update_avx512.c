@@ -11,6 +11,7 @@ typedef __m512i vi;
 #define vf_set             _mm512_set1_ps
 #define vf_load            _mm512_loadu_ps
 #define vf_store           _mm512_storeu_ps
+#define vf_add             _mm512_add_ps
 #define vf_sub             _mm512_sub_ps
 #define vf_mul             _mm512_mul_ps
 #define vf_div             _mm512_div_ps
@@ -19,7 +20,6 @@ typedef __m512i vi;
 #define vf_min             _mm512_min_ps
 #define vf_max             _mm512_max_ps
 #define vf_abs             _mm512_abs_ps
-#define vf_floor(x)        _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)
 #define vf_reduce_max      _mm512_reduce_max_ps
 #define vf_of_int          _mm512_cvtepi32_ps
 #define vf_of_bits         _mm512_castsi512_ps
@@ -32,11 +32,9 @@ typedef __m512i vi;
 #define vi_and             _mm512_and_si512
 #define vi_or              _mm512_or_si512
 #define vi_xor             _mm512_xor_si512
-#define vi_min             _mm512_min_epi32
 #define vi_max             _mm512_max_epi32
 #define vi_shift_left      _mm512_slli_epi32
 #define vi_shift_right     _mm512_srli_epi32
-#define vi_shift_left_by   _mm512_sllv_epi32
 #define vi_sign(x)         _mm512_srai_epi32(x, 31)
 #define vi_load_u8(p)      _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p)))
 #define vi_store_u8(p, x)  _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8(x))

@@ -16,14 +16,14 @@ static inline ALWAYS vf number_at(const struct code_map *map, vi j)
 
 static inline ALWAYS vi place_of(const struct code_map *map, vf x, vf chance)
 {
-    vi decade = vi_set(0);
-    for (int i = 1; i < 7; i++) decade = vi_count_greater(decade, x, vf_set(map->bottom[i]));
-    vf place = vf_floor(vf_fma(x, vf_lookup(map->inverse, decade), vf_lookup(map->start, decade)));
-    vi last = vi_sub(vi_shift_left_by(vi_set(4 / map->step), decade), vi_set(1));
-    vi p = vi_min(vi_of_float(vf_min(place, vf_set(256))), last), up = vi_add(p, vi_set(1)), j = p;
-    if (map->step == 2) j = vi_max(vi_add(p, p), vi_set(1)), up = vi_add(up, up);
-    vf below = number_at(map, j), gap = vf_sub(number_at(map, up), below);
-    return vi_count_greater(p, vf_sub(x, below), vf_mul(chance, gap));
+    vf decades = vf_fma(vf_of_int(vi_bits(x)), vf_set(DECADE_SCALE), vf_set(DECADE_START));
+    vi decade = vi_of_float(vf_max(decades, vf_set(0)));
+    decade = vi_count_greater(decade, x, vf_lookup(map->next, decade));
+    vf place = vf_fma(x, vf_lookup(map->inverse, decade), vf_lookup(map->start, decade));
+    vf last = vf_lookup(map->last, decade), more = vf_max(vf_sub(place, last), vf_set(0));
+    place = vf_fma(more, vf_lookup(map->behind, decade), vf_min(place, last));
+    place = vf_min(place, vf_fma(x, vf_set(map->rise), vf_set(map->zero)));
+    return vi_of_float(vf_min(vf_add(place, chance), vf_set(map->most)));
 }
 
 static inline ALWAYS vi code_of_signed(vf x, vf chance)
