@@ -109,6 +109,7 @@ test: deps ## build and run all tests
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@sh tests/test_measure.sh $(PROGRAM) tests/golden
+	@sh tests/test_train.sh ./$(PROGRAM) tests/golden
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
 bench: all ## speed of the demo model, or of MODEL=file.gguf

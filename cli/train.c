@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/common.h"
+#include "cli/train_chart.h"
 #include "train/trainer.h"
 
 struct train_args {
@@ -141,6 +142,18 @@ static void print_plan(const struct trainer *t)
     print_bytes("all", p.weights + p.gradients + p.copies + p.moments + p.activations + p.scratch);
 }
 
+// The chart beside the log, and on a terminal.
+static void show_chart(const struct show *s)
+{
+    enum { COLUMNS = 80 };
+    char log[CHECKPOINT_PATH], svg[CHECKPOINT_PATH];
+    struct tlm_error err;
+    snprintf(log, sizeof log, "%s/log.jsonl", s->config->checkpoint.dir);
+    snprintf(svg, sizeof svg, "%s/loss.svg", s->config->checkpoint.dir);
+    if (train_chart_write(log, svg, &err) || (s->terminal && train_chart_print(log, stderr, COLUMNS, &err)))
+        fprintf(stderr, "tinylm train: %s\n", err.text);
+}
+
 // ---- running ------------------------------------------------------------------------------------------
 
 static enum tlm_status train(const struct train_config *c, bool plan, struct tlm_error *err)
@@ -175,6 +188,7 @@ static enum tlm_status train(const struct train_config *c, bool plan, struct tlm
         run_hook(&show, c->log.on_end, 0, 0);
     }
     if (show.log) fclose(show.log);
+    if (!s) show_chart(&show);
     trainer_close(t);
     return s;
 }
