@@ -26,7 +26,7 @@ static struct node *norm(struct graph *g, const struct tlm_model *m, struct node
                          const struct tensor *b, int64_t group)
 {
     if (!w) return x;
-    if (!m->arch->layer_norm) return g_rmsnorm(g, x, g_weight(g, w), group, m->hparams.norm_eps);
+    if (!m->hparams.layer_norm) return g_rmsnorm(g, x, g_weight(g, w), group, m->hparams.norm_eps);
     return g_layernorm(g, x, g_weight(g, w), b ? g_weight(g, b) : NULL, group, m->hparams.norm_eps);
 }
 
@@ -77,7 +77,7 @@ static struct attention_params attention_params(const struct tlm_model *m, const
         .scale = h->attention_scale != 0 ? h->attention_scale : 1.0 / sqrt((double)h->head_dim),
         .softcap = h->attention_softcap,
         .sinks = w->sinks,
-        .slopes = m->weights.alibi_slopes,
+        .slopes = w->no_slopes ? NULL : m->weights.alibi_slopes,
     };
 }
 

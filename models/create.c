@@ -23,43 +23,52 @@ struct plan {
 
 // ---- shapes -------------------------------------------------------------------------------------------
 
-// Does the model have this weight, in this layer? What is optional depends on experts, ranks, ties and biases.
-static bool has_weight(struct plan *p, const struct weight_spec *spec, int64_t l)
+// Does a layer have an optional weight? That depends on experts and ranks; biases are open.
+static enum create_choice has_in_layer(const struct hparams *h, size_t slot, int64_t l)
 {
-    const struct hparams *h = &p->model.hparams;
-    const struct create_value *tied = create_value(&p->wanted, "tied"),
-                              *bias = create_value(&p->wanted, "bias");
-    bool experts = h->experts.count > 0 && l >= h->experts.dense_layers;
-    if (!spec->optional) return true;
-    if (!strstr(spec->gguf, "%d")) {
-        bool output = spec->slot == offsetof(struct weights, out);
-        return output && !(tied->given ? tied->number != 0 : p->wanted.arch->create.tied);
-    }
-    switch (spec->slot) {
+    bool experts = h->experts.count > 0 && l >= h->experts.dense_layers, yes = false;
+    switch (slot) {
     case offsetof(struct layer, gate):
     case offsetof(struct layer, up):
-    case offsetof(struct layer, down): return !experts;
+    case offsetof(struct layer, down): yes = !experts; break;
     case offsetof(struct layer, router):
     case offsetof(struct layer, experts_gate):
     case offsetof(struct layer, experts_up):
-    case offsetof(struct layer, experts_down): return experts;
+    case offsetof(struct layer, experts_down): yes = experts; break;
     case offsetof(struct layer, shared_gate):
     case offsetof(struct layer, shared_up):
-    case offsetof(struct layer, shared_down): return experts && h->experts.shared > 0;
-    case offsetof(struct layer, choice_bias): return experts && h->experts.gate == ROUTE_SIGMOID;
-    case offsetof(struct layer, wq): return h->q_rank == 0;
+    case offsetof(struct layer, shared_down): yes = experts && h->experts.shared > 0; break;
+    case offsetof(struct layer, choice_bias): yes = experts && h->experts.gate == ROUTE_SIGMOID; break;
+    case offsetof(struct layer, wq): yes = h->q_rank == 0; break;
     case offsetof(struct layer, wq_a):
     case offsetof(struct layer, q_a_norm):
-    case offsetof(struct layer, wq_b): return h->q_rank > 0;
+    case offsetof(struct layer, wq_b): yes = h->q_rank > 0; break;
     case offsetof(struct layer, wk_b):
-    case offsetof(struct layer, wv_b): return true;
+    case offsetof(struct layer, wv_b): yes = true; break;
     case offsetof(struct layer, gate_bias):
     case offsetof(struct layer, up_bias):
-    case offsetof(struct layer, down_bias):
-        if (experts) return false;
-        break;
+    case offsetof(struct layer, down_bias): return experts ? CREATE_NO : CREATE_OPEN;
+    default: return CREATE_OPEN;
     }
-    return spec->role == ROLE_BIAS && (bias->given ? bias->number != 0 : p->wanted.arch->create.bias);
+    return yes ? CREATE_YES : CREATE_NO;
+}
+
+// Does the model have this weight, in this layer (-1: in none)?
+static bool has_weight(struct plan *p, const struct weight_spec *spec, int64_t l)
+{
+    const struct create_defaults *own = &p->wanted.arch->create;
+    const struct create_value *tied = create_value(&p->wanted, "tied"),
+                              *bias = create_value(&p->wanted, "bias");
+    enum create_choice choice = CREATE_OPEN;
+    if (!spec->optional) return true;
+    if (own->has)
+        choice = own->has(p->model.gguf, spec, l);
+    else if (l >= 0)
+        choice = has_in_layer(&p->model.hparams, spec->slot, l);
+    if (choice != CREATE_OPEN) return choice == CREATE_YES;
+    if (l < 0 && spec->slot == offsetof(struct weights, out))
+        return !(tied->given ? tied->number != 0 : own->tied);
+    return spec->role == ROLE_BIAS && (bias->given ? bias->number != 0 : own->bias);
 }
 
 // Calls fn for each tensor in the order of the file: the model's own, then layer by layer.

@@ -58,6 +58,10 @@ enum residual_init {
     RESIDUAL_WANG,   // 2 / (layers sqrt(width)): GPT-NeoX, arXiv 2204.06745, section 2.1.3
 };
 
+// Whether a model has an optional weight: OPEN leaves it to what was asked for (biases) and to the experts.
+enum create_choice { CREATE_NO, CREATE_YES, CREATE_OPEN };
+struct weight_spec;
+
 struct create_defaults {
     bool tied;        // the embedding is the output matrix
     bool bias;        // weights that are optional biases are there
@@ -67,6 +71,8 @@ struct create_defaults {
     enum residual_init residual;
     // Keys that follow from several sizes, or refuses sizes; NULL: none do. Errors: ARGUMENT.
     enum tlm_status (*derive)(struct gguf_writer *w, const struct create_sizes *s, struct tlm_error *err);
+    // Where the keys in `g` say which weights there are, in layer l or (-1) in the model; NULL: they do not.
+    enum create_choice (*has)(const struct gguf *g, const struct weight_spec *spec, int64_t l);
 };
 
 #endif

@@ -22,7 +22,9 @@ struct weight_init weight_init_of(const struct arch *arch, const struct hparams 
                                   const struct weight_spec *spec, double std)
 {
     if (spec->role == ROLE_NORM) return (struct weight_init){.value = 1};
-    if (spec->role == ROLE_BIAS) return (struct weight_init){.value = 0};
+    bool sinks =
+        spec->slot == offsetof(struct layer, sinks) && strstr(spec->gguf, "%d"); // normal in transformers
+    if (spec->role == ROLE_BIAS && !sinks) return (struct weight_init){.value = 0};
     const struct create_defaults *d = &arch->create;
     double width = (double)h->width, layers = (double)h->layers;
     bool own =

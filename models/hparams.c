@@ -60,7 +60,11 @@ enum tlm_status hparam_bool(const struct gguf *g, const char *arch, const char *
 enum tlm_status hparams_read(struct hparams *h, const struct arch *arch, const struct gguf *g,
                              struct tlm_error *err)
 {
-    *h = (struct hparams){.embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .experts.scale = 1};
+    *h = (struct hparams){.embedding_scale = 1,
+                          .residual_scale = 1,
+                          .logit_scale = 1,
+                          .experts.scale = 1,
+                          .layer_norm = arch->layer_norm};
     return arch->hparams(h, g, err);
 }
 

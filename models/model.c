@@ -221,7 +221,7 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     m->head = (struct head){
         .norm = m->weights.out_norm,
         .norm_bias = m->weights.out_norm_bias,
-        .layer_norm = m->arch->layer_norm,
+        .layer_norm = m->hparams.layer_norm,
         .weight = m->weights.out ? m->weights.out : m->weights.embed, // tied
         .bias = m->weights.out_bias,
         .scale = m->hparams.logit_scale,

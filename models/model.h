@@ -47,6 +47,7 @@ struct hparams {
     double attention_softcap;             // 0: none
     double embedding_scale, residual_scale, logit_scale,
         logit_softcap; // 1, 1, 1, 0 where the file says nothing
+    bool layer_norm;   // norms are LayerNorms: the architecture's, or what its hparams() set
     bool parallel;     // attention and feed-forward read the same rows and are added together
     double alibi_bias; // largest slope's exponent; 0: no ALiBi
     struct expert_hparams experts;
@@ -143,6 +144,7 @@ struct layer {
     int32_t window;  // keys a row sees; 0: all
     bool local_rope; // turns by rope_local
     bool no_rope;
+    bool no_slopes; // of ALiBi
 };
 
 struct weights {

@@ -20,7 +20,8 @@
     X(gemma2, "gemma2")         \
     X(gemma3, "gemma3")         \
     X(gpt_oss, "gpt-oss")       \
-    X(deepseek2, "deepseek2")
+    X(deepseek2, "deepseek2")   \
+    X(compose, "tinylm-compose")
 
 #define DECLARE(name, gguf) extern const struct arch arch_##name;
 ARCHITECTURES(DECLARE)

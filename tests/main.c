@@ -49,6 +49,7 @@ static const struct {
     {"hostile", suite_hostile},
     {"config", suite_config},
     {"new_model", suite_new_model},
+    {"compose", suite_compose},
     {"grammar", suite_grammar},
     {"constraint", suite_constraint},
 };

@@ -92,6 +92,7 @@ static void check_everywhere(char **names, int count)
 START_TEST(agrees_with_transformers)
 {
     int count, models = 0;
+    if (!arch_at((size_t)_i)->variant_count) return; // ours alone: tests/test_compose.c
     char **names = golden_names("models", &count);
     const char *arch = arch_at((size_t)_i)->name;
     for (int i = 0, n; i < count; i += n) {

@@ -46,6 +46,7 @@ Suite *suite_schedule(void);
 Suite *suite_hostile(void);
 Suite *suite_config(void);
 Suite *suite_new_model(void);
+Suite *suite_compose(void);
 Suite *suite_grammar(void);
 Suite *suite_constraint(void);
 
