@@ -84,7 +84,7 @@ $(BUILD)/%.o: %.c
 
 # A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
 $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \
-  $(BUILD)/tests/bench_attention $(BUILD)/tests/bench_gradient $(BUILD)/tests/bench_optimizer: \
+  $(BUILD)/tests/bench_attention $(BUILD)/tests/bench_gradient $(BUILD)/tests/bench_optimizer $(BUILD)/tests/bench_constraint: \
   $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -53,7 +53,7 @@ static int32_t unsigned_range(struct grammar_exprs *x, uint64_t low, uint64_t hi
 
 int32_t json_whole_numbers(struct json_rules *j, struct number_range range)
 {
-    const double usual = 9999999999999999,
+    const double usual = 1e16,
                  edge = 9.2e18; // what doubles hold exactly, about; what 64 bits hold
     struct grammar_exprs *x = j->x;
     double low = ceil(range.low), high = floor(range.high);
