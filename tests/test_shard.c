@@ -186,6 +186,38 @@ START_TEST(test_long)
 }
 END_TEST
 
+// For every pre-tokenizer that texts are cut for; superbpe's words go across lines, so it is not among them.
+START_TEST(test_cuts)
+{
+    static const char *const names[] = {
+        "gpt-2",      "olmo",      "llama-bpe", "dbrx",        "qwen2",        "hunyuan",        "qwen35",
+        "gpt-4o",     "tekken",    "kimi-k2",   "deepseek-v3", "deepseek-llm", "deepseek-coder", "falcon",
+        "starcoder",  "command-r", "bloom",     "viking",      "chameleon",    "seed-coder",     "bailingmoe",
+        "exaone-moe", "youtu",     "jais-2",    "superbpe",    "tiny_aya",     "afmoe",          "default"};
+    enum { COUNT = 300000 };
+    struct bpe_train_options options = {.pre = names[_i], .vocab_size = 500, .min_frequency = 2};
+    char *text = malloc(COUNT);
+    int32_t *ids = malloc(COUNT * sizeof *ids);
+    size_t count, at = 0;
+    for (uint64_t i = 0; at < COUNT - 64; i++) {
+        static const char *const words[] = {"the", " bear", "\n",       "\n\n", "\r\n", "  ",  ".",
+                                            "!\n", "12",    "\xC3\xA9", "It",   "\t\n", "X",   "\xE4\xBD\xA0",
+                                            "'s",  " \n b", ",",        "'",    "/",    "99\n"};
+        at += (size_t)snprintf(text + at, COUNT - at, "%s", words[(size_t)(rng_uniform(9, 0, i) * 20)]);
+    }
+    struct trained v = trained_open(&options, 2, (const char *const[]){text}, &at, 1, NULL);
+    struct temp_path path = put_file("a.txt", text, at);
+    struct shard *s = made((struct tokenize_options){.tokenizer = v.t}, path.text, 0);
+    ck_assert(!tokenizer_encode(v.t, text, at, 0, ids, COUNT, &count, NULL));
+    ck_assert_int_eq(s->tokens, (int64_t)count);
+    for (size_t i = 0; i < count; i++) ck_assert_int_eq(shard_token(s, (int64_t)i), ids[i]);
+    shard_close(s);
+    trained_close(&v);
+    free(ids);
+    free(text);
+}
+END_TEST
+
 // Documents of all lengths, in order, whatever the threads.
 START_TEST(test_threads)
 {
@@ -360,6 +392,7 @@ Suite *suite_shard(void)
     tcase_add_loop_test(c, test_separator, 0, 2);
     tcase_add_test(c, test_lines);
     tcase_add_loop_test(c, test_long, 0, 2);
+    tcase_add_loop_test(c, test_cuts, 0, 28);
     tcase_add_test(c, test_threads);
     tcase_add_test(c, test_splits);
     tcase_add_test(c, test_refused);
