@@ -208,7 +208,8 @@ int command_data(int argc, char **argv)
     if (!strcmp(what, "tokenize")) return data_tokenize(argc - 1, argv + 1);
     if (!strcmp(what, "generate")) return data_generate(argc - 1, argv + 1);
     bool help = !strcmp(what, "--help") || !strcmp(what, "-h");
-    if (argc > 1 && !help) fprintf(stderr, "tinylm data: expected tokenize or generate, found '%s'\n\n", what);
+    if (argc > 1 && !help)
+        fprintf(stderr, "tinylm data: expected tokenize or generate, found '%s'\n\n", what);
     fputs(usage, help ? stdout : stderr);
     return help ? EXIT_DONE : EXIT_USAGE;
 }
