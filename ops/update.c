@@ -1,36 +1,12 @@
-// ops/update.c -- the kernels of the optimizers, the reference; formulas and the 8-bit maps are in ops/update.h.
+// ops/update.c -- the kernels of the optimizers, the reference; formulas are in ops/update.h, the 8-bit maps in ops/update_codes.h.
 #include "ops/update.h"
 
 #include <float.h>
 #include <math.h>
 
-// ---- the maps of 8-bit codes ----------------------------------------------------------------------------
+#include "ops/update_codes.h"
 
-// `end` of a decade i, places `wide` a code: 1 or 2. A code stands for the middle of its step.
-#define SPAN(i)               (0.9 / (2 << (i))) // of a place, in parts of the end
-#define MIDDLE(i, wide)       (SPAN(i) * (wide) / 2)
-#define SLOPE(i, end, wide)   (float)((end)*SPAN(i))
-#define OFFSET(i, end, wide)  (float)((end) * (MIDDLE(i, wide) - 0.8))
-#define INVERSE(i, end, wide) (float)(1 / ((end)*SPAN(i) * (wide)))
-#define START(i, end, wide)   (float)((0.8 - MIDDLE(i, wide)) / (SPAN(i) * (wide)))
-#define LAST(i, end, wide)    (float)((4 << (i)) / (wide)-1)
-#define BEHIND(i, end, wide)  (float)((i) < 6 ? 1.0 / 3 : 2)
-#define FIRST(i, end, wide)   (float)((end) * (0.1 + MIDDLE(i, wide)))
-#define UPPER(F, wide) \
-    F(1, 1e-5, wide), F(2, 1e-4, wide), F(3, 1e-3, wide), F(4, 1e-2, wide), F(5, 1e-1, wide), F(6, 1e0, wide)
-#define DECADES(F, wide) F(0, 1e-6, wide), UPPER(F, wide)
-// Row 7 of slope and offset: from 0 at j = 1 to 1 at j = 256.
-#define MAP(wide)                                                                                          \
-    {                                                                                                      \
-        .slope = {DECADES(SLOPE, wide), (float)(1.0 / 255)},                                               \
-        .offset = {DECADES(OFFSET, wide), -(float)(1.0 / 255)}, .inverse = {DECADES(INVERSE, wide)},       \
-        .start = {DECADES(START, wide)}, .last = {DECADES(LAST, wide)}, .behind = {DECADES(BEHIND, wide)}, \
-        .next = {UPPER(FIRST, wide), INFINITY, INFINITY},                                                  \
-        .rise = (float)(1 / (1e-6 * (0.1 + MIDDLE(0, wide)))), .zero = 2 - (wide), .most = 256 / (wide)    \
-    }
-
-const struct code_map code_map_unsigned = MAP(1);
-const struct code_map code_map_signed = MAP(2);
+// ---- 8-bit codes ----------------------------------------------------------------------------
 
 static float number_at(const struct code_map *map, int32_t j)
 {

@@ -28,7 +28,8 @@
 //   I8    blocks of 256 codes with the largest magnitude of the block in f32 (Dettmers et al., arXiv 2110.02861, section 2).
 //         A code stands for a number of [-1, 1] (m) or [0, 1] (v) times that scale. The maps are those of bitsandbytes'
 //         create_dynamic_map(), sorted: seven decades, each with twice the numbers of the one below, their steps equal.
-//         Chances in rounding as for BF16. What is coded for v is its root: that keeps v's seven decades to fourteen, errs by
+//         Chances in rounding as for BF16: at beta2 = 0.999 a small network's loss ends 0.03% off
+//         that of f32, with rounding to nearest 0.25%. What is coded for v is its root: that keeps v's seven decades to fourteen, errs by
 //         no more, and costs nothing, as the root is there. A root that is not zero never becomes zero: it divides.
 // The chance of number i is a hash of (key, i): nothing to store, the same for any number of threads.
 #ifndef OPS_UPDATE_H
@@ -71,35 +72,7 @@ update_fn update_adamw_avx2, update_lion_avx2, update_sgd_avx2;
 update_fn update_adamw_avx512, update_lion_avx512, update_sgd_avx512;
 sum_squares_fn sum_squares_ref, sum_squares_avx2, sum_squares_avx512;
 
-// ---- 8-bit codes ---------------------------------------------------------------------------------------
-//
-// The places of a map are counted as j = 1 .. 256, so that j as a float tells its decade by its exponent:
-//
-//   j = 1: 0     2^(i+1) <= j < 2^(i+2): decade i = 0 .. 6, 10^(i-7) to 10^(i-6) in equal steps     j = 256: 1
-//
-// The unsigned map has a code at every place, the signed one, on either side of 0, at even ones:
-//
-//   unsigned: code = j - 1       signed: code = 127 +- p where j = 2 p, and 127 for 0; there is no code for -1
-//
-// Within a decade the number is slope * j + offset. Row 7 of the tables serves both ends, j = 1 and j = 256.
-//
-// On the way back p (j, or j / 2 in the signed map) is found with a fraction, which chance then rounds: along a straight line
-// within a decade; a third as steep behind its last code, as the gap to the next decade is three steps wide (twice as steep in
-// the last decade, where 1 is half a step away); and below the first code of all along a straight line from 0.
-struct code_map {
-    float slope[8], offset[8];  // number = fma(j, slope, offset)
-    float inverse[8], start[8]; // p = fma(number, inverse, start),
-    float last[8], behind[8];   // of which what is more than `last` counts `behind`
-    float next[8];              // the first number of the decade above
-    float rise, zero;           // p = fma(number, rise, zero) below the first number
-    float most;                 // p of 1
-};
-// The decade of a number is that of fma(its bits as an integer, DECADE_SCALE, DECADE_START), cut off at 0, or the next: bits of a
-// float are its logarithm but for 0.026 decades; first numbers of decades lie up to 0.512 above their begin.
-#define DECADE_LOG2  0.30102999566398120
-#define DECADE_SCALE (float)(DECADE_LOG2 * 0x1p-23)
-#define DECADE_START (float)(7 - 0.52 - 127 * DECADE_LOG2)
-extern const struct code_map code_map_signed, code_map_unsigned;
+// ---- 8-bit codes (ops/update_codes.h) -----------------------------------------------------------------------
 
 // A number of [-1, 1] or [0, 1] becomes the code above it where its distance from the one below is more than `chance` (of
 // [0, 1)) of the gap between them, else the one below: 1/2 rounds to nearest.

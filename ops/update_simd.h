@@ -231,20 +231,18 @@ static void update(const struct update_args *a, block_fn *f32, block_fn *bf16, b
     if (at < a->count) update_rest(a, at, block);
 }
 
-#define FORMS(kind, isa)                                                       \
-    static UNCHECKED void kind##_f32(const struct update_args *a, int64_t at)  \
-    {                                                                          \
-        block_##kind(a, at, DTYPE_F32);                                        \
-    }                                                                          \
-    static UNCHECKED void kind##_bf16(const struct update_args *a, int64_t at) \
-    {                                                                          \
-        block_##kind(a, at, DTYPE_BF16);                                       \
-    }                                                                          \
-    static UNCHECKED void kind##_i8(const struct update_args *a, int64_t at)   \
-    {                                                                          \
-        block_##kind(a, at, DTYPE_I8);                                         \
-    }                                                                          \
-    void update_##kind##_##isa(const struct update_args *a)                    \
-    {                                                                          \
-        update(a, kind##_f32, kind##_bf16, kind##_i8);                         \
+// The arguments are copied, as stores of codes could change them for all the compiler knows.
+#define FORM(kind, name, type)                                                      \
+    static UNCHECKED void kind##_##name(const struct update_args *args, int64_t at) \
+    {                                                                               \
+        struct update_args a = *args;                                               \
+        block_##kind(&a, at, type);                                                 \
+    }
+#define FORMS(kind, isa)                                    \
+    FORM(kind, f32, DTYPE_F32)                              \
+    FORM(kind, bf16, DTYPE_BF16)                            \
+    FORM(kind, i8, DTYPE_I8)                                \
+    void update_##kind##_##isa(const struct update_args *a) \
+    {                                                       \
+        update(a, kind##_f32, kind##_bf16, kind##_i8);      \
     }
