@@ -18,7 +18,7 @@
 static const double SLICE = 0.5; // seconds
 
 struct bench_args {
-    struct option_strings models, types_k, types_v;
+    struct option_strings models, types_k, types_v, train;
     struct option_ints prompt, gen, parallel, depth, threads;
     int32_t batch, repeats;
     const char *isa, *format, *plot, *compare, *trace;
@@ -61,6 +61,10 @@ static const struct option options[] = {
      .help = "instead of -p and -n as they are, measures what the cache brings: -p tokens asked again, and "
              "steps behind -d tokens, of one "
              "sequence and of -npl that share them, in turn with doing without. Default: no."},
+    {"--train", "BxT", OPTION_STRINGS, offsetof(struct bench_args, train),
+     .help = "instead, measures steps of training with AdamW on B sequences of T tokens, in f32 and in bf16, "
+             "such as 4x64; may be "
+             "given several times. Default: none."},
     {"--profile", NULL, OPTION_FLAG, offsetof(struct bench_args, profile),
      .help = "behind each test, one more run with the time of each op and what it reads and computes a "
              "second, on standard "
@@ -391,6 +395,27 @@ static enum tlm_status bench_tests(struct plan *p, const struct tlm_model *model
     return status;
 }
 
+static enum tlm_status bench_trainings(struct plan *p, const struct tlm_model *model,
+                                       const struct bench_result *common, struct tlm_error *err)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
+    enum tlm_status status = TLM_OK;
+    for (size_t i = 0; i < 2 * p->args->train.count && !status; i++) {
+        const char *text = p->args->train.items[i / 2];
+        struct bench_train how = {.type = types[i % 2]};
+        int end = 0;
+        if (sscanf(text, "%dx%d%n", &how.sequences, &how.context, &end) != 2 || text[end] ||
+            how.sequences < 1 || how.context < 1 || how.context > model->hparams.context ||
+            how.sequences > (1 << 20) / how.context)
+            return error_set(
+                err, TLM_ERR_ARGUMENT,
+                "--train: expected sequences x tokens, of at most %lld, such as 4x64, found '%s'",
+                (long long)model->hparams.context, text);
+        status = bench_train(p->args->format, model, &how, common, p->args->repeats, &p->results, err);
+    }
+    return status;
+}
+
 // All threads, depths and types of cached keys and values.
 static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_error *err)
 {
@@ -413,6 +438,10 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         r.n_depth = args->depth.items[i / kinds % args->depth.count];
         r.type_k = args->types_k.items[i % kinds / args->types_v.count];
         r.type_v = args->types_v.items[i % args->types_v.count];
+        if (args->train.count) {
+            status = bench_trainings(p, model, &r, err);
+            continue;
+        }
         if (args->cache) {
             r.n_prompt = args->prompt.items[0];
             status = bench_cache(args->format, model, &r, args->parallel.items[0], args->repeats, &p->results,

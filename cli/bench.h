@@ -4,6 +4,7 @@
 
 #include "cli/common.h"
 #include "cli/limits.h"
+#include "core/dtype.h"
 
 struct series { // numbers in the order in which they were measured
     double *items;
@@ -23,7 +24,7 @@ struct bench_result {
     int32_t n_batch, n_threads, n_prompt, n_gen, n_depth; // of n_prompt and n_gen one is 0
     int32_t n_parallel;                                   // sequences that generate side by side
     // A test of another kind: what was done ("first token, warm"), and what was done in turn with it, whose speed is its limit ("file",
-    // "plain"); NULL: pp or tg. Beside "plain", rates are tokens a second.
+    // "plain"), or NULL where a limit of the machine was; both NULL: pp or tg. Beside "plain", rates are tokens a second.
     const char *what, *against;
     char test_time[24]; // when it began, "2026-01-31T12:00:00Z"
 
@@ -78,6 +79,18 @@ struct bench_replay {
 enum tlm_status bench_replay(const char *format, const struct tlm_model *model,
                              const struct bench_replay *replay, const struct bench_result *common,
                              int32_t repeats, size_t *results, struct tlm_error *err);
+
+// ---- training (cli/bench_train.c)
+
+struct bench_train {
+    int32_t sequences, context; // of a step
+    enum dtype type;            // of matrices: F32 or BF16
+};
+
+// Whole steps of AdamW beside the peak. Errors: those of passes; MEMORY.
+enum tlm_status bench_train(const char *format, const struct tlm_model *model, const struct bench_train *how,
+                            const struct bench_result *common, int32_t repeats, size_t *results,
+                            struct tlm_error *err);
 
 // ---- the cache (cli/bench_cache.c)
 

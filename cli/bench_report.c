@@ -209,7 +209,7 @@ static void report_fields(const char *format, const struct bench_result *r, size
 
 const char *bench_limit_name(const struct bench_result *r)
 {
-    return r->what ? r->against : limit_names[r->limit];
+    return r->against ? r->against : limit_names[r->limit];
 }
 
 const char *bench_test_name(const struct bench_result *r, char *text, size_t size)
@@ -247,7 +247,7 @@ static void report_row(const struct bench_result *r, size_t results)
     snprintf(backend, sizeof backend, "CPU %s", r->isa);
     snprintf(speed, sizeof speed, "%.2f \u00b1 %.2f", series_mean(&r->samples_ts),
              series_deviation(&r->samples_ts));
-    bool plain = r->what && !strcmp(r->against, "plain");
+    bool plain = r->against && !strcmp(r->against, "plain");
     double scale = plain ? 1 : 1e9;
     snprintf(rate, sizeof rate, "%.1f %s", r->work / r->seconds / scale,
              plain                    ? "t/s"

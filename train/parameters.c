@@ -133,3 +133,20 @@ void parameters_slots(const struct parameters *p, struct gradient_slot *to)
         to[i].to.data = item->gradient;
     }
 }
+
+double parameters_flops(const struct parameters *p, int64_t context)
+{
+    const struct hparams *h = &p->model.hparams;
+    double weights = 0;
+    for (int64_t i = 0; i < p->count; i++) {
+        const struct parameter *item = &p->item[i];
+        bool head = item->role == ROLE_EMBEDDING && p->headers[i].data == p->model.head.weight->data;
+        double used = h->experts.count && item->depth == h->experts.count
+                          ? (double)h->experts.used / (double)item->depth
+                          : 1;
+        if (item->role == ROLE_MATRIX || item->role == ROLE_ROUTER || head)
+            weights += (double)item->count * used;
+    }
+    double attention = (double)(h->layers * h->heads * (h->head_dim + h->value_dim)) * (double)context / 2;
+    return 6 * (weights + attention);
+}

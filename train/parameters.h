@@ -34,6 +34,9 @@ struct parameters {
 enum tlm_status parameters_open(struct parameters *p, const struct tlm_model *m, enum dtype matrices,
                                 struct tlm_error *err);
 void parameters_close(struct parameters *p);
+// Operations of training on a token at `context` tokens a document: 6 a weight of each product (2 forward, 4 back), a product and its sum
+// counting as two, and attention's on half of the context.
+double parameters_flops(const struct parameters *p, int64_t context);
 // Writes the copy of a parameter from its value.
 void parameter_copy(const struct parameter *p);
 // What the gradient pass is to write: to[p->count].

@@ -257,25 +257,6 @@ void trainer_close(struct trainer *t)
     free(t);
 }
 
-// Forward and back, 2 and 4 operations a weight of a matrix and token; the embedding's rows are only read. Attention adds its scores.
-static double flops_of_token(const struct trainer *t)
-{
-    double weights = 0;
-    const struct hparams *h = &t->file->hparams;
-    for (int64_t i = 0; i < t->parameters.count; i++) {
-        const struct parameter *p = &t->parameters.item[i];
-        bool tied = !t->file->weights.out;
-        if (p->role == ROLE_MATRIX || p->role == ROLE_ROUTER ||
-            (p->role == ROLE_EMBEDDING && tied && !strcmp(p->name, "token_embd.weight")))
-            weights += (double)p->count * (p->depth > 1 && h->experts.count == p->depth
-                                               ? (double)h->experts.used / (double)p->depth
-                                               : 1);
-    }
-    double attention =
-        (double)h->layers * (double)h->heads * (double)(h->head_dim + h->value_dim) * (double)t->context / 2;
-    return 6 * (weights + attention);
-}
-
 struct trainer_plan trainer_plan(const struct trainer *t)
 {
     struct pass_bytes pass = pass_size(&t->pass), eval = {0};
@@ -284,7 +265,8 @@ struct trainer_plan trainer_plan(const struct trainer *t)
                              .micro_batch = t->micro_batch,
                              .passes = t->passes,
                              .steps = t->steps,
-                             .flops = flops_of_token(t) * (double)(t->passes * rows_of(t))};
+                             .flops = parameters_flops(&t->parameters, t->context) *
+                                      (double)(t->passes * rows_of(t))};
     p.weights = p.gradients = (size_t)t->parameters.numbers * sizeof(float);
     for (int64_t i = 0; i < t->parameters.count; i++)
         if (t->parameters.item[i].copy) p.copies += (size_t)t->parameters.item[i].count * 2;
@@ -339,7 +321,8 @@ static struct trainer_step run_step(struct trainer *t)
                                  .rate = rate,
                                  .norm = r.norm,
                                  .seconds = now() - begin,
-                                 .flops = flops_of_token(t) * (double)(sequences * t->context),
+                                 .flops = parameters_flops(&t->parameters, t->context) *
+                                          (double)(sequences * t->context),
                                  .outcome = r.outcome};
 }
 
