@@ -194,18 +194,24 @@ static void run_rope(const struct graph *g, const struct node *n, int64_t begin,
                             p->pairing);
 }
 
+// Rows that follow one another in a block are put there together.
 static void run_kv_write(const struct graph *g, const struct node *n, int64_t begin, int64_t end,
                          void *scratch)
 {
     const struct kv_write_params *p = n->params;
     const int32_t *slots = n->in[1]->out.data;
+    const size_t bytes = dtype_row_bytes(p->cache.type, p->head_dim);
     row_from_real_fn *from_real = kernels_of(g)->from_real[p->cache.type];
-    for (int64_t r = begin; r < end; r++) {
-        const real *x = tensor_row(&n->in[0]->out, r);
+    for (int64_t r = begin, count; r < end; r += count) {
+        const int32_t block = slots[r] / KV_BLOCK, place = slots[r] % KV_BLOCK;
+        for (count = 1; r + count < end && place + count < KV_BLOCK; count++)
+            if (slots[r + count] != slots[r] + count) break;
         for (int32_t h = 0; h < p->heads; h++) {
-            from_real(scratch, x + (int64_t)h * p->head_dim, p->head_dim);
-            paged_put(&p->cache, paged_rows(&p->cache, slots[r] / KV_BLOCK, h), slots[r] % KV_BLOCK, scratch,
-                      p->head_dim);
+            for (int64_t i = 0; i < count; i++)
+                from_real((char *)scratch + (size_t)i * bytes,
+                          (const real *)tensor_row(&n->in[0]->out, r + i) + (int64_t)h * p->head_dim,
+                          p->head_dim);
+            paged_put_rows(&p->cache, paged_rows(&p->cache, block, h), place, count, scratch, p->head_dim);
         }
     }
 }
@@ -214,7 +220,7 @@ static size_t scratch_kv_write(const struct graph *g, const struct node *n)
 {
     (void)g;
     const struct kv_write_params *p = n->params;
-    return dtype_row_bytes(p->cache.type, p->head_dim);
+    return KV_BLOCK * dtype_row_bytes(p->cache.type, p->head_dim);
 }
 
 // ---- matmul: units are groups of outputs --------------------------------------------------------------

@@ -71,6 +71,63 @@ static inline void paged_put(const struct paged_kv *kv, char *rows, int64_t plac
 #undef PART
 }
 
+// Words of `count` rows, `apart` bytes apart, side by side: word i of row r becomes the one at to[i * KV_BLOCK + r]. Sizes are constants
+// where this is called, so each word is one load and one store.
+static inline __attribute__((always_inline)) void
+paged_interleave(char *to, const char *from, int64_t words, const size_t word, int64_t count, size_t apart)
+{
+    for (int64_t i = 0; i < words; i++, to += KV_BLOCK * word, from += word)
+        for (int64_t r = 0; r < count; r++) memcpy(to + (size_t)r * word, from + (size_t)r * apart, word);
+}
+
+// Codes of one block of `count` rows in KV_VALUES: a row's bytes stand four apart, fours of rows `four` bytes apart.
+static inline void paged_spread_codes(char *to, const char *from, int64_t place, int64_t count, size_t apart,
+                                      size_t codes, size_t four)
+{
+    for (int64_t r = 0; r < count; r++, from += apart) {
+        char *row = to + (size_t)((place + r) / 4) * four + (place + r) % 4;
+        for (size_t i = 0; i < codes; i++) row[4 * i] = from[i];
+    }
+}
+
+static inline void paged_put_quantized(const struct paged_kv *kv, char *rows, int64_t place, int64_t count,
+                                       const char *from, int64_t d)
+{
+    const size_t number = (size_t)dtype_traits[kv->type].block_bytes, codes = number - 2;
+    const size_t blocks = (size_t)d / (size_t)dtype_traits[kv->type].block_size, apart = blocks * number;
+    char *code = rows + 2 * KV_BLOCK * blocks;
+    for (size_t b = 0; b < blocks; b++, from += number) {
+        paged_interleave(rows + (b * KV_BLOCK + (size_t)place) * 2, from, 1, 2, count, apart);
+        if (kv->layout == KV_KEYS)
+            paged_interleave(code + (b * codes * KV_BLOCK / 4 + (size_t)place) * 4, from + 2,
+                             (int64_t)codes / 4, 4, count, apart);
+        else
+            paged_spread_codes(code + b * codes * 4, from + 2, place, count, apart, codes,
+                               blocks * codes * 4);
+    }
+}
+
+// The same for `count` rows that follow one another, from `place` on in the block: a prompt fills whole blocks, line by line, which
+// takes a third of the time of 16 single rows.
+static inline void paged_put_rows(const struct paged_kv *kv, char *rows, int64_t place, int64_t count,
+                                  const void *from, int64_t d)
+{
+    const size_t bytes = dtype_row_bytes(kv->type, d), number = (size_t)dtype_traits[kv->type].block_bytes;
+    if (kv->layout == KV_ROWS) {
+        for (int64_t r = 0; r < count; r++)
+            memcpy(rows + (size_t)(place + r) * kv->token_stride, (const char *)from + (size_t)r * bytes,
+                   bytes);
+    } else if (paged_quantized(kv->type)) {
+        paged_put_quantized(kv, rows, place, count, from, d);
+    } else if (number == 2) {
+        paged_interleave(rows + place * 2, from, d, 2, count, bytes);
+    } else if (number == 4) {
+        paged_interleave(rows + place * 4, from, d, 4, count, bytes);
+    } else {
+        paged_interleave(rows + place * 8, from, d, 8, count, bytes);
+    }
+}
+
 static inline void paged_get(void *row, const struct paged_kv *kv, const char *rows, int64_t place, int64_t d)
 {
 #define PART(from, to, bytes) memcpy((char *)row + (to), rows + (from), bytes)
