@@ -148,6 +148,7 @@ static void set_way(struct stories *s)
         story_set(t, "gift", "[gift.item]");
         story_set(t, "solution", "[remembers] ");
         story_set(t, "moral", "[moral.item]");
+        story_set(t, "credit", "the [item] from [his] [giver]");
         break;
     case STORY_HELPER:
         set_helper(s, (way = choose_way(s, o->helpers, 3))->by);
@@ -169,10 +170,12 @@ static void set_way(struct stories *s)
         story_set(t, "trait", way->by);
         story_set(t, "solution", "[own.way] ");
         story_set(t, "moral", "[moral.trait]");
+        story_set(t, "credit", "the {long|hard} way");
         break;
     }
     story_set(t, "way.out", way->text);
     bool helped = s->mode == STORY_HELPER || s->mode == STORY_KINDNESS;
+    if (helped) story_set(t, "credit", "[helper] the [h.kind]");
     story_set(t, "solution", helped ? "[solution][way.out] {[thanks]|[thanks]|}" : "[solution][way.out]");
     story_set(t, "trait.shows", shows(story_get(t, "trait")));
 }

@@ -131,9 +131,21 @@ const struct story_rule story_rules[] = {
      "{\"Where do we go next?\" asked [pal].|[pal] {talked about it for weeks|was proud of [hero.o]}.|\"Next "
      "time it is my turn to wish for something,\" said [pal]. \"{I want to fly to the moon|"
      "I want a cake|Let me think}.\"}"},
+    // What was told early is said again at the end.
+    {"recap", "{that was the story of [name], the [trait] [kind] who wanted [wish].|{even today|to this day} "
+              "{the neighbors|the old people|the children of the village} tell each other how [name] the "
+              "[kind] wanted [wish], and how "
+              "[noun.the] could not stop [him].|\"{Tell it again|Tell us the story},\" the little ones said "
+              "{every [day]|evening after evening}, and [name] told them about [noun.the], about [credit] "
+              "and about [place].|if you ever meet a "
+              "[trait] [kind] {on the way to|near} [place], ask for [name] and for the story of "
+              "[noun.the].|so [name] the [kind], who had wanted [wish], was not stopped by [noun.the]{, "
+              "thanks to [credit]|}.|when [name] was an old [kind], [he] "
+              "still remembered [noun.the], [credit] and [place].}"},
+    {"recap.maybe", "{[recap]|[recap]|[recap]|}"},
     // ---- frames
     {"frame.plain", "[intro] [wish.stated]\n\n[set.out] [gift] [meeting] [way]\n\n[trouble] "
-                    "[tried][solution]\n\n[arrived] [success] [after]\n\n[ending]"},
+                    "[tried][solution]\n\n[arrived] [success] [after]\n\n[ending] [recap.maybe]"},
     {"wish.bare", "{{more than anything|most of all|with all [his] heart} [hero] wanted [wish].|[hero] had "
                   "{one|one big|only one} wish: [he] wanted [wish].|\"I want [mywish],\" [hero] {said|told "
                   "[his] [giver]} {at breakfast|one evening|again and again}.}"},
@@ -141,17 +153,19 @@ const struct story_rule story_rules[] = {
      "{[once] there was a [little] [kind] {named|called} [name].|[name] was a [little] [kind] with "
      "[look].|in [home] lived a [little] [kind] {named|called} [name].} [wish.bare] [gift] "
      "[meeting]\n\n{[time] [hero] set out for [place].|so [he] set out for [place].|[time] [he] went off to "
-     "[place].} [trouble] [solution]\n\n[arrived] [success] {[after]|} {[hero] [done].|[moral]}"},
-    {"frame.quick", "[intro] [wish.bare] [gift] [meeting] {[time] [hero] set out for [place].|[time] [sky], "
-                    "and [hero] set out for [place].} [trouble] [solution]\n\n[arrived] [success] [moral]"},
+     "[place].} [trouble] [solution]\n\n[arrived] [success] {[after]|} {[hero] [done].|[moral]} "
+     "[recap.maybe]"},
+    {"frame.quick",
+     "[intro] [wish.bare] [gift] [meeting] {[time] [hero] set out for [place].|[time] [sky], "
+     "and [hero] set out for [place].} [trouble] [solution]\n\n[arrived] [success] [moral] [recap.maybe]"},
     {"frame.short", "[intro] [wish.stated] [gift] [meeting]\n\n[set.out] [trouble] [solution]\n\n[arrived] "
-                    "[success] [after] [ending]"},
+                    "[success] [after] [ending] [recap.maybe]"},
     {"frame.middle",
      "{[name] the [kind] stood still.|\"{Oh dear|Oh no},\" said [name], the [little] [kind].} [meet.now] "
      "[upset]\n\n{how had it come to this|how had it begun}? [name] lived in [home], and [he] was [trait]: "
      "[trait.shows]. [wish.stated] so that morning [he] had set out for [place]. [gift] [meeting]\n\n{and "
      "now this|and now there was [noun]}. [tried][solution]\n\n[arrived] [success] "
-     "[after] [ending]"},
+     "[after] [ending] [recap.maybe]"},
     {"meet.now",
      "{only a moment ago the way had been clear.|it had been such a good day until now.} now [meet]"},
     {"frame.pal",
@@ -161,7 +175,8 @@ const struct story_rule story_rules[] = {
      "[meeting] [way]\n\n[trouble] \"{Let us go home|I knew it|We will never get there},\" said [pal]. "
      "\"{No|Not "
      "yet|Wait},\" said [hero]. \"I want [mywish].\" [solution] {[pal] came right behind.|and [pal] "
-     "followed.}\n\n[arrived] [success] [after] {[pal] {clapped|cheered|danced}.|}\n\n[moral.pal] [moral]"},
+     "followed.}\n\n[arrived] [success] [after] {[pal] {clapped|cheered|danced}.|}\n\n[moral.pal] [moral] "
+     "[recap.maybe]"},
     {"set.out.two",
      "{[time] [sky], and the two friends set out for [place].|[time] they {left|set out} for [place].|so "
      "[time] the two of them {set out|began to walk}. It was a long way to [place].}"},
