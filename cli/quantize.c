@@ -201,14 +201,9 @@ static bool reads_from(const struct gguf *in, const char *path)
     return false;
 }
 
-// All keys but those that say how the input was split.
 static void copy_metadata(const struct plan *p, struct gguf_writer *out)
 {
-    for (uint64_t i = 0; i < p->in->key_count; i++) {
-        const struct gguf_key *k = &p->in->keys[i];
-        bool split = k->name.length > 6 && !memcmp(k->name.data, "split.", 6);
-        if (!split) gguf_set_value(out, k->name, &k->value);
-    }
+    gguf_copy_metadata(out, p->in);
     if (!p->in->tensor_count) return; // a vocabulary alone stays what it was
     gguf_set_u32(out, "general.quantization_version", 2);
     gguf_set_u32(out, "general.file_type", mix_file_type(p->mix));

@@ -154,6 +154,9 @@ void gguf_set_string_array(struct gguf_writer *w, const char *key, const struct 
 // Copies a value of any type from a file that is open.
 void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct gguf_value *value);
 
+// Copies all keys of a file but those that say how it was split.
+void gguf_copy_metadata(struct gguf_writer *w, const struct gguf *from);
+
 // Declares the next tensor; t->data is ignored, t's rows count as packed.
 void gguf_add_tensor(struct gguf_writer *w, const char *name, const struct tensor *t);
 // Appends bytes of the declared tensors' data, in order, in pieces of any size; padding is put behind each tensor.

@@ -248,6 +248,15 @@ void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct 
     if (p) memcpy(p, value->data, bytes);
 }
 
+void gguf_copy_metadata(struct gguf_writer *w, const struct gguf *from)
+{
+    for (uint64_t i = 0; i < from->key_count; i++) {
+        const struct gguf_key *k = &from->keys[i];
+        bool split = k->name.length > 6 && !memcmp(k->name.data, "split.", 6);
+        if (!split) gguf_set_value(w, k->name, &k->value);
+    }
+}
+
 // ---- tensors ------------------------------------------------------------------------------------------
 
 // Bytes of the packed rows of `t`; false for a shape that no file may hold.

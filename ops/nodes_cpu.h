@@ -31,6 +31,12 @@ size_t REF(scratch_route)(const struct graph *g, const struct node *n);
 size_t REF(scratch_matmul_experts)(const struct graph *g, const struct node *n);
 
 // ops/nodes_gradient.c, ops/nodes_experts_gradient.c
+// Does a node that writes a weight's gradient add to what is there? Its last input says whether an earlier pass wrote it.
+static inline bool adds_to_gradient(const struct node *n)
+{
+    return n->base || *(const int32_t *)n->in[n->input_count - 1]->out.data;
+}
+
 DECLARE_OP(matmul_nn);
 DECLARE_OP(transpose);
 DECLARE_OP(matmul_heads_dx);

@@ -115,18 +115,13 @@ RUN(matmul_experts_dx)
     }
 }
 
-static bool adds(const struct node *n)
-{
-    return n->base || *(const int32_t *)n->in[n->input_count - 1]->out.data;
-}
-
 RUN(matmul_experts_dw)
 {
     const struct tensor *dy = &n->in[0]->out, *x = &n->in[1]->out, *w = &n->out;
     struct order o = order_of(n->in[2]);
     for (int64_t e = begin; e < end; e++) {
         void *to = (char *)w->data + (size_t)e * w->nb[2];
-        if (!adds(n) && o.offset[e] == o.offset[e + 1]) memset(to, 0, w->nb[2]);
+        if (!adds_to_gradient(n) && o.offset[e] == o.offset[e + 1]) memset(to, 0, w->nb[2]);
         if (o.offset[e] == o.offset[e + 1]) continue;
         kernels_of(g)->matmul_nn[x->type].fwd(&(struct matmul_args){
             .y = to,
@@ -139,7 +134,7 @@ RUN(matmul_experts_dw)
             .n_end = w->ne[0],
             .t_count = w->ne[1],
             .k_count = o.offset[e + 1] - o.offset[e],
-            .add = adds(n),
+            .add = adds_to_gradient(n),
             .scratch = scratch,
         });
     }
@@ -152,7 +147,8 @@ RUN(bias_experts_dw)
     struct order o = order_of(n->in[1]);
     for (int64_t e = begin; e < end; e++)
         kernels_of(g)->sum_rows(tensor_row(&n->out, e), tensor_row(dy, o.offset[e]),
-                                o.offset[e + 1] - o.offset[e], n->out.ne[0], (size_t)dy->ne[0], adds(n));
+                                o.offset[e + 1] - o.offset[e], n->out.ne[0], (size_t)dy->ne[0],
+                                adds_to_gradient(n));
 }
 
 RUN(route_dx)

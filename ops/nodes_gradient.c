@@ -8,8 +8,7 @@
 // Has the output numbers that the result is added to? Those of a base that is not in the same place are copied there.
 static bool adds(const struct node *n)
 {
-    if (n->effect != EFFECT_GRADIENT) return n->base != NULL;
-    return n->base || *(const int32_t *)n->in[n->input_count - 1]->out.data;
+    return n->effect == EFFECT_GRADIENT ? adds_to_gradient(n) : n->base != NULL;
 }
 
 static void take_base(const struct node *n, int64_t begin, int64_t end)

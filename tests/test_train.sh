@@ -65,6 +65,7 @@ done
 train "$dir/killed" || fail "a run that was killed: $(tail -1 "$dir/killed.err")"
 cmp -s "$dir/whole/model.gguf" "$dir/killed/model.gguf" || fail "a run that was killed: expected the same model, found another"
 [ "$(losses "$dir/whole")" = "$(losses "$dir/killed")" ] || fail "a run that was killed: expected the same losses, found others"
+[ -z "$(find "$dir/killed" -name '*.tmp.*')" ] || fail "a run that was killed: expected nothing half written, found $(ls "$dir/killed")"
 [ "$(wc -l < "$dir/killed/log.jsonl")" -gt 66 ] || fail "expected steps that were done again, found none"
 [ "$(losses "$dir/whole" | wc -l)" = 63 ] || fail "expected 60 losses and 3 validations, found $(losses "$dir/whole" | wc -l)"
 

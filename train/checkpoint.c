@@ -125,11 +125,10 @@ enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype ma
     struct gguf_writer *w = NULL;
     enum tlm_status s = gguf_writer_open(&w, path, err);
     int64_t at;
-    for (uint64_t i = 0; i < in->key_count && !s; i++)
-        if (!(in->keys[i].name.length > 6 && !memcmp(in->keys[i].name.data, "split.", 6)))
-            gguf_set_value(w, in->keys[i].name, &in->keys[i].value);
-    if (!s)
+    if (!s) {
+        gguf_copy_metadata(w, in);
         gguf_set_u32(w, "general.file_type", matrices == DTYPE_BF16 ? 32 : 0); // as llama.cpp numbers them
+    }
     for (uint64_t i = 0; i < in->tensor_count && !s; i++) {
         struct tensor t = in->tensors[i].tensor;
         char name[WEIGHT_NAME];

@@ -1,9 +1,12 @@
 #include "train/inputs.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "models/hf.h"
@@ -96,6 +99,20 @@ static enum tlm_status make_folder(const char *dir, struct tlm_error *err)
     return TLM_OK;
 }
 
+// What processes that are no more had begun to write: files get their names once they are whole (core/file.h).
+static void remove_left_over(const char *dir)
+{
+    char path[PATH];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *at = strstr(e->d_name, ".gguf.tmp.");
+        long pid = at ? strtol(at + strlen(".gguf.tmp."), NULL, 10) : 0;
+        if (pid <= 0 || !kill((pid_t)pid, 0) || errno != ESRCH) continue;
+        if (snprintf(path, sizeof path, "%s/%s", dir, e->d_name) < PATH) unlink(path);
+    }
+    if (d) closedir(d);
+}
+
 enum tlm_status inputs_folder(const struct train_config *c, struct tlm_error *err)
 {
     char path[PATH], *was = NULL, *is = NULL;
@@ -103,6 +120,7 @@ enum tlm_status inputs_folder(const struct train_config *c, struct tlm_error *er
     struct stat there;
     enum tlm_status s = make_folder(c->checkpoint.dir, err);
     if (s) return s;
+    remove_left_over(c->checkpoint.dir);
     snprintf(path, sizeof path, "%s/config.ini", c->checkpoint.dir);
     if (!stat(path, &there)) {
         if (!(s = file_read(path, &was, &size, err)) && !(s = train_config_text(c, &is, err)))
@@ -122,9 +140,7 @@ enum tlm_status inputs_copy_model(const char *from, const char *to, struct tlm_e
     enum tlm_status s = model_file_open(&in, from, MODEL_ALL, err);
     if (s) return s;
     s = gguf_writer_open(&w, to, err);
-    for (uint64_t i = 0; i < in->key_count && !s; i++)
-        if (!(in->keys[i].name.length > 6 && !memcmp(in->keys[i].name.data, "split.", 6)))
-            gguf_set_value(w, in->keys[i].name, &in->keys[i].value);
+    if (!s) gguf_copy_metadata(w, in);
     for (uint64_t i = 0; i < in->tensor_count && !s; i++) {
         char name[WEIGHT_NAME];
         snprintf(name, sizeof name, "%.*s", (int)in->tensors[i].name.length, in->tensors[i].name.data);
