@@ -2,7 +2,7 @@
 //
 // The sums are in ops/ops.h. A call is a sequence and the heads that share a key-value head. The walk:
 //
-//     for each tile of 64 keys, for each head, for each tile of rows that sees one of them
+//     for each head, for each tile of 64 keys, for each tile of rows that sees one of them
 //         for each 6 rows    s = q k^T, dp = dy v^T       of the registers of keys that one of the rows sees
 //                            p = exp(scale s - lse), ds = scale p (dp - e), 0 where a row does not see a key
 //                            dq += ds k
@@ -12,8 +12,9 @@
 // for 6 rows of the result at a time, in registers. Keys and values are transposed once a tile; p and ds are never transposed, as numbers to
 // spread are read from anywhere.
 //
-// Memory: p, ds and the transposed keys and values are 16 KiB each at d = 64. With the rows that a product reads they stay in L2, which
-// delivers more than the multiply-adds take: 10 loads for 24 of them.
+// Memory: a head's rows are copied together first, filled up with zeros to whole registers. Where they lie, kilobytes apart, each would
+// miss the caches anew in each tile of keys, with nothing that fetches ahead; and they would meet in a few sets of L1. What a product reads
+// stays in L2 (16 KiB a matrix at d = 64), which delivers more than the multiply-adds take: 10 loads for 24 of them.
 #ifndef OPS_ATTENTION_DX_TILES_H
 #define OPS_ATTENTION_DX_TILES_H
 
@@ -32,11 +33,14 @@ enum {
     GROUP = 6,             // rows of the result that multiply() takes at once
 };
 
-// What a call keeps in its scratch.
+// What a call keeps in its scratch. d and d_v are filled up to whole registers in `wide` and `wide_v`.
 struct work {
-    float *keys, *values; // (d, TILE), (d_v, TILE): of the tile
-    float *p, *ds;        // (TILE, TILE): a row of the tile, its keys
-    float *lse, *e;       // (head_count, rows)
+    float *keys, *values; // (d, TILE), (d_v, TILE): transposed, of the tile
+    float *k, *dk, *dv;   // (TILE, wide), (TILE, wide), (TILE, wide_v): of the tile
+    float *p, *ds;        // (TILE, TILE): a row of a tile of rows, its keys
+    float *q, *dq, *dy;   // (rows, wide), (rows, wide), (rows, wide_v): of the head
+    float *lse, *e;       // (rows): of the head
+    int64_t wide, wide_v;
 };
 
 // c[m][i] (+)= sum over k < depth of a[m * a_row + k * a_step] * b[k * b_stride + i], for m < count <= GROUP and i < width, a multiple of
@@ -79,44 +83,59 @@ INLINE float *out_of(void *base, size_t stride, int64_t row, int64_t at)
     return (float *)base + (size_t)row * stride + at;
 }
 
+enum { FILL = 16 }; // numbers of the widest register
+
+INLINE int64_t filled(int64_t d)
+{
+    return (d + FILL - 1) / FILL * FILL;
+}
+
 // Bytes for a call.
 INLINE size_t scratch_bytes(int64_t rows, int32_t head_count, int32_t d, int32_t d_v)
 {
-    return ((size_t)TILE * (size_t)(d + d_v + 2 * TILE) + 2 * (size_t)head_count * (size_t)rows) *
-           sizeof(float);
+    const int64_t tile = 3 * filled(d) + 2 * filled(d_v) + 2 * TILE;
+    (void)head_count;
+    return (size_t)(TILE * tile + rows * (2 * filled(d) + filled(d_v) + 2)) * sizeof(float);
 }
-
-// ---- once a call --------------------------------------------------------------------------------------
 
 static struct work work_of(const struct attention_dx_args *a)
 {
-    struct work w;
-    w.keys = a->scratch;
-    w.values = w.keys + (int64_t)a->head_dim * TILE;
-    w.p = w.values + (int64_t)a->value_dim * TILE;
-    w.ds = w.p + TILE * TILE;
-    w.lse = w.ds + TILE * TILE;
-    w.e = w.lse + a->head_count * a->rows;
+    struct work w = {.keys = a->scratch, .wide = filled(a->head_dim), .wide_v = filled(a->value_dim)};
+    w.k = w.keys + TILE * w.wide, w.dk = w.k + TILE * w.wide;
+    w.values = w.dk + TILE * w.wide, w.dv = w.values + TILE * w.wide_v;
+    w.p = w.dv + TILE * w.wide_v, w.ds = w.p + TILE * TILE;
+    w.q = w.ds + TILE * TILE, w.dq = w.q + a->rows * w.wide, w.dy = w.dq + a->rows * w.wide;
+    w.lse = w.dy + a->rows * w.wide_v, w.e = w.lse + a->rows;
     return w;
 }
 
-// lse and e = dy . y of all rows, those of a head side by side; the gradients of sinks; outputs are set to 0.
-static void begin_call(const struct attention_dx_args *a, const struct work *w)
+// ---- once a head --------------------------------------------------------------------------------------
+
+// Rows of d numbers, to rows of `wide`.
+static void gather(float *to, int64_t wide, const float *from, size_t stride, int64_t rows, int64_t d)
+{
+    for (int64_t r = 0; r < rows; r++, to += wide, from += stride) {
+        memcpy(to, from, (size_t)d * sizeof *to);
+        memset(to + d, 0, (size_t)(wide - d) * sizeof *to);
+    }
+}
+
+static void scatter(float *to, size_t stride, const float *from, int64_t wide, int64_t rows, int64_t d)
+{
+    for (int64_t r = 0; r < rows; r++, to += stride, from += wide) memcpy(to, from, (size_t)d * sizeof *to);
+}
+
+// Queries, gradients, lse and e = dy . y of all rows; the gradient of the sink.
+static void begin_head(const struct attention_dx_args *a, const struct work *w, int64_t head)
 {
     const int64_t d = a->head_dim, d_v = a->value_dim;
+    gather(w->q, w->wide, row_of(a->q, a->q_stride, 0, head * d), a->q_stride, a->rows, d);
+    gather(w->dy, w->wide_v, row_of(a->dy, a->y_stride, 0, head * d_v), a->y_stride, a->rows, d_v);
     for (int64_t r = 0; r < a->rows; r++) {
-        memset(out_of(a->dq, a->dx_stride, r, a->head_begin * d), 0,
-               (size_t)(a->head_count * d) * sizeof(float));
-        memset(out_of(a->dk, a->dx_stride, r, a->kv_head * d), 0, (size_t)d * sizeof(float));
-        memset(out_of(a->dv, a->dx_stride, r, a->kv_head * d_v), 0, (size_t)d_v * sizeof(float));
-        for (int64_t h = 0; h < a->head_count; h++) {
-            const int64_t head = a->head_begin + h;
-            const float lse = *row_of(a->lse, a->lse_stride, r, head);
-            const float e = dot_product(row_of(a->dy, a->y_stride, r, head * d_v),
-                                        row_of(a->y, a->y_stride, r, head * d_v), d_v);
-            w->lse[h * a->rows + r] = lse, w->e[h * a->rows + r] = e;
-            if (a->dsinks) ((float *)a->dsinks)[head] -= expf(((const float *)a->sinks)[head] - lse) * e;
-        }
+        w->lse[r] = *row_of(a->lse, a->lse_stride, r, head);
+        w->e[r] = dot_product(w->dy + r * w->wide_v, row_of(a->y, a->y_stride, r, head * d_v), d_v);
+        if (a->dsinks)
+            ((float *)a->dsinks)[head] -= expf(((const float *)a->sinks)[head] - w->lse[r]) * w->e[r];
     }
 }
 
@@ -134,100 +153,114 @@ static struct span keys_of(const struct attention_dx_args *a, int64_t row, int64
     return (struct span){most(first - key, 0), least(row + count - key, TILE)};
 }
 
-// p, ds and dq of `count` rows; at most GROUP.
-static void rows_dx(const struct attention_dx_args *a, const struct work *w, int64_t h, int64_t row,
+// p, ds and dq of `count` rows from `row` on; at most GROUP, of one tile.
+static void rows_dx(const struct attention_dx_args *a, const struct work *w, int64_t head, int64_t row,
                     int64_t count, int64_t key)
 {
-    const int64_t d = a->head_dim, d_v = a->value_dim, head = a->head_begin + h, in_tile = row % TILE;
     const struct span seen = keys_of(a, row, count, key);
     if (seen.begin >= seen.end) return;
     const int64_t from = seen.begin / LANES * LANES, to = (seen.end + LANES - 1) / LANES * LANES;
-    float *p = w->p + in_tile * TILE, *ds = w->ds + in_tile * TILE;
+    float *p = w->p + row % TILE * TILE, *ds = w->ds + row % TILE * TILE;
     struct product x = {.c = p + from,
                         .c_stride = TILE,
-                        .a = row_of(a->q, a->q_stride, row, head * d),
-                        .a_row = a->q_stride,
+                        .a = w->q + row * w->wide,
+                        .a_row = (size_t)w->wide,
                         .a_step = 1,
                         .b = w->keys + from,
                         .b_stride = TILE,
                         .count = count,
                         .width = to - from,
-                        .depth = d};
+                        .depth = a->head_dim};
     multiply(&x);
-    x.c = ds + from, x.b = w->values + from, x.depth = d_v;
-    x.a = row_of(a->dy, a->y_stride, row, head * d_v), x.a_row = a->y_stride;
+    x.c = ds + from, x.b = w->values + from, x.depth = a->value_dim;
+    x.a = w->dy + row * w->wide_v, x.a_row = (size_t)w->wide_v;
     multiply(&x);
     const float slope = a->slopes ? ((const float *)a->slopes)[head] : 0;
     for (int64_t i = 0; i < count; i++) {
         const struct span keys = keys_of(a, row + i, 1, key);
         const uint64_t mask =
             keys.begin < keys.end ? ~(uint64_t)0 >> (TILE - (keys.end - keys.begin)) << keys.begin : 0;
-        soften(p + i * TILE, ds + i * TILE, a, slope, w->lse[h * a->rows + row + i],
-               w->e[h * a->rows + row + i], key - row - i, mask);
+        soften(p + i * TILE, ds + i * TILE, a, slope, w->lse[row + i], w->e[row + i], key - row - i, mask);
     }
-    multiply(&(struct product){.c = out_of(a->dq, a->dx_stride, row, head * d),
-                               .c_stride = a->dx_stride,
+    const int64_t first = a->window ? most(row - a->window + 1, 0) : 0; // key that one of them sees
+    multiply(&(struct product){.c = w->dq + row * w->wide,
+                               .c_stride = (size_t)w->wide,
                                .a = ds + seen.begin,
                                .a_row = TILE,
                                .a_step = 1,
-                               .b = row_of(a->k, a->k_stride, key + seen.begin, a->kv_head * d),
-                               .b_stride = a->k_stride,
+                               .b = w->k + seen.begin * w->wide,
+                               .b_stride = (size_t)w->wide,
                                .count = count,
-                               .width = d,
+                               .width = w->wide,
                                .depth = seen.end - seen.begin,
-                               .add = true});
+                               .add = first < key});
 }
 
-// dk and dv of `count` keys from `at` in the tile on, at most GROUP, by the tile of rows that begins at `row`.
-static void keys_dx(const struct attention_dx_args *a, const struct work *w, int64_t head, int64_t row,
-                    int64_t rows, int64_t key, int64_t at, int64_t count)
+// dk and dv of `count` keys from `at` on in the tile of keys, at most GROUP, by the tile of rows that begins at `row`; `add`: to what there is.
+static void keys_dx(const struct attention_dx_args *a, const struct work *w, int64_t row, int64_t key,
+                    int64_t at, int64_t count, bool add)
 {
-    const int64_t d = a->head_dim, d_v = a->value_dim, first = key + at;
-    const int64_t begin = most(row, first),
-                  end = a->window ? least(row + rows, first + count - 1 + a->window) : row + rows;
+    const int64_t first = key + at, begin = most(row, first), last = least(row + TILE, a->rows),
+                  end = a->window ? least(last, first + count - 1 + a->window) : last;
     if (begin >= end) return;
-    struct product x = {.c = out_of(a->dv, a->dx_stride, first, a->kv_head * d_v),
-                        .c_stride = a->dx_stride,
+    struct product x = {.c = w->dv + at * w->wide_v,
+                        .c_stride = (size_t)w->wide_v,
                         .a = w->p + (begin - row) * TILE + at,
                         .a_row = 1,
                         .a_step = TILE,
-                        .b = row_of(a->dy, a->y_stride, begin, head * d_v),
-                        .b_stride = a->y_stride,
+                        .b = w->dy + begin * w->wide_v,
+                        .b_stride = (size_t)w->wide_v,
                         .count = count,
-                        .width = d_v,
+                        .width = w->wide_v,
                         .depth = end - begin,
-                        .add = true};
+                        .add = add};
     multiply(&x);
-    x.c = out_of(a->dk, a->dx_stride, first, a->kv_head * d), x.width = d;
+    x.c = w->dk + at * w->wide, x.c_stride = (size_t)w->wide, x.width = w->wide;
     x.a = w->ds + (begin - row) * TILE + at;
-    x.b = row_of(a->q, a->q_stride, begin, head * d), x.b_stride = a->q_stride;
+    x.b = w->q + begin * w->wide, x.b_stride = (size_t)w->wide;
     multiply(&x);
 }
 
 // ---- the walk -----------------------------------------------------------------------------------------
 
+// A tile of keys and all rows of a head that see one of them; later heads add to what the first has set.
+static void keys_tile(const struct attention_dx_args *a, const struct work *w, transpose_fwd_fn *transpose,
+                      int64_t h, int64_t key)
+{
+    const int64_t d = a->head_dim, d_v = a->value_dim, keys = least(TILE, a->rows - key);
+    const float *k = row_of(a->k, a->k_stride, key, a->kv_head * d);
+    const float *v = row_of(a->v, a->v_stride, key, a->kv_head * d_v);
+    float *dk = out_of(a->dk, a->dx_stride, key, a->kv_head * d);
+    float *dv = out_of(a->dv, a->dx_stride, key, a->kv_head * d_v);
+    gather(w->k, w->wide, k, a->k_stride, keys, d);
+    transpose(w->keys, TILE, DTYPE_F32, w->k, (size_t)w->wide, keys, d);
+    transpose(w->values, TILE, DTYPE_F32, v, a->v_stride, keys, d_v);
+    if (h) {
+        gather(w->dk, w->wide, dk, a->dx_stride, keys, d);
+        gather(w->dv, w->wide_v, dv, a->dx_stride, keys, d_v);
+    }
+    const int64_t last =
+        a->window ? least(a->rows, key + keys - 1 + a->window) : a->rows; // no row from here on
+    for (int64_t row = key; row < last; row += TILE) {
+        const int64_t rows = least(TILE, a->rows - row);
+        for (int64_t i = 0; i < rows; i += GROUP)
+            rows_dx(a, w, a->head_begin + h, row + i, least(GROUP, rows - i), key);
+        for (int64_t j = 0; j < keys; j += GROUP)
+            keys_dx(a, w, row, key, j, least(GROUP, keys - j), h || row > key);
+    }
+    scatter(dk, a->dx_stride, w->dk, w->wide, keys, d);
+    scatter(dv, a->dx_stride, w->dv, w->wide_v, keys, d_v);
+}
+
 static void attention_dx_run(const struct attention_dx_args *a, transpose_fwd_fn *transpose)
 {
-    const int64_t d = a->head_dim, d_v = a->value_dim;
     const struct work w = work_of(a);
-    begin_call(a, &w);
-    for (int64_t key = 0; key < a->rows; key += TILE) {
-        const int64_t keys = least(TILE, a->rows - key);
-        transpose(w.keys, TILE, DTYPE_F32, row_of(a->k, a->k_stride, key, a->kv_head * d), a->k_stride, keys,
-                  d);
-        transpose(w.values, TILE, DTYPE_F32, row_of(a->v, a->v_stride, key, a->kv_head * d_v), a->v_stride,
-                  keys, d_v);
-        const int64_t last =
-            a->window ? least(a->rows, key + keys - 1 + a->window) : a->rows; // row that sees a key
-        for (int64_t h = 0; h < a->head_count; h++) {
-            for (int64_t row = key; row < last; row += TILE) {
-                const int64_t rows = least(TILE, a->rows - row);
-                for (int64_t i = 0; i < rows; i += GROUP)
-                    rows_dx(a, &w, h, row + i, least(GROUP, rows - i), key);
-                for (int64_t j = 0; j < keys; j += GROUP)
-                    keys_dx(a, &w, a->head_begin + h, row, rows, key, j, least(GROUP, keys - j));
-            }
-        }
+    for (int64_t h = 0; h < a->head_count; h++) {
+        const int64_t head = a->head_begin + h;
+        begin_head(a, &w, head);
+        for (int64_t key = 0; key < a->rows; key += TILE) keys_tile(a, &w, transpose, h, key);
+        scatter(out_of(a->dq, a->dx_stride, 0, head * a->head_dim), a->dx_stride, w.dq, w.wide, a->rows,
+                a->head_dim);
     }
 }
 

@@ -293,7 +293,7 @@ int main(int argc, char **argv)
         for (int64_t j = 0; j < numbers; j++) s.array[i][j] = (float)((j * 7919 + i) % 1009) * 1e-2f - 5;
     }
     s.weights = calloc(4 * COLS, sizeof *s.weights);
-    s.scratch = aligned_alloc(64, (size_t)1 << 20);
+    s.scratch = aligned_alloc(64, (size_t)1 << 22);
     if (!s.weights || !s.scratch) return 1;
     for (size_t i = 0; i < sizeof benches / sizeof *benches; i++)
         for (size_t t = 0; t < sizeof tiers / sizeof *tiers && tiers[t] <= isa_detect(); t++)
