@@ -99,35 +99,48 @@ static void transpose_keys(const struct tile *t, const struct workspace *w, cons
 
 // ---- the register kernels -----------------------------------------------------------------------------
 
-INLINE void score_columns(float *p, struct column *const *column, const int n, const enum dtype type,
-                          struct tile *t)
+// The keys of blocks first .. first + blocks - 1.
+INLINE void score_blocks(float *p, struct column *const *column, const int n, const enum dtype type,
+                         const int blocks, int first, struct tile *t)
 {
     const char *keys[TILE_BLOCKS];
     const float *q[GROUP];
     const int64_t d = t->d, step = t->key_step;
     UNROLL(4)
-    for (int b = 0; b < TILE_BLOCKS; b++) keys[b] = t->key[b];
+    for (int b = 0; b < blocks; b++) keys[b] = t->key[first + b];
     UNROLL(6)
     for (int c = 0; c < n; c++) q[c] = column[c]->q;
     struct fetcher fetcher = t->in_score;
-    __m512 sum[GROUP][4];
+    __m512 sum[GROUP][TILE_BLOCKS];
     UNROLL(24)
-    for (int s = 0; s < 4 * n; s++) sum[s / 4][s % 4] = _mm512_setzero_ps();
+    for (int s = 0; s < blocks * n; s++) sum[s / blocks][s % blocks] = _mm512_setzero_ps();
     for (int64_t i = 0; i < d; i++) {
-        __m512 k[4];
+        __m512 k[TILE_BLOCKS];
         fetch(&fetcher, type == DTYPE_F32 ? 4 : 2);
         UNROLL(4)
-        for (int j = 0; j < 4; j++) k[j] = load_wide(keys[j] + i * step, type, (__mmask16)-1);
+        for (int j = 0; j < blocks; j++) k[j] = load_wide(keys[j] + i * step, type, (__mmask16)-1);
         UNROLL(6)
         for (int c = 0; c < n; c++) {
             __m512 x = _mm512_set1_ps(q[c][i]);
             UNROLL(4)
-            for (int j = 0; j < 4; j++) multiply_add(&sum[c][j], k[j], x);
+            for (int j = 0; j < blocks; j++) multiply_add(&sum[c][j], k[j], x);
         }
     }
     t->in_score = fetcher;
     UNROLL(24)
-    for (int s = 0; s < 4 * n; s++) _mm512_store_ps(p + s / 4 * TILE + s % 4 * 16, sum[s / 4][s % 4]);
+    for (int s = 0; s < blocks * n; s++)
+        _mm512_store_ps(p + s / blocks * TILE + (first + s % blocks) * 16, sum[s / blocks][s % blocks]);
+}
+
+// Only blocks of which a column sees a key: on the diagonal of a prompt that leaves out a third of its tile.
+INLINE void score_columns(float *p, struct column *const *column, const int n, const enum dtype type,
+                          struct tile *t)
+{
+    int end = blocks_seen(column, n, t);
+    if (end == TILE_BLOCKS)
+        score_blocks(p, column, n, type, TILE_BLOCKS, 0, t);
+    else
+        for (int b = 0; b < end; b++) score_blocks(p, column, n, type, 1, b, t);
 }
 
 #define SCORE(n, type) score_columns(p, c, n, type, t)

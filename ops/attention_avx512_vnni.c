@@ -151,7 +151,7 @@ INLINE void score_codes(float *p, struct column *const *c, const int n, const en
 {
     const int bytes = type == DTYPE_Q8_0 ? 512 : 256, chains = chains_for(n);
     struct fetcher fetcher = t->in_score;
-    for (int b = 0; b < TILE_BLOCKS; b++) {
+    for (int b = 0, end = blocks_seen(c, n, t); b < end; b++) {
         const char *scales = t->key[b], *code = scales + t->d;
         __m512 score[GROUP];
         UNROLL(6)

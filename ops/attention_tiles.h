@@ -98,7 +98,7 @@ static void take_keys(struct tile *t, const struct workspace *w);
 static void take_values(struct tile *t, const struct workspace *w);
 // The keys row[0..63] in rows, d numbers of t->k_type each, to w->keys, (d, 64).
 static void transpose_keys(const struct tile *t, const struct workspace *w, const char *const *row);
-// p: (n, 64) = q keys, a fixed order of sums a number. Fetches the values.
+// p: (n, 64) = q keys, a fixed order of sums a number; blocks that no column sees may be left as they are. Fetches the values.
 static void score(float *p, struct column *const *c, int n, struct tile *t);
 // Takes one column's products s: (64) with the keys from `first` on, of which it sees begin..end-1, into its max and
 // sum, and turns them into weights. Returns the factor exp(old max - new max) that `out` must still be multiplied by.
@@ -236,6 +236,15 @@ static int first_seen(const struct column *c, const struct tile *t)
 static int end_seen(const struct column *c, const struct tile *t)
 {
     return c->end < t->first + TILE ? (int)(c->end - t->first) : TILE;
+}
+
+// The blocks of a tile up to the last of which one of n columns sees a key.
+static inline int blocks_seen(struct column *const *c, int n, const struct tile *t)
+{
+    int end = 0;
+    for (int i = 0; i < n; i++)
+        if (end_seen(c[i], t) > end) end = end_seen(c[i], t);
+    return (end + KV_BLOCK - 1) / KV_BLOCK;
 }
 
 // Weighs the values for n columns: together over the keys that all of them see, singly over the keys before
