@@ -3,6 +3,21 @@
 
 enum { SUPER = 256, BLOCK_BYTES = 292 };
 
+// 64 rounded numbers as bytes, and four sums of 16: a product of bytes adds up four, shuffles the fours of a lane of 128 bits.
+static inline void put_64(char *code, char *sums, const __m512i q[4])
+{
+    // Packing leaves number 4 l .. 4 l + 3 of q[i] in dword i of lane l.
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+    bytes = _mm512_permutexvar_epi32(order, bytes);
+    _mm512_storeu_si512(code, bytes);
+    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
+    sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, 0x4e));
+    sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, 0xb1));
+    __m128i four = _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, sum));
+    _mm_storel_epi64((__m128i *)sums, _mm_packs_epi32(four, four));
+}
+
 // y: ceil(count / 256) blocks, the last padded with zeros; d = largest magnitude / 127, codes rounded to nearest even. A row with
 // a NaN or an infinity keeps one in d, so that nothing is hidden.
 void row_to_q8_k_avx512_vnni(void *y, const float *x, int64_t count)
@@ -23,11 +38,10 @@ void row_to_q8_k_avx512_vnni(void *y, const float *x, int64_t count)
               inverse = largest > 0 && !strange ? 127 / largest : 0;
         if (__builtin_isinf(inverse)) d = inverse = 0; // all numbers are subnormal: nothing to tell apart
         memcpy(block, &d, 4);
-        EACH (i, 16, 1) {
-            __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], _mm512_set1_ps(inverse)));
-            _mm_storeu_si128((__m128i *)(block + 4 + 16 * i), _mm512_cvtsepi32_epi8(q));
-            int16_t sum = (int16_t)_mm512_reduce_add_epi32(q);
-            memcpy(block + 4 + SUPER + 2 * i, &sum, 2);
+        EACH (i, 4, 1) {
+            __m512i q[4];
+            EACH (j, 4, 1) q[j] = _mm512_cvtps_epi32(_mm512_mul_ps(v[4 * i + j], _mm512_set1_ps(inverse)));
+            put_64(block + 4 + 64 * i, block + 4 + SUPER + 8 * i, q);
         }
     }
 }
