@@ -1,7 +1,7 @@
 // ops/add.c -- sums and multiples of rows: y = a + b, y = x * factor, y += x * weight, a bias b (cols) added to each row of
 // x (rows, cols), and the sum of the rows.
 //
-// The compiler's vectors (-O3) keep up with the memory; no other form gained anything.
+// The compiler's vectors (-O3) keep up with the memory; but for the sum of the rows, no other form gained anything.
 #include <string.h>
 
 #include "ops/ops.h"

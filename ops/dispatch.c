@@ -114,6 +114,7 @@ static void use_avx2(struct kernels *k)
     k->layernorm_fwd = layernorm_fwd_avx2;
     k->activation_fwd = activation_fwd_avx2, k->glu_fwd = glu_fwd_avx2;
     k->softcap_fwd = softcap_fwd_avx2;
+    k->sum_rows = sum_rows_avx2;
     k->transpose_fwd = transpose_fwd_avx2;
     k->dropout_fwd = dropout_fwd_avx2;
     k->rmsnorm_dx = rmsnorm_dx_avx2, k->layernorm_dx = layernorm_dx_avx2;

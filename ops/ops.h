@@ -371,6 +371,7 @@ layernorm_fwd_fn layernorm_fwd_avx2;
 activation_fwd_fn activation_fwd_avx2, activation_fwd_avx512;
 glu_fwd_fn glu_fwd_avx2, glu_fwd_avx512;
 softcap_fwd_fn softcap_fwd_avx2, softcap_fwd_avx512;
+sum_rows_fn sum_rows_avx2;
 transpose_fwd_fn transpose_fwd_avx2, transpose_fwd_avx512;
 dropout_fwd_fn dropout_fwd_avx2, dropout_fwd_avx512;
 attention_dx_fn attention_dx_avx2, attention_dx_avx512;

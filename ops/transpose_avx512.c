@@ -87,12 +87,20 @@ INLINE void block_to_bf16(uint16_t *to, size_t to_stride, const float *from, siz
     }
 }
 
+// The rows behind a block, which lie too far apart for the processor to fetch them by itself.
+INLINE void fetch_rows(const float *from, size_t stride, int64_t begin, int64_t end)
+{
+    for (int64_t r = begin; r < end; r++)
+        _mm_prefetch((const char *)(from + (size_t)r * stride), _MM_HINT_T0);
+}
+
 static void to_f32(float *to, size_t to_stride, const float *from, size_t stride, int64_t rows, int64_t cols)
 {
     for (int64_t r = 0; r < rows; r += BLOCK)
         for (int64_t c = 0; c < cols; c += BLOCK) {
             float *block = to + (size_t)c * to_stride + (size_t)r;
             const float *x = from + (size_t)r * stride + (size_t)c;
+            if (rows - r >= 3 * BLOCK) fetch_rows(x, stride, 2 * BLOCK, 3 * BLOCK);
             if (rows - r >= BLOCK && cols - c >= BLOCK)
                 block_to_f32(block, to_stride, x, stride, BLOCK, BLOCK);
             else
@@ -107,6 +115,7 @@ static void to_bf16(uint16_t *to, size_t to_stride, const float *from, size_t st
         for (int64_t c = 0; c < cols; c += BLOCK) {
             uint16_t *block = to + (size_t)c * to_stride + (size_t)r;
             const float *x = from + (size_t)r * stride + (size_t)c;
+            if (rows - r >= 4 * BLOCK) fetch_rows(x, stride, 2 * BLOCK, 4 * BLOCK);
             if (rows - r >= 2 * BLOCK && cols - c >= BLOCK)
                 block_to_bf16(block, to_stride, x, stride, 2 * BLOCK, BLOCK);
             else

@@ -328,6 +328,35 @@ START_TEST(test_dropout)
 }
 END_TEST
 
+// ---- the sum of the rows ------------------------------------------------------------------------------
+
+// The bits of the reference.
+static void check_sum_rows(const struct kernels *k, int64_t rows, int64_t cols, bool add)
+{
+    const size_t stride = (size_t)cols + 5;
+    struct numbers x = drawn((rows - 1) * (int64_t)stride + cols, 1, 1), to = drawn(cols, 1, 2),
+                   expected = drawn(cols, 1, 2);
+    if (!add) to.f[0] = expected.f[cols - 1] = NAN;
+    k->sum_rows(to.f, x.f, rows, cols, stride, add);
+    kernels_for(ISA_REF).sum_rows(expected.f, x.f, rows, cols, stride, add);
+    ck_assert_msg(!memcmp(to.f, expected.f, (size_t)cols * sizeof *to.f) && guarded_intact(&to.guard),
+                  "%s: sum of %d rows of %d", isa_name(k->isa), (int)rows, (int)cols);
+    release(&x), release(&to), release(&expected);
+}
+
+START_TEST(test_sum_rows)
+{
+    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES; i++)
+            for (int64_t other = 1; other < 140; other = 2 * other + i % 3) {
+                check_sum_rows(&k, sizes[i], other, i % 2);
+                check_sum_rows(&k, other, sizes[i], i % 2);
+            }
+    }
+}
+END_TEST
+
 // ---- norms --------------------------------------------------------------------------------------------
 
 // dx set or added to, weights' gradients always added to, or not wanted.
@@ -456,6 +485,7 @@ Suite *suite_gradient_kernels(void)
     tcase_add_test(t, test_transpose);
     tcase_add_loop_test(t, test_attention, 0, SHAPES);
     tcase_add_test(t, test_dropout);
+    tcase_add_test(t, test_sum_rows);
     tcase_add_loop_test(t, test_norms, 0, 2);
     tcase_add_loop_test(t, test_slopes, 0, ACT_SWIGLU_CLAMPED + 1);
     tcase_add_test(t, test_large_slopes);
