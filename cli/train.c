@@ -135,7 +135,7 @@ static void print_plan(const struct trainer *t)
            p.parameters, p.steps, p.passes, p.micro_batch, p.flops * 1e-9);
     print_bytes("weights", p.weights);
     print_bytes("gradients", p.gradients);
-    print_bytes("bf16 copies", p.copies);
+    print_bytes("narrow copies", p.copies);
     print_bytes("moments", p.moments);
     print_bytes("activations", p.activations);
     print_bytes("scratch", p.scratch);

@@ -5,7 +5,7 @@ enum { REFERENCE_UNIT = 16, AVX2_UNIT = 16, AVX512_UNIT = 64, PACKED_UNIT = 32 }
 
 static void use_reference_gradients(struct kernels *k)
 {
-    static const enum dtype plain[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64};
+    static const enum dtype plain[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         k->matmul_nn[plain[i]] = (struct matmul_kernel){
             .fwd = REF(matmul_nn), .x_type = DTYPE_REAL, .unit = REFERENCE_UNIT, .scratch = 0};
@@ -93,8 +93,11 @@ static void use_packed(struct kernels *k, bool vnni)
                                                           .packed = true};
 }
 
-static void use_nn(struct kernels *k, matmul_fwd_fn *f32, matmul_fwd_fn *bf16, enum dtype bf16_x)
+static void use_nn(struct kernels *k, matmul_fwd_fn *f32, matmul_fwd_fn *f16, matmul_fwd_fn *bf16,
+                   enum dtype bf16_x)
 {
+    k->matmul_nn[DTYPE_F16] = (struct matmul_kernel){
+        .fwd = f16, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul_nn[DTYPE_F32] = (struct matmul_kernel){
         .fwd = f32, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul_nn[DTYPE_BF16] =
@@ -103,7 +106,7 @@ static void use_nn(struct kernels *k, matmul_fwd_fn *f32, matmul_fwd_fn *bf16, e
 
 static void use_avx2(struct kernels *k)
 {
-    use_nn(k, matmul_nn_f32_avx2, matmul_nn_bf16_avx2, DTYPE_F32);
+    use_nn(k, matmul_nn_f32_avx2, matmul_nn_f16_avx2, matmul_nn_bf16_avx2, DTYPE_F32);
     k->matmul[DTYPE_F32] = (struct matmul_kernel){
         .fwd = matmul_fwd_f32_avx2, .x_type = DTYPE_F32, .unit = AVX2_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul[DTYPE_F16] = (struct matmul_kernel){
@@ -131,7 +134,7 @@ static void use_avx2(struct kernels *k)
 
 static void use_avx512(struct kernels *k)
 {
-    use_nn(k, matmul_nn_f32_avx512, matmul_nn_bf16_avx512, DTYPE_F32);
+    use_nn(k, matmul_nn_f32_avx512, matmul_nn_f16_avx512, matmul_nn_bf16_avx512, DTYPE_F32);
     k->matmul[DTYPE_F32] = (struct matmul_kernel){
         .fwd = matmul_fwd_f32_avx512, .x_type = DTYPE_F32, .unit = AVX512_UNIT, .scratch = MATMUL_SCRATCH};
     k->matmul[DTYPE_F16] = (struct matmul_kernel){
@@ -160,7 +163,7 @@ static void use_avx512_vnni(struct kernels *k)
 
 static void use_avx512_bf16(struct kernels *k)
 {
-    use_nn(k, matmul_nn_f32_avx512, matmul_nn_bf16_avx512_bf16, DTYPE_BF16);
+    use_nn(k, matmul_nn_f32_avx512, matmul_nn_f16_avx512, matmul_nn_bf16_avx512_bf16, DTYPE_BF16);
     k->matmul[DTYPE_BF16] = (struct matmul_kernel){.fwd = matmul_fwd_bf16_avx512_bf16,
                                                    .x_type = DTYPE_BF16,
                                                    .unit = AVX512_UNIT,

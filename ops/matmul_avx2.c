@@ -130,6 +130,7 @@ static inline ALWAYS vec nn_step(enum weights kind, const char *row, const char 
         row = part;
     }
     if (kind == WEIGHTS_F32) return _mm256_loadu_ps((const float *)row);
+    if (kind == WEIGHTS_F16) return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)row));
     const __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)row));
     return _mm256_castsi256_ps(_mm256_slli_epi32(low, 16));
 }
@@ -154,6 +155,11 @@ UNCHECKED void matmul_fwd_bf16_avx2(const struct matmul_args *a)
 UNCHECKED void matmul_nn_f32_avx2(const struct matmul_args *a)
 {
     nn_rows(a, WEIGHTS_F32);
+}
+
+UNCHECKED void matmul_nn_f16_avx2(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_F16);
 }
 
 UNCHECKED void matmul_nn_bf16_avx2(const struct matmul_args *a)

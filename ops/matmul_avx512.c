@@ -26,6 +26,11 @@ UNCHECKED void matmul_nn_f32_avx512(const struct matmul_args *a)
     nn_rows(a, WEIGHTS_F32);
 }
 
+UNCHECKED void matmul_nn_f16_avx512(const struct matmul_args *a)
+{
+    nn_rows(a, WEIGHTS_F16);
+}
+
 UNCHECKED void matmul_nn_bf16_avx512(const struct matmul_args *a)
 {
     nn_rows(a, WEIGHTS_BF16);

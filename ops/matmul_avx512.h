@@ -153,6 +153,7 @@ static inline ALWAYS vec nn_step(enum weights kind, const char *row, const char 
 {
     const __mmask16 mask = (__mmask16)((1u << count) - 1);
     if (kind == WEIGHTS_F32) return _mm512_maskz_loadu_ps(mask, row);
+    if (kind == WEIGHTS_F16) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, row));
     const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, row));
     if (kind == WEIGHTS_BF16) return _mm512_castsi512_ps(_mm512_slli_epi32(low, 16));
     if (!next) return _mm512_castsi512_ps(low);

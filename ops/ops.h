@@ -353,8 +353,8 @@ row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_
 matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
 matmul_fwd_fn matmul_fwd_f32_avx512, matmul_fwd_f16_avx512, matmul_fwd_bf16_avx512,
     matmul_fwd_bf16_avx512_bf16;
-matmul_fwd_fn matmul_nn_f32_avx2, matmul_nn_bf16_avx2, matmul_nn_f32_avx512, matmul_nn_bf16_avx512,
-    matmul_nn_bf16_avx512_bf16;
+matmul_fwd_fn matmul_nn_f32_avx2, matmul_nn_f16_avx2, matmul_nn_bf16_avx2, matmul_nn_f32_avx512,
+    matmul_nn_f16_avx512, matmul_nn_bf16_avx512, matmul_nn_bf16_avx512_bf16;
 matmul_fwd_fn matmul_fwd_q4_0_avx2, matmul_fwd_q4_1_avx2, matmul_fwd_q5_0_avx2, matmul_fwd_q5_1_avx2,
     matmul_fwd_q8_0_avx2, matmul_fwd_iq4_nl_avx2, matmul_fwd_mxfp4_avx2, matmul_fwd_q2_k_avx2,
     matmul_fwd_q3_k_avx2, matmul_fwd_q4_k_avx2, matmul_fwd_q5_k_avx2, matmul_fwd_q6_k_avx2,

@@ -176,10 +176,16 @@ static void check_tiers(const char *path, int number)
         check_close(&s, &oracle, path, 1e-4, 1e-3);
         close_setup(&s);
     }
-    open_setup(&s, path, NULL, DTYPE_BF16, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
-    run(&s, false);
-    check_close(&s, &oracle, path, 0.1, 0.2); // rounding to 8 bits, through all layers
-    close_setup(&s);
+    static const struct {
+        enum dtype type;
+        double tolerance; // rounding to 8 and to 11 bits, through all layers
+    } narrow[] = {{DTYPE_BF16, 0.1}, {DTYPE_F16, 0.02}};
+    for (int i = 0; i < 2; i++) {
+        open_setup(&s, path, NULL, narrow[i].type, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
+        run(&s, false);
+        check_close(&s, &oracle, path, narrow[i].tolerance, 0.2);
+        close_setup(&s);
+    }
     close_setup(&oracle);
 }
 

@@ -211,7 +211,7 @@ static void remove_runs(const struct temp_folder *temp)
 // Stopped at every third step, or at any other, on other numbers of threads, with other ways of saving memory: the same bits.
 START_TEST(test_going_on)
 {
-    static const char *const precision[] = {"precision=f32", "precision=bf16"};
+    static const char *const precision[] = {"precision=f32", "precision=bf16", "precision=f16"};
     const char *plain[] = {precision[_i], NULL},
                *other[] = {precision[_i], "train.threads=1", "recompute=layer", NULL};
     struct temp_folder temp = temp_folder_open();
@@ -270,7 +270,7 @@ Suite *suite_train(void)
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 240);
     tcase_add_test(t, test_against_pytorch);
-    tcase_add_loop_test(t, test_going_on, 0, 2);
+    tcase_add_loop_test(t, test_going_on, 0, 3);
     tcase_add_test(t, test_damaged_checkpoint);
     suite_add_tcase(s, t);
     return s;

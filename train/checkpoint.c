@@ -107,7 +107,7 @@ static enum tlm_status write_values(struct gguf_writer *w, const struct paramete
     enum tlm_status s = TLM_OK;
     for (int64_t i = 0; i < p->count && !s; i += PIECE) {
         int64_t count = p->count - i < PIECE ? p->count - i : PIECE;
-        row_to_bf16_ref(piece, p->value + i, count);
+        (type == DTYPE_F16 ? row_to_f16_ref : row_to_bf16_ref)(piece, p->value + i, count);
         s = gguf_write_data(w, piece, (size_t)count * sizeof *piece, err);
     }
     return s;
@@ -127,7 +127,10 @@ enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype ma
     int64_t at;
     if (!s) {
         gguf_copy_metadata(w, in);
-        gguf_set_u32(w, "general.file_type", matrices == DTYPE_BF16 ? 32 : 0); // as llama.cpp numbers them
+        uint32_t number = matrices == DTYPE_BF16  ? 32
+                          : matrices == DTYPE_F16 ? 1
+                                                  : 0; // as llama.cpp has them
+        gguf_set_u32(w, "general.file_type", number);
     }
     for (uint64_t i = 0; i < in->tensor_count && !s; i++) {
         struct tensor t = in->tensors[i].tensor;

@@ -25,6 +25,8 @@ struct checkpoint_state {
     int64_t tokens;
     double best_loss; // of the validations so far; INFINITY: there was none
     int64_t since_best;
+    double scale;       // of the loss: 1, but where matrices are f16
+    int64_t good_steps; // with that scale
     struct optimizer_progress optimizer;
 };
 

@@ -16,7 +16,7 @@
 
 #include "models/create.h"
 
-enum config_precision { CONFIG_F32, CONFIG_BF16 };
+enum config_precision { CONFIG_F32, CONFIG_BF16, CONFIG_F16 };
 enum config_recompute {
     CONFIG_RECOMPUTE_NONE,
     CONFIG_RECOMPUTE_ATTENTION,

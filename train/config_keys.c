@@ -7,7 +7,7 @@
 
 #include "models/create.h"
 
-static const char *const precisions[] = {"f32", "bf16", NULL};
+static const char *const precisions[] = {"f32", "bf16", "f16", NULL};
 static const char *const recomputes[] = {"none", "attention", "layer", "auto", NULL};
 static const char *const optimizers[] = {"adamw", "lion", "muon", "sgd", NULL};
 static const char *const states[] = {"f32", "bf16", "q8", NULL};
@@ -44,7 +44,7 @@ const struct config_key config_keys[] = {
     KEY(train, epochs, NUMBER, "1", "or so often through the data; of the three, one is not 0", FROM(0)),
     KEY(train, batch_tokens, INTEGER, "16384", "tokens an optimizer step, rounded to whole sequences", FROM(1)),
     KEY(train, micro_batch, INTEGER, "0", "sequences a pass; 0: as memory allows", RANGE(0, 65536)),
-    KEY(train, precision, CHOICE, "f32", "of products and activations; the weights that are updated are f32", ONE_OF(precisions)),
+    KEY(train, precision, CHOICE, "f32", "of the matrices in products; the weights that are updated are f32, and f16 has a loss scale", ONE_OF(precisions)),
     KEY(train, recompute, CHOICE, "auto", "activations that the way back computes again, for less memory", ONE_OF(recomputes)),
     KEY(train, dropout, NUMBER, "0", "share of numbers set to 0 behind the embedding, attention and feed-forward part", RANGE(0, 0.95)),
     KEY(train, threads, INTEGER, "0", "threads; 0: the processors this process may run on", RANGE(0, 1024)),

@@ -58,6 +58,8 @@ void parameter_copy(const struct parameter *p)
     if (!p->copy) return;
     if (p->copy_type == DTYPE_F64)
         for (int64_t i = 0; i < p->count; i++) ((double *)p->copy)[i] = p->value[i];
+    else if (p->copy_type == DTYPE_F16)
+        row_to_f16_ref(p->copy, p->value, p->count);
     else
         row_to_bf16_ref(p->copy, p->value, p->count);
 }

@@ -15,7 +15,7 @@ struct parameter {
     void *
         copy; // what the graph computes with, of copy_type, written by the optimizer; NULL: the graph reads `value`
     enum dtype
-        copy_type; // BF16 where matrices are computed with in bf16; F64 for vectors of a model in double
+        copy_type; // BF16 or F16 where matrices are computed with in these; F64 for vectors of a model in double
     bool decay;    // weight decay applies: matrices and embeddings; not norms and biases
 };
 
@@ -29,7 +29,7 @@ struct parameters {
     struct arena memory;
 };
 
-// Takes all weights of a model but its tables, from a file of any type, and computes with matrices in `matrices` (F32 or BF16).
+// Takes all weights of a model but its tables, from a file of any type, and computes with matrices in `matrices` (F32, BF16 or F16).
 // Errors: MEMORY; UNSUPPORTED: a weight that was made of others in the file.
 enum tlm_status parameters_open(struct parameters *p, const struct tlm_model *m, enum dtype matrices,
                                 struct tlm_error *err);

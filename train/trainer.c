@@ -12,6 +12,9 @@
 #include "train/inputs.h"
 
 enum { PASS_ROWS = 2048 }; // of a pass, where the configuration leaves it open
+// The scale of the loss with matrices of f16, whose gradients would else be lost below 6e-8 where they are f16 too. It is halved when a gradient
+// overflows, and doubled after so many steps without. Micikevicius et al., arXiv 1710.03740, section 3.2.
+enum { SCALE_FIRST = 1 << 16, SCALE_MOST = 1 << 24, SCALE_STEPS = 2000 };
 
 struct trainer {
     const struct train_config *config;
@@ -71,7 +74,9 @@ static enum tlm_status make_model(struct trainer *t, struct tlm_error *err)
 static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
 {
     enum tlm_status s = make_model(t, err);
-    t->matrices = t->config->train.precision == CONFIG_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    static const enum dtype types[] = {
+        [CONFIG_F32] = DTYPE_F32, [CONFIG_BF16] = DTYPE_BF16, [CONFIG_F16] = DTYPE_F16};
+    t->matrices = types[t->config->train.precision];
     if (s || (s = tlm_model_open(&t->file, t->model_path, NULL, err))) return s;
     if (!t->file->arch)
         return error_set(err, TLM_ERR_ARGUMENT, "%s: expected a model, found a vocabulary", t->model_path);
@@ -195,7 +200,8 @@ static enum tlm_status go_on(struct trainer *t, struct tlm_error *err)
 {
     int64_t *steps, count;
     char path[CHECKPOINT_PATH], line[2 * CHECKPOINT_PATH];
-    t->state = (struct checkpoint_state){.best_loss = INFINITY};
+    t->state =
+        (struct checkpoint_state){.best_loss = INFINITY, .scale = t->matrices == DTYPE_F16 ? SCALE_FIRST : 1};
     enum tlm_status s = checkpoint_list(t->config->checkpoint.dir, &steps, &count, err);
     for (int64_t i = count - 1; !s && i >= 0; i--) {
         struct checkpoint c = {&t->parameters, t->optimizer, t->state};
@@ -299,6 +305,15 @@ static struct pass_batch batch_at(const struct trainer *t, int64_t pass)
     return (struct pass_batch){t->tokens + at, t->targets + at, t->segments + at};
 }
 
+static void adapt_scale(struct checkpoint_state *s, bool good)
+{
+    s->good_steps = good ? s->good_steps + 1 : 0;
+    if (!good && s->scale > 1) s->scale /= 2;
+    if (s->good_steps < SCALE_STEPS || s->scale >= SCALE_MOST) return;
+    s->scale *= 2;
+    s->good_steps = 0;
+}
+
 static struct trainer_step run_step(struct trainer *t)
 {
     double begin = now(), sum = 0;
@@ -306,11 +321,12 @@ static struct trainer_step run_step(struct trainer *t)
     int64_t targets = fill(t, t->train, step * sequences, sequences);
     for (int64_t i = 0; i < t->passes; i++) {
         struct pass_batch b = batch_at(t, i);
-        sum += pass_run(&t->pass, &b, 1 / (double)targets, i > 0,
+        sum += pass_run(&t->pass, &b, t->state.scale / (double)targets, i > 0,
                         t->config->train.seed + (uint64_t)(step * t->passes + i));
     }
     double rate = schedule_rate(&t->schedule, step);
-    struct optimizer_report r = optimizer_step(t->optimizer, rate, 1);
+    struct optimizer_report r = optimizer_step(t->optimizer, rate, 1 / t->state.scale);
+    if (t->matrices == DTYPE_F16) adapt_scale(&t->state, r.outcome != OPTIMIZER_NOT_FINITE);
     t->state.step++;
     t->state.tokens += sequences * t->context;
     t->state.optimizer = *optimizer_progress(t->optimizer);
