@@ -319,6 +319,7 @@ static struct trainer_step run_step(struct trainer *t)
     double begin = now(), sum = 0;
     int64_t sequences = t->passes * t->micro_batch, step = t->state.step;
     int64_t targets = fill(t, t->train, step * sequences, sequences);
+    if (!targets) targets = 1; // documents of one token each: a step that changes nothing but what decays
     for (int64_t i = 0; i < t->passes; i++) {
         struct pass_batch b = batch_at(t, i);
         sum += pass_run(&t->pass, &b, t->state.scale / (double)targets, i > 0,
@@ -342,20 +343,25 @@ static struct trainer_step run_step(struct trainer *t)
                                  .outcome = r.outcome};
 }
 
+// The losses of one pass over validation windows from `first` on; windows that are not there are rows without targets. Returns their sum.
+static double eval_windows(struct trainer *t, int64_t first, int64_t *targets)
+{
+    int64_t left = dataset_windows(t->val) - first, count = left < t->micro_batch ? left : t->micro_batch;
+    *targets += fill(t, t->val, first, count);
+    for (int64_t i = count * t->context; i < rows_of(t); i++)
+        t->tokens[i] = 0, t->targets[i] = -1, t->segments[i] = (int32_t)(-1 - i / t->context);
+    struct pass_batch b = batch_at(t, 0);
+    return pass_run(&t->eval_pass, &b, 0, false, 0);
+}
+
 // The mean loss of the validation data, or of its first passes.
 static struct trainer_eval evaluate(struct trainer *t)
 {
     int64_t windows = dataset_windows(t->val), targets = 0, limit = t->config->train.eval_batches;
     double sum = 0;
     for (int64_t first = 0, passes = 0; first < windows && (!limit || passes < limit);
-         first += t->micro_batch, passes++) {
-        int64_t count = windows - first < t->micro_batch ? windows - first : t->micro_batch;
-        targets += fill(t, t->val, first, count);
-        for (int64_t i = count * t->context; i < rows_of(t); i++)
-            t->tokens[i] = 0, t->targets[i] = -1, t->segments[i] = (int32_t)(-1 - i / t->context);
-        struct pass_batch b = batch_at(t, 0);
-        sum += pass_run(&t->eval_pass, &b, 0, false, 0);
-    }
+         first += t->micro_batch, passes++)
+        sum += eval_windows(t, first, &targets);
     struct trainer_eval e = {
         .step = t->state.step, .loss = sum / (double)(targets ? targets : 1), .targets = targets};
     e.improved = e.loss < t->state.best_loss;
@@ -457,13 +463,9 @@ enum tlm_status trainer_gap(struct trainer *t, double *gap, int64_t *tokens, str
                                     .kv_type_v = "f32"};
     s = tlm_session_open(&session, m, &o, err);
     if (!s) {
-        int64_t windows = dataset_windows(t->val) < t->micro_batch ? dataset_windows(t->val) : t->micro_batch;
-        fill(t, t->val, 0, windows);
-        for (int64_t i = windows * t->context; i < rows_of(t); i++)
-            t->tokens[i] = 0, t->targets[i] = -1, t->segments[i] = (int32_t)(-1 - i / t->context);
-        struct pass_batch b = batch_at(t, 0);
-        pass_run(&t->eval_pass, &b, 0, false, 0);
-        for (int64_t begin = 0, end; !s && begin < windows * t->context; begin = end) {
+        int64_t targets = 0;
+        eval_windows(t, 0, &targets);
+        for (int64_t begin = 0, end; !s && begin < rows_of(t) && t->segments[begin] >= 0; begin = end) {
             for (end = begin + 1; end < rows_of(t) && t->segments[end] == t->segments[begin]; end++) {
             }
             struct comparison c = {t->eval_pass.losses + begin, t->targets + begin, m, *gap, *tokens};
