@@ -17,10 +17,12 @@ void REF(matmul_run)(const struct graph *g, const struct matmul_kernel *k, struc
                      int64_t begin, int64_t end);
 
 // ops/nodes_experts.c
-#define DECLARE_OP(name)                                                                          \
-    int64_t REF(units_##name)(const struct graph *g, const struct node *n);                       \
+#define DECLARE_RUN(name)                                                                         \
     void REF(run_##name)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
+#define DECLARE_OP(name)                                                    \
+    int64_t REF(units_##name)(const struct graph *g, const struct node *n); \
+    DECLARE_RUN(name)
 DECLARE_OP(route);
 DECLARE_OP(sort_experts);
 DECLARE_OP(gather_experts);
@@ -41,32 +43,27 @@ DECLARE_OP(matmul_nn);
 DECLARE_OP(transpose);
 DECLARE_OP(matmul_heads_dx);
 DECLARE_OP(matmul_heads_dw);
-DECLARE_OP(rows);
-DECLARE_OP(rows_dx);
+DECLARE_RUN(rows);
+DECLARE_RUN(rows_dx);
 DECLARE_OP(sum_rows);
 DECLARE_OP(embed_dw);
 DECLARE_OP(rmsnorm_dx);
-DECLARE_OP(layernorm_dx);
-DECLARE_OP(activation_dx);
-DECLARE_OP(glu_dx);
-DECLARE_OP(softcap_dx);
-DECLARE_OP(slice_dx);
-DECLARE_OP(sum_heads);
+DECLARE_RUN(activation_dx);
+DECLARE_RUN(glu_dx);
+DECLARE_RUN(softcap_dx);
+DECLARE_RUN(slice_dx);
+DECLARE_RUN(sum_heads);
 DECLARE_OP(attention_dx);
-DECLARE_OP(dropout);
-DECLARE_OP(cross_entropy);
-DECLARE_OP(combine_dx);
-DECLARE_OP(combine_dw);
-DECLARE_OP(gather_dx);
+DECLARE_RUN(dropout);
+DECLARE_RUN(cross_entropy);
+DECLARE_RUN(combine_dx);
+DECLARE_RUN(combine_dw);
+DECLARE_RUN(gather_dx);
 DECLARE_OP(matmul_experts_dx);
 DECLARE_OP(matmul_experts_dw);
 DECLARE_OP(bias_experts_dw);
-DECLARE_OP(route_dx);
+DECLARE_RUN(route_dx);
 size_t REF(scratch_matmul_nn)(const struct graph *g, const struct node *n);
-size_t REF(scratch_matmul_heads_dx)(const struct graph *g, const struct node *n);
-size_t REF(scratch_matmul_heads_dw)(const struct graph *g, const struct node *n);
 size_t REF(scratch_attention_dx)(const struct graph *g, const struct node *n);
-size_t REF(scratch_matmul_experts_dx)(const struct graph *g, const struct node *n);
-size_t REF(scratch_matmul_experts_dw)(const struct graph *g, const struct node *n);
 
 #endif

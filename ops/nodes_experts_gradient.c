@@ -5,16 +5,6 @@
 #define RUN(name)                                                                                 \
     void REF(run_##name)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
-#define ROW_UNITS(name)                                                    \
-    int64_t REF(units_##name)(const struct graph *g, const struct node *n) \
-    {                                                                      \
-        return graph_rows(g, n);                                           \
-    }
-
-ROW_UNITS(combine_dx)
-ROW_UNITS(combine_dw)
-ROW_UNITS(gather_dx)
-ROW_UNITS(route_dx)
 
 // dx of pair i: the weight of its (row, choice) times dy of the row.
 RUN(combine_dx)
@@ -81,16 +71,6 @@ int64_t REF(units_bias_experts_dw)(const struct graph *g, const struct node *n)
 {
     (void)g;
     return n->out.ne[1];
-}
-
-size_t REF(scratch_matmul_experts_dx)(const struct graph *g, const struct node *n)
-{
-    return kernels_of(g)->matmul_nn[n->in[1]->out.type].scratch;
-}
-
-size_t REF(scratch_matmul_experts_dw)(const struct graph *g, const struct node *n)
-{
-    return kernels_of(g)->matmul_nn[n->in[1]->out.type].scratch;
 }
 
 RUN(matmul_experts_dx)

@@ -28,11 +28,6 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-#define ROW_UNITS(name)                                                    \
-    int64_t REF(units_##name)(const struct graph *g, const struct node *n) \
-    {                                                                      \
-        return graph_rows(g, n);                                           \
-    }
 #define RUN(name)                                                                                 \
     void REF(run_##name)(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
@@ -91,6 +86,7 @@ int64_t REF(units_matmul_nn)(const struct graph *g, const struct node *n)
     return nn_units(nn_kernel(g, n->in[1]->out.type), nn_rows(g, n), n->out.ne[0]);
 }
 
+// And of the other products whose second input is the matrix that is packed.
 size_t REF(scratch_matmul_nn)(const struct graph *g, const struct node *n)
 {
     return nn_kernel(g, n->in[1]->out.type)->scratch;
@@ -156,16 +152,6 @@ int64_t REF(units_matmul_heads_dw)(const struct graph *g, const struct node *n)
     return n->out.ne[2];
 }
 
-size_t REF(scratch_matmul_heads_dx)(const struct graph *g, const struct node *n)
-{
-    return nn_kernel(g, n->in[1]->out.type)->scratch;
-}
-
-size_t REF(scratch_matmul_heads_dw)(const struct graph *g, const struct node *n)
-{
-    return nn_kernel(g, n->in[1]->out.type)->scratch;
-}
-
 RUN(matmul_heads_dx)
 {
     const struct tensor *dy = &n->in[0]->out, *w = &n->in[1]->out;
@@ -212,9 +198,6 @@ RUN(matmul_heads_dw)
 }
 
 // ---- rows ---------------------------------------------------------------------------------------------
-
-ROW_UNITS(rows)
-ROW_UNITS(rows_dx)
 
 RUN(rows)
 {
@@ -294,11 +277,6 @@ int64_t REF(units_rmsnorm_dx)(const struct graph *g, const struct node *n)
     return units_of_rows(g, n);
 }
 
-int64_t REF(units_layernorm_dx)(const struct graph *g, const struct node *n)
-{
-    return units_of_rows(g, n);
-}
-
 // What a part saves: dw, and db behind it; NULL where frozen.
 struct norm_part {
     real *dw, *db;
@@ -335,6 +313,7 @@ static void norm_rows(const struct graph *g, const struct node *n, int64_t begin
     }
 }
 
+// And of layernorm_dx.
 RUN(rmsnorm_dx)
 {
     (void)scratch;
@@ -343,20 +322,7 @@ RUN(rmsnorm_dx)
         norm_rows(g, n, u * GRADIENT_ROWS, least((u + 1) * GRADIENT_ROWS, rows), norm_part(n, u));
 }
 
-RUN(layernorm_dx)
-{
-    REF(run_rmsnorm_dx)(g, n, begin, end, scratch);
-}
-
 // ---- row-wise -----------------------------------------------------------------------------------------
-
-ROW_UNITS(activation_dx)
-ROW_UNITS(glu_dx)
-ROW_UNITS(softcap_dx)
-ROW_UNITS(slice_dx)
-ROW_UNITS(sum_heads)
-ROW_UNITS(dropout)
-ROW_UNITS(cross_entropy)
 
 RUN(activation_dx)
 {

@@ -237,7 +237,7 @@ START_TEST(compositions_have_gradients)
                     expected += *g * ((double)was - item->value[j]); // f32 rounds: the step that was made
                 norm += *g * *g * 1e-12;
             }
-            parameter_copy(item);
+            parameter_copy(item, &p.model.kernels);
         }
         found[side] = pass_run(&pass, &batch, 1, false, 0);
     }

@@ -51,7 +51,7 @@ START_TEST(defaults_are_whole)
     ck_assert_int_eq(config.train.recompute, CONFIG_RECOMPUTE_AUTO);
     ck_assert_double_eq(config.optimizer.beta2, 0.95);
     ck_assert_double_eq(config.optimizer.eps, 1e-8);
-    ck_assert_int_eq(config.schedule.kind, CONFIG_COSINE);
+    ck_assert_int_eq(config.schedule.kind, SCHEDULE_COSINE);
     ck_assert_str_eq(config.checkpoint.dir, "run");
 }
 END_TEST
@@ -95,7 +95,7 @@ START_TEST(a_file_is_read)
     ck_assert_uint_eq(config.train.seed, UINT64_MAX);
     ck_assert_double_eq(config.train.dropout, 0.2);
     ck_assert_str_eq(config.train.sample_prompt, "Once upon a time");
-    ck_assert_int_eq(config.optimizer.kind, CONFIG_LION);
+    ck_assert_int_eq(config.optimizer.kind, OPTIMIZER_LION);
     ck_assert_int_eq(config.optimizer.state, CONFIG_STATE_Q8);
     ck_assert_str_eq(config.log.on_end, "echo \"done\" > done.txt");
     ck_assert_int_eq(train_config_check(&config, NULL), TLM_OK);
@@ -123,7 +123,7 @@ START_TEST(the_command_line_changes_keys)
     set("sample_prompt= It ");
     set("data.train=a b");
     ck_assert_double_eq(config.optimizer.lr, 3e-4);
-    ck_assert_int_eq(config.optimizer.kind, CONFIG_MUON);
+    ck_assert_int_eq(config.optimizer.kind, OPTIMIZER_MUON);
     ck_assert_str_eq(pair("layers"), "4");
     ck_assert_uint_eq(config.model.pair_count, 3);
     ck_assert_str_eq(pair("context"), "128");

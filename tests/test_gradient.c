@@ -103,7 +103,7 @@ static void check_differences(struct setup *s, const char *name)
                 item->value[j] = kept[j] + (float)((side ? 1e-5 : -1e-5) * signed_draw(i, j));
             for (int64_t j = 0; j < item->count; j++)
                 expected += g[j] * (item->value[j] - (double)kept[j]) * (side ? 1 : -1);
-            parameter_copy(item);
+            parameter_copy(item, &s->p.model.kernels);
             value[side] = pass_run(&forward, &b, 0, false, SEED) * FACTOR;
         }
         for (int64_t j = 0; j < item->count; j++) norm += g[j] * g[j];
@@ -114,7 +114,7 @@ static void check_differences(struct setup *s, const char *name)
                       "%s: %s: expected a change of %.12g, found %.12g (norm %g)", name, item->name, expected,
                       found, sqrt(norm));
         memcpy(item->value, kept, (size_t)item->count * sizeof *kept);
-        parameter_copy(item);
+        parameter_copy(item, &s->p.model.kernels);
         free(kept);
     }
     pass_close(&forward);

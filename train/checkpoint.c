@@ -99,7 +99,7 @@ static bool is_parameter(const struct parameters *p, struct gguf_string name, in
 
 // The values in rows of the type, a piece at a time.
 static enum tlm_status write_values(struct gguf_writer *w, const struct parameter *p, enum dtype type,
-                                    struct tlm_error *err)
+                                    const struct kernels *k, struct tlm_error *err)
 {
     enum { PIECE = 1 << 16 };
     if (type == DTYPE_F32) return gguf_write_data(w, p->value, (size_t)p->count * sizeof(float), err);
@@ -107,7 +107,7 @@ static enum tlm_status write_values(struct gguf_writer *w, const struct paramete
     enum tlm_status s = TLM_OK;
     for (int64_t i = 0; i < p->count && !s; i += PIECE) {
         int64_t count = p->count - i < PIECE ? p->count - i : PIECE;
-        (type == DTYPE_F16 ? row_to_f16_ref : row_to_bf16_ref)(piece, p->value + i, count);
+        k->from_real[type](piece, p->value + i, count);
         s = gguf_write_data(w, piece, (size_t)count * sizeof *piece, err);
     }
     return s;
@@ -143,7 +143,7 @@ enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype ma
     for (uint64_t i = 0; i < in->tensor_count && !s; i++) {
         const struct gguf_tensor *t = &in->tensors[i];
         s = is_parameter(p, t->name, &at)
-                ? write_values(w, &p->item[at], type_of(&p->item[at], matrices), err)
+                ? write_values(w, &p->item[at], type_of(&p->item[at], matrices), &p->model.kernels, err)
                 : gguf_write_data(w, t->tensor.data, tensor_bytes(&t->tensor), err);
     }
     if (!s) s = gguf_writer_finish(w, err);
@@ -219,7 +219,8 @@ enum tlm_status checkpoint_read(struct checkpoint *c, const char *path, struct t
             struct optimizer_state a = array(c, i);
             memcpy(a.data, gguf_find_tensor(g, a.name)->tensor.data, a.bytes);
         }
-        for (int64_t i = 0; i < c->parameters->count; i++) parameter_copy(&c->parameters->item[i]);
+        for (int64_t i = 0; i < c->parameters->count; i++)
+            parameter_copy(&c->parameters->item[i], &c->parameters->model.kernels);
         memcpy(&c->state, state->data, sizeof c->state);
         *optimizer_progress(c->optimizer) = c->state.optimizer;
     }

@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 #include "models/create.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
 
 enum config_precision { CONFIG_F32, CONFIG_BF16, CONFIG_F16 };
 enum config_recompute {
@@ -23,9 +25,7 @@ enum config_recompute {
     CONFIG_RECOMPUTE_LAYER,
     CONFIG_RECOMPUTE_AUTO
 };
-enum config_optimizer { CONFIG_ADAMW, CONFIG_LION, CONFIG_MUON, CONFIG_SGD };
 enum config_state { CONFIG_STATE_F32, CONFIG_STATE_BF16, CONFIG_STATE_Q8 };
-enum config_schedule { CONFIG_CONSTANT, CONFIG_LINEAR, CONFIG_COSINE, CONFIG_WSD };
 
 struct config_words {
     char **items;
@@ -60,13 +60,13 @@ struct train_config {
         int64_t early_stop;
     } train;
     struct {
-        enum config_optimizer kind;
+        enum optimizer_kind kind;
         double lr, beta1, beta2, eps, weight_decay, clip;
         enum config_state state;
         double skip_sigma;
     } optimizer;
     struct {
-        enum config_schedule kind;
+        enum schedule_kind kind;
         double warmup, decay; // steps; below 1: a share of all steps
         double min_ratio;
     } schedule;

@@ -14,8 +14,8 @@ static const char *const states[] = {"f32", "bf16", "q8", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
 
 _Static_assert(sizeof(enum config_precision) == sizeof(int) && sizeof(enum config_recompute) == sizeof(int) &&
-                   sizeof(enum config_optimizer) == sizeof(int) && sizeof(enum config_state) == sizeof(int) &&
-                   sizeof(enum config_schedule) == sizeof(int),
+                   sizeof(enum optimizer_kind) == sizeof(int) && sizeof(enum config_state) == sizeof(int) &&
+                   sizeof(enum schedule_kind) == sizeof(int),
                "choices are stored as an int");
 
 #define KEY(s, n, type, text, about, ...)                                                               \

@@ -257,13 +257,13 @@ static uint32_t chance_key(const struct optimizer *o, const struct slot *s)
 }
 
 // The copy of values that a kernel did not write, while they are in the cache.
-static void copy_values(const struct parameter *p, int64_t first, int64_t count)
+static void copy_values(const struct optimizer *o, const struct parameter *p, int64_t first, int64_t count)
 {
     if (!p->copy) return;
     struct parameter part = *p;
     part.value += first, part.count = count;
     part.copy = (char *)p->copy + dtype_row_bytes(p->copy_type, first);
-    parameter_copy(&part);
+    parameter_copy(&part, &o->kernels);
 }
 
 static void update_chunk(const struct optimizer *o, const struct chunk *c)
@@ -307,7 +307,7 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
         break;
     case RULE_MUON: break; // update_matrices() has been there
     }
-    if (s->rule == RULE_MUON || p->copy_type != DTYPE_BF16) copy_values(p, c->first, c->count);
+    if (s->rule == RULE_MUON || p->copy_type != DTYPE_BF16) copy_values(o, p, c->first, c->count);
 }
 
 // All threads together on one matrix after the other.

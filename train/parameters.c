@@ -53,15 +53,13 @@ static void read_values(const struct tlm_model *m, float *to, const struct tenso
         to_real(to + r * t->ne[0], (const char *)t->data + (size_t)r * t->nb[1], t->ne[0]);
 }
 
-void parameter_copy(const struct parameter *p)
+void parameter_copy(const struct parameter *p, const struct kernels *k)
 {
     if (!p->copy) return;
     if (p->copy_type == DTYPE_F64)
         for (int64_t i = 0; i < p->count; i++) ((double *)p->copy)[i] = p->value[i];
-    else if (p->copy_type == DTYPE_F16)
-        row_to_f16_ref(p->copy, p->value, p->count);
     else
-        row_to_bf16_ref(p->copy, p->value, p->count);
+        k->from_real[p->copy_type](p->copy, p->value, p->count);
 }
 
 static void take_weight(void *user, const struct weight_spec *spec, const char *name,
@@ -86,7 +84,7 @@ static void take_weight(void *user, const struct weight_spec *spec, const char *
     item->copy_type = copy_type(t->from, spec, t->matrices);
     if (item->copy_type != DTYPE_COUNT) {
         item->copy = arena_alloc(&p->memory, (size_t)item->count * dtype_row_bytes(item->copy_type, 1));
-        parameter_copy(item);
+        parameter_copy(item, &t->from->kernels);
     }
     *header = tensor_shape(item->copy ? item->copy_type : DTYPE_F32, item->cols, item->rows, item->depth, 1);
     header->data = item->copy ? item->copy : item->value;
@@ -96,6 +94,7 @@ static void take_weight(void *user, const struct weight_spec *spec, const char *
 enum tlm_status parameters_open(struct parameters *p, const struct tlm_model *m, enum dtype matrices,
                                 struct tlm_error *err)
 {
+    TLM_ASSERT(m->real == DTYPE_F32 || matrices == DTYPE_F32); // a model in double rounds nothing
     *p = (struct parameters){.model = *m};
     struct size size = {m, matrices, 0, 0, NULL};
     model_each_weight(&p->model, count_weight, &size);

@@ -37,8 +37,8 @@ void parameters_close(struct parameters *p);
 // Operations of training on a token at `context` tokens a document: 6 a weight of each product (2 forward, 4 back), a product and its sum
 // counting as two, and attention's on half of the context.
 double parameters_flops(const struct parameters *p, int64_t context);
-// Writes the copy of a parameter from its value.
-void parameter_copy(const struct parameter *p);
+// Writes the copy of a parameter from its value, with a tier's conversions (k: the model's, or others in f32).
+void parameter_copy(const struct parameter *p, const struct kernels *k);
 // What the gradient pass is to write: to[p->count].
 void parameters_slots(const struct parameters *p, struct gradient_slot *to);
 

@@ -69,6 +69,11 @@ static void add_head(struct pass *p, struct head_chunks *c, struct node *x)
     }
 }
 
+static int64_t begin_of(const struct node *rows)
+{
+    return ((const struct rows_params *)rows->params)->begin;
+}
+
 // The last chunk comes first, as gradients do; each begins when the one before has handed its gradient to the hidden rows.
 static void order_head(struct pass *p, struct head_chunks *c)
 {
@@ -76,10 +81,7 @@ static void order_head(struct pass *p, struct head_chunks *c)
         c->rows[i]->after = c->losses[i + 1];
         for (int64_t j = 0; j < p->graph.node_count; j++) {
             struct node *n = node_at(&p->graph, j);
-            if (n->op == OP_rows_dx && n->in[0]->out.ne[1] == c->rows[i + 1]->out.ne[1] && n->layer < 0 &&
-                ((const struct rows_params *)n->params)->begin ==
-                    ((const struct rows_params *)c->rows[i + 1]->params)->begin)
-                c->rows[i]->after = n;
+            if (n->op == OP_rows_dx && begin_of(n) == begin_of(c->rows[i + 1])) c->rows[i]->after = n;
         }
     }
 }

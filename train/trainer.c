@@ -1,14 +1,12 @@
 #include "train/trainer.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "generate/clock.h"
 #include "models/create.h"
-#include "models/hf.h"
 #include "train/inputs.h"
 
 enum { PASS_ROWS = 2048 }; // of a pass, where the configuration leaves it open
@@ -35,13 +33,6 @@ struct trainer {
     int64_t context, micro_batch, passes, steps;
     int32_t *tokens, *targets, *positions, *segments; // (passes * micro_batch * context)
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void note(const struct trainer *t, const char *line)
 {
@@ -122,11 +113,7 @@ static enum tlm_status plan_steps(struct trainer *t, struct tlm_error *err)
     t->steps = c->train.steps ? c->train.steps : (int64_t)ceil(tokens / (double)batch);
     double warmup = c->schedule.warmup < 1 ? c->schedule.warmup * (double)t->steps : c->schedule.warmup;
     double decay = c->schedule.decay < 1 ? c->schedule.decay * (double)t->steps : c->schedule.decay;
-    static const enum schedule_kind kinds[] = {[CONFIG_CONSTANT] = SCHEDULE_CONSTANT,
-                                               [CONFIG_LINEAR] = SCHEDULE_LINEAR,
-                                               [CONFIG_COSINE] = SCHEDULE_COSINE,
-                                               [CONFIG_WSD] = SCHEDULE_WSD};
-    t->schedule = (struct schedule){.kind = kinds[c->schedule.kind],
+    t->schedule = (struct schedule){.kind = c->schedule.kind,
                                     .peak = c->optimizer.lr,
                                     .minimum = c->schedule.min_ratio,
                                     .steps = t->steps,
@@ -139,14 +126,10 @@ static enum tlm_status plan_steps(struct trainer *t, struct tlm_error *err)
 
 static enum tlm_status open_optimizer(struct trainer *t, struct tlm_error *err)
 {
-    static const enum optimizer_kind kinds[] = {[CONFIG_ADAMW] = OPTIMIZER_ADAMW,
-                                                [CONFIG_LION] = OPTIMIZER_LION,
-                                                [CONFIG_MUON] = OPTIMIZER_MUON,
-                                                [CONFIG_SGD] = OPTIMIZER_SGD};
     static const enum dtype types[] = {
         [CONFIG_STATE_F32] = DTYPE_F32, [CONFIG_STATE_BF16] = DTYPE_BF16, [CONFIG_STATE_Q8] = DTYPE_I8};
     const struct train_config *c = t->config;
-    struct optimizer_options o = optimizer_defaults(kinds[c->optimizer.kind]);
+    struct optimizer_options o = optimizer_defaults(c->optimizer.kind);
     o.moments = types[c->optimizer.state];
     o.beta1 = c->optimizer.beta1, o.beta2 = c->optimizer.beta2, o.eps = c->optimizer.eps;
     o.momentum = c->optimizer.beta1;
@@ -316,7 +299,7 @@ static void adapt_scale(struct checkpoint_state *s, bool good)
 
 static struct trainer_step run_step(struct trainer *t)
 {
-    double begin = now(), sum = 0;
+    double begin = clock_seconds(), sum = 0;
     int64_t sequences = t->passes * t->micro_batch, step = t->state.step;
     int64_t targets = fill(t, t->train, step * sequences, sequences);
     if (!targets) targets = 1; // documents of one token each: a step that changes nothing but what decays
@@ -337,7 +320,7 @@ static struct trainer_step run_step(struct trainer *t)
                                  .loss = sum / (double)targets,
                                  .rate = rate,
                                  .norm = r.norm,
-                                 .seconds = now() - begin,
+                                 .seconds = clock_seconds() - begin,
                                  .flops = parameters_flops(&t->parameters, t->context) *
                                           (double)(sequences * t->context),
                                  .outcome = r.outcome};

@@ -6,8 +6,6 @@
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 
-#include <stdio.h>
-
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/dataset.h"
