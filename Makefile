@@ -39,7 +39,7 @@ isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),
 KERNELS          := $(if $(filter release,$(config)),-O3)
 kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
 
-LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c)
+LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c quant/methods/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
 TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
@@ -108,7 +108,7 @@ test: deps ## build and run all tests
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf
-	@sh tests/test_measure.sh $(PROGRAM) tests/golden
+	@sh tests/test_measure.sh $(PROGRAM) tests/golden $(BUILD)/scripts/demo_model
 	@sh tests/test_train.sh ./$(PROGRAM) tests/golden
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 

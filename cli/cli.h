@@ -17,7 +17,10 @@ int command_quantize(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_check(int argc, char **argv);
-int eval_diff(int argc, char **argv); // of command_eval
+int eval_kld(int argc, char **argv); // of command_eval
+int eval_types(int argc, char **argv);
+int eval_sensitivity(int argc, char **argv);
+int eval_diff(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_tokenizer(int argc, char **argv);
 int command_data(int argc, char **argv);

@@ -6,8 +6,7 @@
 #include <unistd.h>
 
 #include "cli/common.h"
-#include "core/error.h"
-#include "core/file.h"
+#include "cli/eval_text.h"
 
 struct eval_args {
     struct model_args model;
@@ -33,8 +32,6 @@ static void close_all(struct eval *e)
 }
 
 // ---- perplexity ---------------------------------------------------------------------------------------
-
-enum { DEFAULT_WINDOW = 512 };
 
 static const char *const formats[] = {"text", "json", NULL};
 
@@ -109,11 +106,9 @@ static enum tlm_status score_halves(struct eval *e, struct score *s, const struc
                                     int64_t *windows, struct tlm_error *err)
 {
     size_t size = (size_t)args->session.context;
-    *windows = (int64_t)(e->count / size);
-    if (args->chunks && *windows > args->chunks) *windows = args->chunks;
+    *windows = eval_cut_windows(e->model, e->tokens, e->count, args->session.context, args->chunks);
     for (int64_t w = 0; w < *windows; w++) {
         int32_t *window = e->tokens + (size_t)w * size;
-        if (tlm_adds_bos(e->model)) window[0] = tlm_token_bos(e->model);
         enum tlm_status status = score_window(e, s, window, size, size / 2 + 1, err);
         if (status) return status;
         show_progress(s, w + 1, *windows);
@@ -137,17 +132,6 @@ static enum tlm_status score_strides(struct eval *e, struct score *s, const stru
     return TLM_OK;
 }
 
-static enum tlm_status read_text(struct eval *e, const char *path, struct tlm_error *err)
-{
-    char *text;
-    size_t bytes;
-    enum tlm_status status = file_read(path, &text, &bytes, err);
-    if (status) return status;
-    status = common_encode(e->model, text, bytes, TLM_ADD_BOS, &e->tokens, &e->count, err);
-    free(text);
-    return status;
-}
-
 static void print_score(const struct score *s, const struct eval_args *args, int64_t windows)
 {
     if (args->format == formats[1])
@@ -162,7 +146,7 @@ static void print_score(const struct score *s, const struct eval_args *args, int
 
 static int eval_ppl(int argc, char **argv)
 {
-    struct eval_args args = {.format = formats[0], .session.context = DEFAULT_WINDOW};
+    struct eval_args args = {.format = formats[0], .session.context = EVAL_WINDOW};
     const struct option_group groups[] = {{"Model:", model_options, MODEL_OPTION_COUNT, &args.model},
                                           {"Session:", session_options, SESSION_OPTION_COUNT, &args.session},
                                           OPTION_GROUP("Perplexity:", ppl_options, &args)};
@@ -187,7 +171,7 @@ static int eval_ppl(int argc, char **argv)
     }
     struct score s = {.model = e.model};
     int64_t windows = 0;
-    enum tlm_status status = read_text(&e, args.file, &err);
+    enum tlm_status status = eval_read_tokens(e.model, args.file, &e.tokens, &e.count, &err);
     size_t least = args.stride ? 2 : (size_t)args.session.context;
     if (!status && e.count < least)
         status = error_set(&err, TLM_ERR_ARGUMENT, "%s: expected %zu tokens at least, found %zu: lower -c",
@@ -243,14 +227,14 @@ static enum tlm_status read_ids(struct eval *e, const struct eval_args *args, st
     return status;
 }
 
-struct logits_file {
+struct npy_file {
     struct file_writer *writer;
     int32_t vocab;
 };
 
 static int write_row(void *user, size_t index, const float *logits)
 {
-    struct logits_file *f = user;
+    struct npy_file *f = user;
     (void)index;
     file_writer_write(f->writer, logits, (size_t)f->vocab * sizeof *logits);
     return common_interrupted();
@@ -272,7 +256,7 @@ static void write_npy_header(struct file_writer *w, size_t rows, int32_t cols)
 
 static enum tlm_status write_logits(struct eval *e, const char *path, struct tlm_error *err)
 {
-    struct logits_file f = {.vocab = tlm_model_vocab_size(e->model)};
+    struct npy_file f = {.vocab = tlm_model_vocab_size(e->model)};
     enum tlm_status status = file_writer_open(&f.writer, path, err);
     if (status) return status;
     write_npy_header(f.writer, e->count, f.vocab);
@@ -320,17 +304,27 @@ static int eval_logits(int argc, char **argv)
 
 int command_eval(int argc, char **argv)
 {
-    static const char usage[] = "usage: tinylm eval ppl|logits|diff [OPTION ...]\n\n"
-                                "  ppl      perplexity of a text\n"
-                                "  logits   the logits behind given tokens, as an NPY file\n"
-                                "  diff     where two models, or two instruction sets, part\n\n"
-                                "'tinylm eval ppl --help' lists the options.\n";
+    static const struct {
+        const char *name, *help;
+        int (*run)(int argc, char **argv);
+    } kinds[] = {
+        {"ppl", "perplexity of a text", eval_ppl},
+        {"kld", "how far a model's distributions are from another's", eval_kld},
+        {"types", "what each type of weights costs a model", eval_types},
+        {"sensitivity", "which matrices suffer from being rounded", eval_sensitivity},
+        {"logits", "the logits behind given tokens, as an NPY file", eval_logits},
+        {"diff", "where two models, or two instruction sets, part", eval_diff},
+    };
+    enum { KINDS = sizeof kinds / sizeof *kinds };
     const char *what = argc > 1 ? argv[1] : "";
-    if (!strcmp(what, "ppl")) return eval_ppl(argc - 1, argv + 1);
-    if (!strcmp(what, "logits")) return eval_logits(argc - 1, argv + 1);
-    if (!strcmp(what, "diff")) return eval_diff(argc - 1, argv + 1);
+    for (size_t i = 0; i < KINDS; i++)
+        if (!strcmp(what, kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     bool help = !strcmp(what, "--help") || !strcmp(what, "-h");
-    if (argc > 1 && !help) fprintf(stderr, "tinylm eval: expected ppl, logits or diff, found '%s'\n\n", what);
-    fputs(usage, help ? stdout : stderr);
+    if (argc > 1 && !help)
+        fprintf(stderr, "tinylm eval: expected one of the following, found '%s'\n\n", what);
+    FILE *to = help ? stdout : stderr;
+    fputs("usage: tinylm eval KIND [OPTION ...]\n\n", to);
+    for (size_t i = 0; i < KINDS; i++) fprintf(to, "  %-12s %s\n", kinds[i].name, kinds[i].help);
+    fputs("\n'tinylm eval KIND --help' lists the options of a kind.\n", to);
     return help ? EXIT_DONE : EXIT_USAGE;
 }

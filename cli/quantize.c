@@ -6,15 +6,19 @@
 #include <unistd.h>
 
 #include "cli/common.h"
+#include "cli/quantize_recipe.h"
 #include "core/cpu.h"
+#include "core/file.h"
 #include "models/hf.h"
 #include "quant/mix.h"
 #include "quant/quant.h"
 #include "quant/requantize.h"
 
 struct quantize_args {
-    int32_t threads;
+    int32_t threads, chunks;
     bool dry_run;
+    float target_bpw;
+    const char *text, *recipe, *save_recipe;
     struct option_strings tensor_types;
 };
 
@@ -23,6 +27,19 @@ static const struct option options[] = {
      .help = "matrices in whose name the extended regular expression is found get that type instead of the "
              "mix's; of "
              "several the first that is found counts. Default: none."},
+    {"--target-bpw", "B", OPTION_FLOAT, offsetof(struct quantize_args, target_bpw), .low = 1, .high = 32,
+     .help = "instead of TYPE: bits by numbers over all tensors, at most. Each matrix gets the type with "
+             "which, in sum, the model stays as near as can be to what it is: what rounding it costs is "
+             "measured, in two passes over a text a matrix. Default: none."},
+    {"-f, --file", "FILE", OPTION_STRING, offsetof(struct quantize_args, text),
+     .help = "the text for --target-bpw, '-' for standard input. Default: what the model writes itself."},
+    {"--chunks", "N", OPTION_INT, offsetof(struct quantize_args, chunks), .low = 1, .high = INT32_MAX,
+     .help = "windows of 512 tokens of that text to look at, or to write. Default: 16."},
+    {"--recipe, --tensor-type-file", "FILE", OPTION_STRING, offsetof(struct quantize_args, recipe),
+     .help = "lines REGEX=TYPE, which stand behind those of --tensor-type. Without TYPE, matrices that none "
+             "of them names stay what they are. Default: none."},
+    {"--save-recipe", "FILE", OPTION_STRING, offsetof(struct quantize_args, save_recipe),
+     .help = "write a line for --recipe of each matrix. Default: none."},
     {"--dry-run", NULL, OPTION_FLAG, offsetof(struct quantize_args, dry_run),
      .help = "print what each tensor would become and write nothing. Default: off."},
     {"-t, --threads", "N", OPTION_INT, offsetof(struct quantize_args, threads), .low = 0, .high = THREADS_MAX,
@@ -38,11 +55,13 @@ struct override {
 
 struct plan {
     const struct command_line *line;
+    const struct quantize_args *args;
     struct gguf *in;
-    const struct mix *mix;
-    enum dtype *types; // (in->tensor_count)
-    struct override overrides[OPTION_STRINGS_MAX];
-    size_t override_count;
+    const struct mix *mix; // NULL: none was named
+    enum dtype *types;     // (in->tensor_count)
+    bool *search;          // (in->tensor_count) --target-bpw chooses the type
+    struct override *overrides;
+    size_t override_count, override_room;
 };
 
 // "Q4_K_M, Q4_K_S, ...": the names of all mixes.
@@ -62,16 +81,22 @@ static void list_types(char *text, size_t size)
                 (size_t)snprintf(text + used, size - used, "%s%s", used ? ", " : "", dtype_traits[i].name);
 }
 
-static int parse_override(struct plan *p, const char *text)
+static int parse_override(struct plan *p, const char *option, const char *text)
 {
     char names[512], reason[128];
     const char *equals = strrchr(text, '=');
     if (!equals || equals == text)
-        return options_wrong(p->line, "--tensor-type: expected REGEX=TYPE, found '%s'", text);
+        return options_wrong(p->line, "%s: expected REGEX=TYPE, found '%s'", option, text);
     int type = dtype_parse(equals + 1);
     if (type < 0 || !quant_types[type].quantize) {
         list_types(names, sizeof names);
-        return options_wrong(p->line, "--tensor-type: expected one of %s, found '%s'", names, equals + 1);
+        return options_wrong(p->line, "%s: expected one of %s, found '%s'", option, names, equals + 1);
+    }
+    if (p->override_count == p->override_room) {
+        size_t room = p->override_room ? 2 * p->override_room : 64;
+        struct override *more = realloc(p->overrides, room * sizeof *more);
+        if (!more) return options_wrong(p->line, "%s: no memory for %zu lines", option, room);
+        p->overrides = more, p->override_room = room;
     }
     struct override *o = &p->overrides[p->override_count];
     char *regex = strndup(text, (size_t)(equals - text));
@@ -79,12 +104,26 @@ static int parse_override(struct plan *p, const char *text)
     free(regex);
     if (failed) {
         regerror(failed, &o->regex, reason, sizeof reason);
-        return options_wrong(p->line, "--tensor-type: '%.*s' is no regular expression: %s",
-                             (int)(equals - text), text, reason);
+        return options_wrong(p->line, "%s: '%.*s' is no regular expression: %s", option, (int)(equals - text),
+                             text, reason);
     }
     o->type = (enum dtype)type;
     p->override_count++;
     return OPTIONS_GO;
+}
+
+// The lines of --recipe; those that are empty or begin with # say nothing.
+static int parse_recipe(struct plan *p, const char *path)
+{
+    struct tlm_error err;
+    char *text, *rest, *line;
+    size_t bytes;
+    if (file_read(path, &text, &bytes, &err)) return common_failed(p->line, &err);
+    int code = OPTIONS_GO;
+    for (rest = text; code == OPTIONS_GO && (line = strsep(&rest, "\r\n"));)
+        if (*line && *line != '#') code = parse_override(p, "--recipe", line);
+    free(text);
+    return code;
 }
 
 // The override for a tensor, NULL where there is none.
@@ -97,7 +136,7 @@ static const struct override *find_override(const struct plan *p, struct gguf_st
     return NULL;
 }
 
-static enum tlm_status choose_types(struct plan *p, struct tlm_error *err)
+static enum tlm_status choose_types(struct plan *p, const char *model_path, struct tlm_error *err)
 {
     struct mix_model model;
     enum tlm_status status = mix_model_read(&model, p->in, false, err);
@@ -107,7 +146,8 @@ static enum tlm_status choose_types(struct plan *p, struct tlm_error *err)
         p->types[i] = t->tensor.type;
         if (!mix_applies(t) || !quant_types[t->tensor.type].dequantize) continue;
         const struct override *o = find_override(p, t->name);
-        p->types[i] = o ? o->type : mix_type(p->mix, &model, t);
+        p->types[i] = o ? o->type : p->mix ? mix_type(p->mix, &model, t) : t->tensor.type;
+        p->search[i] = !o;
         int block = dtype_traits[p->types[i]].block_size;
         if (t->tensor.ne[0] % block)
             status = error_set(err, TLM_ERR_ARGUMENT,
@@ -115,7 +155,10 @@ static enum tlm_status choose_types(struct plan *p, struct tlm_error *err)
                                gguf_printable(t->name, name, sizeof name), dtype_traits[p->types[i]].name,
                                block, t->tensor.ne[0]);
     }
-    return status;
+    if (status || !p->args->target_bpw) return status;
+    struct recipe_request q = {model_path, p->args->text, p->args->target_bpw, p->args->threads,
+                               p->args->chunks};
+    return quantize_recipe_find(&q, p->in, p->search, p->types, err);
 }
 
 // ---- what the user sees -------------------------------------------------------------------------------
@@ -201,20 +244,34 @@ static bool reads_from(const struct gguf *in, const char *path)
     return false;
 }
 
+// The mix whose base type most numbers have; NULL where there is none.
+static const struct mix *main_mix(const struct plan *p)
+{
+    int64_t sums[DTYPE_COUNT] = {0};
+    enum dtype most = DTYPE_F32;
+    for (uint64_t i = 0; i < p->in->tensor_count; i++)
+        sums[p->types[i]] += tensor_elements(&p->in->tensors[i].tensor);
+    for (int type = 0; type < DTYPE_COUNT; type++)
+        if (sums[type] > sums[most]) most = (enum dtype)type;
+    return mix_of_base(most);
+}
+
 static void copy_metadata(const struct plan *p, struct gguf_writer *out)
 {
     gguf_copy_metadata(out, p->in);
     if (!p->in->tensor_count) return; // a vocabulary alone stays what it was
     gguf_set_u32(out, "general.quantization_version", 2);
-    gguf_set_u32(out, "general.file_type", mix_file_type(p->mix));
+    const struct mix *mix = p->mix ? p->mix : main_mix(p);
+    if (mix) gguf_set_u32(out, "general.file_type", mix_file_type(mix));
 }
 
-static enum tlm_status write_file(const struct plan *p, const char *path, int threads, struct tlm_error *err)
+static enum tlm_status write_file(const struct plan *p, const char *path, struct tlm_error *err)
 {
     struct gguf_writer *out = NULL;
     struct threads *pool = NULL;
     bool terminal = isatty(STDERR_FILENO);
-    enum tlm_status status = threads_open(&pool, threads ? threads : cpu_count(), err);
+    int threads = p->args->threads ? p->args->threads : cpu_count();
+    enum tlm_status status = threads_open(&pool, threads, err);
     if (!status) status = gguf_writer_open(&out, path, err);
     if (!status) {
         copy_metadata(p, out);
@@ -227,54 +284,77 @@ static enum tlm_status write_file(const struct plan *p, const char *path, int th
     return status;
 }
 
-static int run(struct plan *p, const struct quantize_args *args, const char *const operands[3])
+static enum tlm_status write_or_print(struct plan *p, const char *path, struct tlm_error *err)
+{
+    double start = common_seconds();
+    enum tlm_status status = TLM_OK;
+    if (p->args->save_recipe) status = quantize_recipe_save(p->args->save_recipe, p->in, p->types, err);
+    warn_of_twice(p);
+    if (p->args->dry_run)
+        print_plan(p);
+    else if (!status)
+        status = write_file(p, path, err);
+    if (status) return status;
+    print_totals(p);
+    if (!p->args->dry_run) fprintf(stderr, "%s: %.2f s\n", path, common_seconds() - start);
+    return TLM_OK;
+}
+
+static int run(struct plan *p, const char *const operands[3])
 {
     struct tlm_error err;
     enum tlm_status status = model_file_open(&p->in, operands[0], MODEL_ALL, &err);
     if (status) return common_failed(p->line, &err);
-    p->types = calloc(p->in->tensor_count ? p->in->tensor_count : 1, sizeof *p->types);
-    if (!p->types) status = error_set(&err, TLM_ERR_MEMORY, "no memory for the types of all tensors");
+    p->types = calloc((size_t)p->in->tensor_count + 1, sizeof *p->types);
+    p->search = calloc((size_t)p->in->tensor_count + 1, sizeof *p->search);
+    if (!p->types || !p->search)
+        status = error_set(&err, TLM_ERR_MEMORY, "no memory for the types of all tensors");
     if (!status && reads_from(p->in, operands[1]))
         status = error_set(&err, TLM_ERR_ARGUMENT, "%.300s: expected another file than the one that is read",
                            operands[1]);
-    if (!status) status = choose_types(p, &err);
-    if (!status) {
-        double start = common_seconds();
-        warn_of_twice(p);
-        if (args->dry_run)
-            print_plan(p);
-        else
-            status = write_file(p, operands[1], args->threads, &err);
-        if (!status) print_totals(p);
-        if (!status && !args->dry_run) fprintf(stderr, "%s: %.2f s\n", operands[1], common_seconds() - start);
-    }
+    if (!status) status = choose_types(p, operands[0], &err);
+    if (!status) status = write_or_print(p, operands[1], &err);
     free(p->types);
+    free(p->search);
     gguf_close(p->in);
     if (status && common_interrupted()) error_set(&err, TLM_ERR_ARGUMENT, "interrupted; nothing was written");
     return status ? common_failed(p->line, &err) : EXIT_DONE;
 }
 
+// TYPE, and what may stand in its place.
+static int parse_type(struct plan *p, const char *type, const char *names)
+{
+    const struct quantize_args *args = p->args;
+    if (args->target_bpw && type) return options_wrong(p->line, "expected TYPE or --target-bpw, found both");
+    if (!type)
+        return args->target_bpw || args->recipe
+                   ? OPTIONS_GO
+                   : options_wrong(p->line, "expected IN OUT TYPE, found no TYPE");
+    p->mix = mix_find(type);
+    return p->mix ? OPTIONS_GO : options_wrong(p->line, "TYPE: expected one of %s, found '%s'", names, type);
+}
+
 int command_quantize(int argc, char **argv)
 {
-    struct quantize_args args = {0};
+    struct quantize_args args = {.chunks = 16};
     char names[512], notes[640];
     list_mixes(names, sizeof names);
     snprintf(notes, sizeof notes, "TYPE is one of %s.\n", names);
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
     const struct command_line line = {"quantize",
-                                      "IN OUT TYPE [--tensor-type REGEX=TYPE] [--dry-run] [-t N]",
+                                      "IN OUT TYPE | --target-bpw B [-f TEXT] [OPTION ...]",
                                       "Writes the GGUF file OUT: the model IN (of a split set the first "
                                       "file), its matrices rounded to the mix of "
                                       "types TYPE. Norms and other small tensors stay as they are.",
                                       groups,
                                       1,
                                       notes};
-    const char *operands[3];
+    const char *operands[3] = {NULL};
     size_t count = 0;
     int code = options_parse(&line, argc, argv, operands, 3, &count);
     if (code == EXIT_DONE) return common_finish_output(&line, code);
     if (code != OPTIONS_GO) return code;
-    if (count != 3) return options_wrong(&line, "expected IN OUT TYPE, found %zu operands", count);
+    if (count < 2) return options_wrong(&line, "expected IN OUT TYPE, found %zu operands", count);
 
     struct plan *p = calloc(1, sizeof *p);
     if (!p) {
@@ -283,15 +363,17 @@ int command_quantize(int argc, char **argv)
         return common_failed(&line, &err);
     }
     p->line = &line;
-    p->mix = mix_find(operands[2]);
-    if (!p->mix) code = options_wrong(&line, "TYPE: expected one of %s, found '%s'", names, operands[2]);
+    p->args = &args;
+    code = parse_type(p, operands[2], names);
     for (size_t i = 0; i < args.tensor_types.count && code == OPTIONS_GO; i++)
-        code = parse_override(p, args.tensor_types.items[i]);
+        code = parse_override(p, "--tensor-type", args.tensor_types.items[i]);
+    if (code == OPTIONS_GO && args.recipe) code = parse_recipe(p, args.recipe);
     if (code == OPTIONS_GO) {
         common_catch_interrupt();
-        code = common_finish_output(&line, run(p, &args, operands));
+        code = common_finish_output(&line, run(p, operands));
     }
     for (size_t i = 0; i < p->override_count; i++) regfree(&p->overrides[i].regex);
+    free(p->overrides);
     free(p);
     return code;
 }

@@ -42,3 +42,9 @@ uint64_t model_identity(const struct tlm_model *m)
     }
     return hash;
 }
+
+uint64_t model_vocabulary_identity(const struct tlm_model *m)
+{
+    const struct gguf_value *tokens = gguf_find(m->gguf, "tokenizer.ggml.tokens");
+    return tokens ? identity_add(1, tokens->data, (size_t)(tokens->end - tokens->data)) : 0;
+}

@@ -8,6 +8,9 @@
 // and the same model have the same, and a model that was trained on has another. Reads some pages of each tensor.
 uint64_t model_identity(const struct tlm_model *m);
 
+// A hash of the tokens' texts; 0 where the file has none. Models of one vocabulary have the same.
+uint64_t model_vocabulary_identity(const struct tlm_model *m);
+
 // One more piece in a hash.
 uint64_t identity_add(uint64_t hash, const void *data, size_t bytes);
 

@@ -87,9 +87,21 @@ const struct mix *mix_find(const char *name)
     return NULL;
 }
 
+const struct mix *mix_of_base(enum dtype base)
+{
+    for (size_t i = 0; i < MIX_COUNT; i++)
+        if (mixes[i].base == base) return &mixes[i];
+    return NULL;
+}
+
 const char *mix_name(size_t i)
 {
     return i < MIX_COUNT ? mixes[i].name : NULL;
+}
+
+const char *mix_title(const struct mix *m)
+{
+    return m->name;
 }
 
 uint32_t mix_file_type(const struct mix *m)

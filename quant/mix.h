@@ -13,8 +13,11 @@ struct mix; // opaque
 
 // By name in any case; NULL where there is none.
 const struct mix *mix_find(const char *name);
+// The first mix of that base type; NULL where there is none.
+const struct mix *mix_of_base(enum dtype base);
 // The name of mix i, NULL behind the last.
 const char *mix_name(size_t i);
+const char *mix_title(const struct mix *m); // as the field writes it, "Q4_K_M"
 // GGUF's general.file_type.
 uint32_t mix_file_type(const struct mix *m);
 

@@ -20,6 +20,7 @@ static const struct {
     {"train", suite_train},
     {"quant", suite_quant},
     {"quant_file", suite_quant_file},
+    {"divergence", suite_divergence},
     {"rows", suite_rows},
     {"activations", suite_activations},
     {"nodes", suite_nodes},

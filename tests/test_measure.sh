@@ -1,12 +1,13 @@
 #!/bin/sh
 # Tests `tinylm eval` against known perplexities and by row independence, and the shape of what `tinylm bench` writes.
 #
-#     tests/test_measure.sh TINYLM GOLDEN        the program, and the folder with llama-plain.gguf and llama-ppl.*
+#     tests/test_measure.sh TINYLM GOLDEN DEMO_MODEL     the program, the folder with llama-plain.gguf and llama-ppl.*, and what
+#                                                        makes the demo model
 #
 # Prints a line a failed check and a summary; exit 1 on failure. With ../shared beside the repository, the perplexity of a
 # model that was really trained must be the known one, too.
 set -u
-[ $# = 2 ] || { echo "usage: tests/test_measure.sh TINYLM GOLDEN" >&2; exit 2; }
+[ $# = 3 ] || { echo "usage: tests/test_measure.sh TINYLM GOLDEN DEMO_MODEL" >&2; exit 2; }
 
 case $1 in */*) tinylm=$1 ;; *) tinylm=./$1 ;; esac
 model=$2/llama-plain.gguf text=$2/llama-ppl.text known=$2/llama-ppl.txt
@@ -61,7 +62,69 @@ prints '^perplexity [0-9.]* +- [0-9.]*  (tokens 180, windows 12)$'
 fails 'expected 8192 tokens' eval ppl -m "$model" -f "$text" -c 8192
 fails 'nowhere' eval ppl -m "$model" -f "$work/nowhere"
 wrong 'no text' eval ppl -m "$model"
-wrong 'expected ppl' eval kld
+wrong 'expected one of' eval nothing
+
+# ---- divergence: what numpy computes of the same logits; the two forms; what does not fit is refused
+
+run 0 quantize "$model" "$work/bf16.gguf" BF16
+run 0 eval kld -m "$work/bf16.gguf" --base "$model" -f "$text" -c 32 --isa f64 -o json
+grep -v '^#' "$2/llama-kld.txt" >"$work/kld.txt"
+while read -r name value; do
+    awk "BEGIN { d = $(json "$name") - ($value); m = $value < 0 ? -($value) : $value; exit !((d < 0 ? -d : d) <= 1e-5 * m + 1e-12) }" ||
+        bad "$name: found $(json "$name"), expected $value"
+done <"$work/kld.txt"
+direct=$(json kld)
+run 0 eval kld -m "$model" --save-logits "$work/base.kld" -f "$text" -c 32 --isa f64
+run 0 eval kld -m "$work/bf16.gguf" --kl-base "$work/base.kld" --isa f64 -o json
+near "$(json kld)" "$direct" 1e-2; [ "$(json tokens)" = 180 ] || bad "not 180 tokens"
+run 0 eval kld -m "$model" --base "$model" -f "$text" -c 32 --chunks 2
+prints '^KL divergence    mean 0.000000 +- 0.000000 nats$'; prints '^same best token  100.000%'
+wrong 'one of --base' eval kld -m "$model" -f "$text"
+wrong 'no text' eval kld -m "$model" --base "$model"
+fails 'windows of 64 tokens (-c), found 32' eval kld -m "$model" --kl-base "$work/base.kld" -c 64
+fails 'vocabulary' eval kld -m "$2/llama-bias.gguf" --kl-base "$work/base.kld"
+fails 'expected logits' eval kld -m "$model" --kl-base "$text"
+fails 'nowhere' eval kld -m "$model" --kl-base "$work/nowhere"
+fails 'lower -c' eval kld -m "$model" --base "$model" -f "$text" -c 4096
+rm "$work/bf16.gguf" "$work/base.kld" "$work/kld.txt"
+
+# ---- types and matrices: a table, its JSON, a chart; nothing is left in $TMPDIR
+
+story=$(dirname "$0")/../scripts/demo.txt
+"$3" "$story" "$work/demo.gguf" >"$out" 2>"$err" || bad "no demo model"
+mkdir "$work/tmp"
+export TMPDIR="$work/tmp"
+measured="-m $work/demo.gguf -f $story -c 32 --chunks 2 -t 2"
+run 0 eval types $measured --types Q8_0,q4_0 --plot "$work/types.svg"
+prints '^| Q8_0 | '; prints '^| Q4_0 | '
+[ "$(grep -c '<circle' "$work/types.svg")" -eq 2 ] || bad "not a point a type"
+run 0 eval types $measured --types Q8_0 -o json
+prints '"type": "Q8_0", "method": "rtn"'; prints '"kld_error": '
+wrong "called 'Q9'" eval types $measured --types Q8_0,Q9
+run 0 eval sensitivity $measured --type Q4_0 -o json
+prints '"by": "tensor", "name": "blk.0.attn_q"'; prints '"by": "kind", "name": "attn_q"'; prints '"by": "layer", "name": "blk.0"'
+run 0 eval sensitivity $measured --by kind
+prints '^| ffn_up | 1048576 | '
+wrong 'can be written' eval sensitivity $measured --type Q9
+[ -z "$(ls "$work/tmp")" ] || bad "left files behind: $(ls "$work/tmp")"
+
+# ---- recipes: under the size, and the same again from its file
+
+run 0 quantize "$work/demo.gguf" "$work/auto.gguf" --target-bpw 5 -f "$story" --chunks 1 --save-recipe "$work/recipe" -t 2
+grep -q '^^blk.*attn_q\\.weight[$]=' "$work/recipe" || bad "not a recipe"
+grep -q 'expected, .* measured' "$err" || bad "no forecast"
+awk '$1 == "all" { exit !($(NF - 2) <= 5 && $(NF - 2) > 4) }' "$err" || bad "not the size that was asked for"
+run 0 quantize "$work/demo.gguf" "$work/again.gguf" --recipe "$work/recipe"
+cmp -s "$work/auto.gguf" "$work/again.gguf" || bad "the recipe gives another file"
+run 0 quantize "$work/demo.gguf" "$work/none.gguf" --target-bpw 5 --chunks 1 --dry-run
+prints 'blk.0.ffn_up.weight'
+fails 'smallest types' quantize "$work/demo.gguf" "$work/none.gguf" --target-bpw 1.5 -f "$story" --chunks 1
+wrong 'found both' quantize "$work/demo.gguf" "$work/none.gguf" Q4_0 --target-bpw 6
+wrong 'no TYPE' quantize "$work/demo.gguf" "$work/none.gguf"
+wrong 'REGEX=TYPE' quantize "$work/demo.gguf" "$work/none.gguf" --recipe "$text"
+[ ! -e "$work/none.gguf" ] && [ -z "$(ls "$work/tmp")" ] || bad "left files behind"
+unset TMPDIR
+rm -r "$work/tmp" "$work"/*.gguf "$work/types.svg" "$work/recipe"
 
 # ---- logits: the file's layout, and the same bits for all chunks and threads
 

@@ -17,6 +17,7 @@ Suite *suite_template(void);
 Suite *suite_train(void);
 Suite *suite_quant(void);
 Suite *suite_quant_file(void);
+Suite *suite_divergence(void);
 Suite *suite_rows(void);
 Suite *suite_activations(void);
 Suite *suite_nodes(void);
