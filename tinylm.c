@@ -13,6 +13,7 @@ static const struct {
     {"train", "make a model, or train one further", command_train},
     {"convert", "a Hugging Face folder to a GGUF file, and back", command_convert},
     {"quantize", "a model file in a smaller type", command_quantize},
+    {"imatrix", "which columns of a model's matrices matter", command_imatrix},
     {"bench", "measure speed beside the machine's limits", command_bench},
     {"eval", "perplexity, logits, where two models part", command_eval},
     {"check", "examine a model: numbers, shapes, tokenizer, template", command_check},

@@ -14,6 +14,7 @@ int command_tokenize(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_convert(int argc, char **argv);
 int command_quantize(int argc, char **argv);
+int command_imatrix(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_check(int argc, char **argv);

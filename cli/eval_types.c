@@ -95,7 +95,7 @@ static enum tlm_status write_quantized(const struct types_run *r, const struct m
     if (!status) status = gguf_writer_open(&out, path, err);
     if (!status) {
         gguf_copy_metadata(out, in);
-        struct requantize how = {in, types, r->threads, go_on, NULL};
+        struct requantize how = {.in = in, .types = types, .threads = r->threads, .progress = go_on};
         status = requantize_run(&how, out, err);
     }
     if (!status) status = gguf_writer_finish(out, err);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/common.h"
+#include "cli/quantize_method.h"
 #include "cli/quantize_recipe.h"
 #include "core/cpu.h"
 #include "core/file.h"
@@ -15,6 +16,7 @@
 #include "quant/requantize.h"
 
 struct quantize_args {
+    struct method_args method;
     int32_t threads, chunks;
     bool dry_run;
     float target_bpw;
@@ -56,6 +58,7 @@ struct override {
 struct plan {
     const struct command_line *line;
     const struct quantize_args *args;
+    struct quantize_method method;
     struct gguf *in;
     const struct mix *mix; // NULL: none was named
     enum dtype *types;     // (in->tensor_count)
@@ -139,7 +142,7 @@ static const struct override *find_override(const struct plan *p, struct gguf_st
 static enum tlm_status choose_types(struct plan *p, const char *model_path, struct tlm_error *err)
 {
     struct mix_model model;
-    enum tlm_status status = mix_model_read(&model, p->in, false, err);
+    enum tlm_status status = mix_model_read(&model, p->in, quantize_method_weighs(&p->method), err);
     for (uint64_t i = 0; i < p->in->tensor_count && !status; i++) {
         const struct gguf_tensor *t = &p->in->tensors[i];
         char name[128];
@@ -271,15 +274,25 @@ static enum tlm_status write_file(const struct plan *p, const char *path, struct
     struct threads *pool = NULL;
     bool terminal = isatty(STDERR_FILENO);
     int threads = p->args->threads ? p->args->threads : cpu_count();
+    struct quant_work work = {.in = p->in, .types = p->types, .path = path};
     enum tlm_status status = threads_open(&pool, threads, err);
+    if (!status) status = quantize_method_run(&p->method, &work, pool, err);
     if (!status) status = gguf_writer_open(&out, path, err);
     if (!status) {
+        struct requantize r = {.in = p->in,
+                               .types = p->types,
+                               .weights = (const float *const *)work.weights,
+                               .ready = work.ready,
+                               .allow_nonfinite = p->args->method.allow_nonfinite,
+                               .threads = pool,
+                               .progress = show_progress,
+                               .user = &terminal};
         copy_metadata(p, out);
-        struct requantize r = {p->in, p->types, pool, show_progress, &terminal};
         status = requantize_run(&r, out, err);
     }
     if (!status) status = gguf_writer_finish(out, err);
     gguf_writer_close(out);
+    quant_work_close(&work);
     threads_close(pool);
     return status;
 }
@@ -303,7 +316,8 @@ static enum tlm_status write_or_print(struct plan *p, const char *path, struct t
 static int run(struct plan *p, const char *const operands[3])
 {
     struct tlm_error err;
-    enum tlm_status status = model_file_open(&p->in, operands[0], MODEL_ALL, &err);
+    enum tlm_status status =
+        quantize_method_open(&p->method, &p->args->method, operands[0], p->args->dry_run, &p->in, &err);
     if (status) return common_failed(p->line, &err);
     p->types = calloc((size_t)p->in->tensor_count + 1, sizeof *p->types);
     p->search = calloc((size_t)p->in->tensor_count + 1, sizeof *p->search);
@@ -316,7 +330,7 @@ static int run(struct plan *p, const char *const operands[3])
     if (!status) status = write_or_print(p, operands[1], &err);
     free(p->types);
     free(p->search);
-    gguf_close(p->in);
+    quantize_method_close(&p->method, p->in);
     if (status && common_interrupted()) error_set(&err, TLM_ERR_ARGUMENT, "interrupted; nothing was written");
     return status ? common_failed(p->line, &err) : EXIT_DONE;
 }
@@ -336,18 +350,19 @@ static int parse_type(struct plan *p, const char *type, const char *names)
 
 int command_quantize(int argc, char **argv)
 {
-    struct quantize_args args = {.chunks = 16};
-    char names[512], notes[640];
+    struct quantize_args args = {.chunks = 16, .method = METHOD_DEFAULTS};
+    char names[512], notes[1024];
     list_mixes(names, sizeof names);
-    snprintf(notes, sizeof notes, "TYPE is one of %s.\n", names);
-    const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
+    snprintf(notes, sizeof notes, "TYPE is one of %s.\n\n%s", names, method_notes);
+    const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args),
+                                          {"Method:", method_options, METHOD_OPTION_COUNT, &args.method}};
     const struct command_line line = {"quantize",
                                       "IN OUT TYPE | --target-bpw B [-f TEXT] [OPTION ...]",
                                       "Writes the GGUF file OUT: the model IN (of a split set the first "
                                       "file), its matrices rounded to the mix of "
                                       "types TYPE. Norms and other small tensors stay as they are.",
                                       groups,
-                                      1,
+                                      2,
                                       notes};
     const char *operands[3] = {NULL};
     size_t count = 0;
@@ -355,6 +370,7 @@ int command_quantize(int argc, char **argv)
     if (code == EXIT_DONE) return common_finish_output(&line, code);
     if (code != OPTIONS_GO) return code;
     if (count < 2) return options_wrong(&line, "expected IN OUT TYPE, found %zu operands", count);
+    if ((code = quantize_method_check(&line, &args.method)) != OPTIONS_GO) return code;
 
     struct plan *p = calloc(1, sizeof *p);
     if (!p) {

@@ -149,3 +149,25 @@ int threads_count(const struct threads *t)
 {
     return t->count;
 }
+
+// ---- sharing out --------------------------------------------------------------------------------------
+
+struct each {
+    threads_each_fn *fn;
+    void *user;
+    int64_t count;
+    atomic_llong next;
+};
+
+static void run_each(void *user, int thread)
+{
+    struct each *e = user;
+    for (int64_t i; (i = atomic_fetch_add(&e->next, 1)) < e->count;) e->fn(e->user, i, thread);
+}
+
+void threads_each(struct threads *t, int64_t count, threads_each_fn *fn, void *user)
+{
+    struct each e = {.fn = fn, .user = user, .count = count};
+    atomic_init(&e.next, 0);
+    threads_run(t, run_each, &e);
+}

@@ -5,6 +5,8 @@
 #ifndef CORE_THREADS_H
 #define CORE_THREADS_H
 
+#include <stdint.h>
+
 #include "core/error.h"
 
 struct threads;
@@ -18,6 +20,9 @@ int threads_count(const struct threads *t);
 // Runs fn(user, i) on every thread i and returns when all have returned. Not reentrant.
 typedef void threads_fn(void *user, int thread);
 void threads_run(struct threads *t, threads_fn *fn, void *user);
+// Calls fn(user, i, thread) for every i below `count`, in rising order as threads get round to it.
+typedef void threads_each_fn(void *user, int64_t i, int thread);
+void threads_each(struct threads *t, int64_t count, threads_each_fn *fn, void *user);
 // Called from within fn by every thread: none goes on before all have come.
 void threads_barrier(struct threads *t);
 

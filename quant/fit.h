@@ -69,9 +69,6 @@ struct fit_scales {
 };
 void fit_super_scale(const float *x, const float *w, int n, const struct fit_levels *levels, int low,
                      int high, struct fit_scales *out);
-// The codes nearest to x with those scales, counted from 0.
-void fit_scale_codes(const float *x, int n, const struct fit_levels *levels, const struct fit_scales *fit,
-                     uint8_t *code);
 
 // A super-block with minimum: x ~ d scale[s] q - dmin min[s], q = 0 ... top, scale and min from 0 to high.
 struct fit_lines {
@@ -79,6 +76,5 @@ struct fit_lines {
     int scale[FIT_SUBS], min[FIT_SUBS];
 };
 void fit_super_line(const float *x, const float *w, int n, int top, int high, struct fit_lines *out);
-void fit_line_codes(const float *x, int n, int top, const struct fit_lines *fit, uint8_t *code);
 
 #endif

@@ -90,15 +90,6 @@ void fit_super_scale(const float *x, const float *w, int n, const struct fit_lev
     }
 }
 
-void fit_scale_codes(const float *x, int n, const struct fit_levels *levels, const struct fit_scales *fit,
-                     uint8_t *code)
-{
-    for (int i = 0; i < QUANT_SUPER; i++) {
-        float scale = f32_from_f16(fit->d) * (float)fit->sub[i / n];
-        code[i] = fit_code(levels, x[i] * fit_reciprocal(scale));
-    }
-}
-
 // ---- with minimum -------------------------------------------------------------------------------------
 
 struct super_line {
@@ -235,14 +226,5 @@ void fit_super_line(const float *x, const float *w, int n, int top, int high, st
         }
         uint16_t old_d = d, old_dmin = dmin;
         if (!solve_equations(&e, &d, &dmin) || (d == old_d && dmin == old_dmin)) break;
-    }
-}
-
-void fit_line_codes(const float *x, int n, int top, const struct fit_lines *fit, uint8_t *code)
-{
-    for (int i = 0; i < QUANT_SUPER; i++) {
-        float scale = f32_from_f16(fit->d) * (float)fit->scale[i / n];
-        float min = f32_from_f16(fit->dmin) * (float)fit->min[i / n];
-        code[i] = (uint8_t)fit_whole((x[i] + min) * fit_reciprocal(scale), 0, top);
     }
 }

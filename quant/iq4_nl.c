@@ -26,8 +26,10 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     bits_pack_nibbles(out->qs, b->code);
 }
 
+const struct grid iq4_nl_grid = {
+    .block = N, .sub = N, .levels = {.low = -127, .high = 113, .iq4 = true}, .write = write_block};
+
 void iq4_nl_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -127, .high = 113, .iq4 = true};
-    fit_blocks_scale(y, x, importance, count, &levels, write_block);
+    fit_blocks_scale(y, x, importance, count, &iq4_nl_grid.levels, write_block);
 }

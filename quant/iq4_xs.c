@@ -20,24 +20,31 @@ void iq4_xs_dequantize(float *y, const void *x, int64_t count)
     }
 }
 
+static void pack(void *block, const struct grid_block *b)
+{
+    struct block_iq4_xs *out = block;
+    unsigned high = 0;
+    memset(out->scales_l, 0, sizeof out->scales_l);
+    for (int s = 0; s < SUBS; s++) {
+        unsigned value = (unsigned)(b->scale[s] + 32);
+        out->scales_l[s / 2] |= (uint8_t)((value & 15) << 4 * (s & 1));
+        high |= value >> 4 << 2 * s;
+        bits_pack_nibbles(out->qs + 16 * s, b->code + SUB * s);
+    }
+    out->d = b->d;
+    out->scales_h = (uint16_t)high;
+}
+
+const struct grid iq4_xs_grid = {.block = QUANT_SUPER,
+                                 .sub = SUB,
+                                 .levels = {.low = -127, .high = 113, .iq4 = true},
+                                 .low = -32,
+                                 .high = 31,
+                                 .pack = pack};
+
 void iq4_xs_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -127, .high = 113, .iq4 = true};
     struct block_iq4_xs *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++) {
-        struct fit_scales fit;
-        uint8_t code[QUANT_SUPER];
-        fit_super_scale(x + i, importance ? importance + i : NULL, SUB, &levels, -32, 31, &fit);
-        fit_scale_codes(x + i, SUB, &levels, &fit, code);
-        unsigned high = 0;
-        memset(b->scales_l, 0, sizeof b->scales_l);
-        for (int s = 0; s < SUBS; s++) {
-            unsigned value = (unsigned)(fit.sub[s] + 32);
-            b->scales_l[s / 2] |= (uint8_t)((value & 15) << 4 * (s & 1));
-            high |= value >> 4 << 2 * s;
-            bits_pack_nibbles(b->qs + 16 * s, code + SUB * s);
-        }
-        b->d = fit.d;
-        b->scales_h = (uint16_t)high;
-    }
+    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
+        grid_quantize(&iq4_xs_grid, b, x + i, importance ? importance + i : NULL);
 }

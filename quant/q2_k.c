@@ -19,17 +19,25 @@ void q2_k_dequantize(float *y, const void *x, int64_t count)
     }
 }
 
+static void pack(void *block, const struct grid_block *b)
+{
+    struct block_q2_k *out = block;
+    out->d = b->d;
+    out->dmin = b->m;
+    for (int s = 0; s < QUANT_SUPER / SUB; s++) out->scales[s] = (uint8_t)(b->scale[s] | b->min[s] << 4);
+    bits_pack_pairs(out->qs, b->code);
+}
+
+const struct grid q2_k_grid = {.block = QUANT_SUPER,
+                               .sub = SUB,
+                               .levels = {.high = TOP},
+                               .offset = true,
+                               .high = MULTIPLE,
+                               .pack = pack};
+
 void q2_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
     struct block_q2_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++) {
-        struct fit_lines fit;
-        uint8_t code[QUANT_SUPER];
-        fit_super_line(x + i, importance ? importance + i : NULL, SUB, TOP, MULTIPLE, &fit);
-        fit_line_codes(x + i, SUB, TOP, &fit, code);
-        b->d = fit.d;
-        b->dmin = fit.dmin;
-        for (int s = 0; s < QUANT_SUPER / SUB; s++) b->scales[s] = (uint8_t)(fit.scale[s] | fit.min[s] << 4);
-        bits_pack_pairs(b->qs, code);
-    }
+    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
+        grid_quantize(&q2_k_grid, b, x + i, importance ? importance + i : NULL);
 }

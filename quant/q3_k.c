@@ -34,18 +34,21 @@ static void pack_scales(uint8_t packed[12], const int sub[SUBS])
     }
 }
 
+static void pack(void *block, const struct grid_block *b)
+{
+    struct block_q3_k *out = block;
+    out->d = b->d;
+    pack_scales(out->scales, b->scale);
+    bits_pack_pairs(out->qs, b->code);
+    bits_pack_planes(out->hmask, b->code, 2);
+}
+
+const struct grid q3_k_grid = {
+    .block = QUANT_SUPER, .sub = SUB, .levels = {.low = -4, .high = 3}, .low = -32, .high = 31, .pack = pack};
+
 void q3_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -4, .high = 3};
     struct block_q3_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++) {
-        struct fit_scales fit;
-        uint8_t code[QUANT_SUPER];
-        fit_super_scale(x + i, importance ? importance + i : NULL, SUB, &levels, -32, 31, &fit);
-        fit_scale_codes(x + i, SUB, &levels, &fit, code);
-        b->d = fit.d;
-        pack_scales(b->scales, fit.sub);
-        bits_pack_pairs(b->qs, code);
-        bits_pack_planes(b->hmask, code, 2);
-    }
+    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
+        grid_quantize(&q3_k_grid, b, x + i, importance ? importance + i : NULL);
 }

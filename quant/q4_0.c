@@ -23,11 +23,12 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     bits_pack_nibbles(out->qs, b->code);
 }
 
+const struct grid q4_0_grid = {.block = N, .sub = N, .levels = {.low = -8, .high = 7}, .write = write_block};
+
 void q4_0_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -8, .high = 7};
     if (importance)
-        fit_blocks_scale(y, x, importance, count, &levels, write_block);
+        fit_blocks_scale(y, x, importance, count, &q4_0_grid.levels, write_block);
     else
         fit_round_scale(y, x, count, 8, write_block);
 }

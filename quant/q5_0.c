@@ -25,11 +25,13 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     bits_pack_nibbles(out->qs, b->code);
 }
 
+const struct grid q5_0_grid = {
+    .block = N, .sub = N, .levels = {.low = -16, .high = 15}, .write = write_block};
+
 void q5_0_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -16, .high = 15};
     if (importance)
-        fit_blocks_scale(y, x, importance, count, &levels, write_block);
+        fit_blocks_scale(y, x, importance, count, &q5_0_grid.levels, write_block);
     else
         fit_round_scale(y, x, count, 16, write_block);
 }

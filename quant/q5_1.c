@@ -26,6 +26,9 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     bits_pack_nibbles(out->qs, b->code);
 }
 
+const struct grid q5_1_grid = {
+    .block = N, .sub = N, .levels = {.low = 0, .high = 31}, .offset = true, .write = write_block};
+
 void q5_1_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
     if (importance)

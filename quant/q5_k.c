@@ -23,18 +23,26 @@ void q5_k_dequantize(float *y, const void *x, int64_t count)
     }
 }
 
+static void pack(void *block, const struct grid_block *b)
+{
+    struct block_q5_k *out = block;
+    out->d = b->d;
+    out->dmin = b->m;
+    bits_pack_6bit(out->scales, b->scale, b->min);
+    bits_pack_nibbles_64(out->qs, b->code);
+    bits_pack_planes(out->qh, b->code, 4);
+}
+
+const struct grid q5_k_grid = {.block = QUANT_SUPER,
+                               .sub = SUB,
+                               .levels = {.high = TOP},
+                               .offset = true,
+                               .high = MULTIPLE,
+                               .pack = pack};
+
 void q5_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
     struct block_q5_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++) {
-        struct fit_lines fit;
-        uint8_t code[QUANT_SUPER];
-        fit_super_line(x + i, importance ? importance + i : NULL, SUB, TOP, MULTIPLE, &fit);
-        fit_line_codes(x + i, SUB, TOP, &fit, code);
-        b->d = fit.d;
-        b->dmin = fit.dmin;
-        bits_pack_6bit(b->scales, fit.scale, fit.min);
-        bits_pack_nibbles_64(b->qs, code);
-        bits_pack_planes(b->qh, code, 4);
-    }
+    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
+        grid_quantize(&q5_k_grid, b, x + i, importance ? importance + i : NULL);
 }

@@ -42,17 +42,24 @@ void q6_k_dequantize(float *y, const void *x, int64_t count)
     }
 }
 
+static void pack(void *block, const struct grid_block *b)
+{
+    struct block_q6_k *out = block;
+    out->d = b->d;
+    for (int s = 0; s < SUBS; s++) out->scales[s] = (int8_t)b->scale[s];
+    pack_codes(out, b->code);
+}
+
+const struct grid q6_k_grid = {.block = QUANT_SUPER,
+                               .sub = SUB,
+                               .levels = {.low = -32, .high = 31},
+                               .low = -128,
+                               .high = 127,
+                               .pack = pack};
+
 void q6_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    static const struct fit_levels levels = {.low = -32, .high = 31};
     struct block_q6_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++) {
-        struct fit_scales fit;
-        uint8_t code[QUANT_SUPER];
-        fit_super_scale(x + i, importance ? importance + i : NULL, SUB, &levels, -128, 127, &fit);
-        fit_scale_codes(x + i, SUB, &levels, &fit, code);
-        b->d = fit.d;
-        for (int s = 0; s < SUBS; s++) b->scales[s] = (int8_t)fit.sub[s];
-        pack_codes(b, code);
-    }
+    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
+        grid_quantize(&q6_k_grid, b, x + i, importance ? importance + i : NULL);
 }

@@ -21,6 +21,10 @@ static void write_block(void *y, int64_t block, const struct fit_block *b)
     for (int j = 0; j < N; j++) out->qs[j] = (int8_t)(b->code[j] - TOP);
 }
 
+// -128 is left out, as in rounding: kernels may rely on it.
+const struct grid q8_0_grid = {
+    .block = N, .sub = N, .levels = {.low = -TOP, .high = TOP}, .write = write_block};
+
 // The number of largest size becomes 127 or -127; halves go away from zero.
 static void round_block(struct block_q8_0 *b, const float *x)
 {
@@ -33,11 +37,9 @@ static void round_block(struct block_q8_0 *b, const float *x)
 
 void q8_0_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    // -128 is left out, as in rounding: kernels may rely on it.
-    static const struct fit_levels levels = {.low = -TOP, .high = TOP};
     struct block_q8_0 *b = y;
     if (importance)
-        fit_blocks_scale(y, x, importance, count, &levels, write_block);
+        fit_blocks_scale(y, x, importance, count, &q8_0_grid.levels, write_block);
     else
         for (int64_t i = 0; i < count; i += N) round_block(b + i / N, x + i);
 }

@@ -27,6 +27,7 @@ typedef void quant_quantize_fn(void *y, const float *x, int64_t count, const flo
 struct quant_type {
     quant_dequantize_fn *dequantize; // NULL: not a type of real numbers, or one that no file stores
     quant_quantize_fn *quantize;     // NULL: read only
+    const struct grid *grid;         // quant/grid.h; NULL: not of that kind
 };
 
 // F32, F16, BF16 and F64, whose blocks are single numbers, are in it too.

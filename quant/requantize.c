@@ -5,6 +5,7 @@
 // tensors share a window and large ones take many, so all threads have work in both cases.
 #include "quant/requantize.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 
@@ -72,6 +73,30 @@ static void refuse(struct run *run, uint64_t tensor)
     }
 }
 
+// F32, BF16 and F64 hold whatever there is.
+static bool is_wide(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F64;
+}
+
+static bool holds(const struct requantize *r, enum dtype type, const float *numbers, int64_t count)
+{
+    if (!is_wide(type)) return all_within(numbers, count, LARGEST);
+    return r->allow_nonfinite || all_within(numbers, count, FLT_MAX);
+}
+
+// Each matrix of a stack has weights of its own.
+static void quantize_rows(const struct run *run, const struct piece *p, uint8_t *to, const float *numbers)
+{
+    const struct tensor *t = &run->r->in->tensors[p->tensor].tensor;
+    enum dtype type = run->r->types[p->tensor];
+    for (int64_t i = 0; i < p->rows; i++) {
+        const float *weights = run->r->weights[p->tensor] + (p->row + i) / t->ne[1] % t->ne[2] * t->ne[0];
+        quant_types[type].quantize(to + (size_t)i * dtype_row_bytes(type, t->ne[0]), numbers + i * t->ne[0],
+                                   t->ne[0], weights);
+    }
+}
+
 static void convert(struct run *run, const struct piece *p, float *numbers)
 {
     const struct tensor *t = &run->r->in->tensors[p->tensor].tensor;
@@ -79,16 +104,26 @@ static void convert(struct run *run, const struct piece *p, float *numbers)
     const uint8_t *from = tensor_row(t, p->row);
     uint8_t *to = run->fill->data + p->at;
     int64_t count = p->rows * t->ne[0];
+    if (run->r->ready && run->r->ready[p->tensor]) {
+        memcpy(to, (const char *)run->r->ready[p->tensor] + (size_t)p->row * dtype_row_bytes(type, t->ne[0]),
+               p->bytes);
+        return;
+    }
     if (type == t->type) {
         memcpy(to, from, p->bytes);
+        if (!run->r->allow_nonfinite && quant_types[type].dequantize) {
+            quant_types[type].dequantize(numbers, from, count);
+            if (!all_within(numbers, count, FLT_MAX)) refuse(run, p->tensor);
+        }
         return;
     }
     quant_types[t->type].dequantize(numbers, from, count);
-    bool wide = type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F64; // these hold whatever there is
-    if (wide || all_within(numbers, count, LARGEST))
-        quant_types[type].quantize(to, numbers, count, NULL);
-    else
+    if (!holds(run->r, type, numbers, count))
         refuse(run, p->tensor);
+    else if (run->r->weights && run->r->weights[p->tensor])
+        quantize_rows(run, p, to, numbers);
+    else
+        quant_types[type].quantize(to, numbers, count, NULL);
 }
 
 static void work(void *user, int thread)
@@ -146,6 +181,10 @@ static enum tlm_status refused(const struct run *run, struct tlm_error *err)
     uint64_t i = atomic_load(&run->refused);
     char name[128];
     if (i == UINT64_MAX) return TLM_OK;
+    if (run->r->types[i] == run->r->in->tensors[i].tensor.type || is_wide(run->r->types[i]))
+        return error_set(err, TLM_ERR_FORMAT,
+                         "tensor '%s': expected finite numbers, found an infinity or a NaN",
+                         gguf_printable(run->r->in->tensors[i].name, name, sizeof name));
     return error_set(
         err, TLM_ERR_FORMAT,
         "tensor '%s': expected numbers from -65504 to 65504, which %s can hold, found a larger one or a NaN",

@@ -21,6 +21,8 @@ static const struct {
     {"quant", suite_quant},
     {"quant_file", suite_quant_file},
     {"divergence", suite_divergence},
+    {"calibration", suite_calibration},
+    {"gptq", suite_gptq},
     {"rows", suite_rows},
     {"activations", suite_activations},
     {"nodes", suite_nodes},

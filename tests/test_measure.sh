@@ -167,6 +167,25 @@ head -c 5000 "$model" >"$work/cut.gguf"
 fails 'cut.gguf' check "$work/cut.gguf"
 wrong 'no model' check
 
+# ---- imatrix and quantize: sums over a text's rows, and matrices rounded by its moments
+
+run 0 imatrix -m "$model" -f "$text" -o "$work/sums.gguf" -c 32
+run 0 info "$work/sums.gguf"
+prints 'imatrix.chunk_size *u32 *32$'; prints 'blk.0.attn_q.weight.in_sum2'
+run 0 quantize "$model" "$work/sums-q4.gguf" Q4_0 --imatrix "$work/sums.gguf"
+run 0 check "$work/sums-q4.gguf"
+run 0 quantize "$model" "$work/gptq.gguf" Q4_0 --method gptq --calibration "$text" -c 32 -t 1
+run 0 check "$work/gptq.gguf"
+run 0 quantize "$model" "$work/gptq-3.gguf" Q4_0 --method gptq --calibration "$text" -c 32 -t 3
+cmp -s "$work/gptq.gguf" "$work/gptq-3.gguf" || bad "other bits than on one thread"
+fails 'expected 8192 tokens' quantize "$model" "$work/none.gguf" Q4_0 --method gptq --calibration "$text" -c 8192
+fails "expected 'imatrix'" quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$model"
+fails 'sums of squares' quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$text"
+fails 'nowhere' imatrix -m "$model" -f "$text" -o "$work/nowhere/sums.gguf" -c 32
+wrong 'name a text' quantize "$model" "$work/none.gguf" Q4_0 --method gptq
+wrong 'no text' imatrix -m "$model" -o "$work/none.gguf"
+[ -z "$(ls -A "$work" | grep -e none -e '^\.')" ] || bad "left files behind: $(ls -A "$work")"
+
 # ---- bench: names and numbers of fields; never what they measure
 
 bench="bench -m $model -t 1 --isa ref"

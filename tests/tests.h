@@ -18,6 +18,8 @@ Suite *suite_train(void);
 Suite *suite_quant(void);
 Suite *suite_quant_file(void);
 Suite *suite_divergence(void);
+Suite *suite_calibration(void);
+Suite *suite_gptq(void);
 Suite *suite_rows(void);
 Suite *suite_activations(void);
 Suite *suite_nodes(void);

@@ -1,0 +1,109 @@
+#include "cli/quantize_method.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "cli/calibration.h"
+#include "cli/common.h"
+#include "models/hf.h"
+
+static const char *const names[] = {"rtn", "gptq", NULL};
+
+const struct option method_options[METHOD_OPTION_COUNT] = {
+    {"--method", "NAME", OPTION_CHOICE, offsetof(struct method_args, name), .choices = names,
+     .help = "rtn: each number to the nearest level, scales by search; gptq: one column after the other, "
+             "those behind making "
+             "up for it, by what goes into the matrix while the model reads a text. Default: rtn."},
+    {"--calibration", "FILE", OPTION_STRING, offsetof(struct method_args, text),
+     .help = "the text for --method gptq, '-' for standard input. Default: none."},
+    {"-c, --ctx-size", "N", OPTION_INT, offsetof(struct method_args, context), .low = 1, .high = 65536,
+     .help = "tokens of a chunk of that text. Default: 512."},
+    {"--calibration-chunks", "N", OPTION_INT, offsetof(struct method_args, chunks), .low = 1,
+     .high = INT32_MAX, .help = "chunks of it, evenly spread. Default: 64."},
+    {"--imatrix", "FILE", OPTION_STRING, offsetof(struct method_args, sums),
+     .help = "what 'tinylm imatrix' or llama.cpp wrote: --method rtn chooses scales by how much each column "
+             "matters. Default: "
+             "none."},
+    {"--allow-nonfinite", NULL, OPTION_FLAG, offsetof(struct method_args, allow_nonfinite),
+     .help =
+         "keep infinities and NaNs where the type has them, instead of refusing the model. Default: off."},
+};
+
+const char method_notes[] = "--method gptq keeps the rows between two layers (chunks x -c x width x 4 "
+                            "bytes), the moments of the widest\n"
+                            "matrix's columns (8 bytes times their number squared; of experts 1 GiB, or one "
+                            "expert's), and one layer's matrices\n"
+                            "in f16; what it finds waits in a file without a name beside OUT.\n";
+
+int quantize_method_check(const struct command_line *line, const struct method_args *args)
+{
+    const struct quant_method *method = quant_method_find(args->name);
+    if (method->texts && !args->text)
+        return options_wrong(line, "--method %s: name a text with --calibration FILE", args->name);
+    if (!method->texts && args->text)
+        return options_wrong(line, "--calibration: --method %s looks at no text", args->name);
+    if (method->texts && args->sums)
+        return options_wrong(line, "--imatrix: --method %s works out its own", args->name);
+    return OPTIONS_GO;
+}
+
+enum tlm_status quantize_method_open(struct quantize_method *q, const struct method_args *args,
+                                     const char *path, bool dry_run, struct gguf **in, struct tlm_error *err)
+{
+    *q = (struct quantize_method){.args = args, .method = quant_method_find(args->name)};
+    enum tlm_status s = args->sums ? imatrix_read(&q->sums, args->sums, err) : TLM_OK;
+    if (!s && (!q->method->texts || dry_run)) {
+        s = model_file_open(in, path, MODEL_ALL, err);
+    } else if (!s) {
+        s = tlm_model_open(&q->model, path, NULL, err);
+        if (!s) *in = q->model->gguf;
+    }
+    if (s) imatrix_free(&q->sums);
+    return s;
+}
+
+void quantize_method_close(struct quantize_method *q, struct gguf *in)
+{
+    if (!q->model) gguf_close(in);
+    tlm_model_close(q->model);
+    imatrix_free(&q->sums);
+}
+
+bool quantize_method_weighs(const struct quantize_method *q)
+{
+    return q->args->sums || q->method->texts;
+}
+
+static bool show_layers(void *user, int64_t done, int64_t total)
+{
+    const bool *terminal = user;
+    if (*terminal)
+        fprintf(stderr, "\rlayer %" PRId64 " of %" PRId64 "%s", done, total,
+                done == total ? "\r                        \r" : "");
+    return !common_interrupted();
+}
+
+enum tlm_status quantize_method_run(const struct quantize_method *q, struct quant_work *w,
+                                    struct threads *threads, struct tlm_error *err)
+{
+    int32_t *tokens = NULL;
+    bool terminal = isatty(STDERR_FILENO);
+    w->sums = q->args->sums ? &q->sums : NULL;
+    w->model = q->model;
+    w->texts = (struct layers_config){.rows = q->args->context, .threads = threads};
+    w->progress = show_layers;
+    w->user = &terminal;
+    enum tlm_status s = quant_work_open(w, err);
+    if (!s && q->method->texts)
+        s = calibration_read(q->model, q->args->text, q->args->context, q->args->chunks, &tokens,
+                             &w->texts.texts, err);
+    w->texts.tokens = tokens;
+    if (!s) s = q->method->run(w, err);
+    if (!s && w->plain)
+        fprintf(stderr,
+                "tinylm quantize: note: %" PRId64 " of %" PRId64
+                " matrices got too few rows of the text, and were rounded without its moments\n",
+                w->plain, w->all);
+    free(tokens);
+    return s;
+}
