@@ -17,11 +17,10 @@ struct model_drafter {
     int32_t vocab; // of the target
 };
 
-static int model_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches)
+static int model_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count)
 {
     (void)tokens;
-    *branches = 1;
-    return count < ((struct model_drafter *)d)->context ? 2 : -1; // believed as much as a long match
+    return count < ((struct model_drafter *)d)->context ? 0 : -1;
 }
 
 static enum tlm_status model_guess(struct tlm_drafter *d, const struct tlm_sampler *sampler,

@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/gguf.h"
 #include "core/rng.h"
+#include "quant/fit_pass.h"
 #include "quant/iq_tables.h"
 #include "quant/quant.h"
 #include "tests/tests.h"
@@ -270,6 +271,46 @@ START_TEST(the_search_is_at_least_as_good_as_llama_cpp)
 }
 END_TEST
 
+// A group of random numbers of that size, some of them zero.
+static struct fit_group random_group(uint64_t seed, int n, float size)
+{
+    float x[FIT_NUMBERS * FIT_LANES], w[FIT_NUMBERS * FIT_LANES];
+    for (int i = 0; i < n * FIT_LANES; i++) {
+        x[i] = i % 7 ? size * (float)(2 * rng_uniform(seed, 1, (uint64_t)i) - 1) : 0;
+        w[i] = (float)rng_uniform(seed, 2, (uint64_t)i);
+    }
+    struct fit_group g;
+    fit_gather(&g, x, w, n, FIT_LANES);
+    return g;
+}
+
+// Files must not depend on the machine that wrote them.
+START_TEST(forms_of_the_search_have_the_same_bits)
+{
+    static const struct fit_levels levels[] = {{.low = -4, .high = 3}, {.low = -32, .high = 31}};
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
+    for (uint64_t seed = 1; seed < 200; seed++) {
+        int n = seed % 2 ? 16 : 32;
+        struct fit_group g = random_group(seed, n, seed % 5 ? 1 : 1e-38f);
+        struct fit_sums a = {0}, b = {0};
+        float scale[FIT_LANES], offset[FIT_LANES], error_a[FIT_LANES], error_b[FIT_LANES];
+        for (int l = 0; l < FIT_LANES; l++) {
+            scale[l] = l ? (float)(rng_uniform(seed, 3, (uint64_t)l) - 0.3) * (l == 1 ? 1e-39f : 0.2f) : 0;
+            offset[l] = l == 2 ? 0 : -(float)rng_uniform(seed, 4, (uint64_t)l);
+        }
+        fit_whole_pass_ref(&g, &levels[seed % 2], scale, &a);
+        fit_whole_pass_avx2(&g, &levels[seed % 2], scale, &b);
+        ck_assert_mem_eq(&a, &b, sizeof a);
+        fit_line_pass_ref(&g, 15, scale, offset, &a);
+        fit_line_pass_avx2(&g, 15, scale, offset, &b);
+        ck_assert_mem_eq(&a, &b, sizeof a);
+        fit_line_error_ref(&g, 15, scale, offset, error_a);
+        fit_line_error_avx2(&g, 15, scale, offset, error_b);
+        ck_assert_mem_eq(error_a, error_b, sizeof error_a);
+    }
+}
+END_TEST
+
 START_TEST(rounding_stays_within_a_step)
 {
     // The largest error over the largest number of a block of bell-shaped numbers.
@@ -378,6 +419,7 @@ Suite *suite_quant(void)
     tcase_add_test(t, dequantize_agrees_on_random_and_extreme_blocks);
     tcase_add_test(t, quantize_gives_the_bytes_of_the_package);
     tcase_add_test(t, the_search_is_at_least_as_good_as_llama_cpp);
+    tcase_add_test(t, forms_of_the_search_have_the_same_bits);
     tcase_add_test(t, rounding_stays_within_a_step);
     tcase_add_test(t, importance_lowers_the_error_that_it_weighs);
     tcase_add_test(t, odd_numbers_do_no_harm);
