@@ -128,6 +128,12 @@ enum tlm_status tlm_session_logits_each(struct tlm_session *session, const int32
                                         size_t first, tlm_logits_fn *report, void *user,
                                         struct tlm_error *err);
 
+// Tokens at the beginning of tokens[0..count) that the timeline has, so that no sync would compute them again.
+size_t tlm_session_cached(const struct tlm_session *session, const int32_t *tokens, size_t count);
+// Keeps of the cache what a sync to tokens[0..count) would reuse, that alone, and gives the rest of its memory back. count 0: nothing is
+// kept.
+void tlm_session_trim(struct tlm_session *session, const int32_t *tokens, size_t count);
+
 // Writes the timeline and what the cache has of it to a file; an old one stays whole until the new one is. Errors: ARGUMENT (an empty
 // timeline), IO, MEMORY.
 enum tlm_status tlm_session_save(const struct tlm_session *session, const char *path, struct tlm_error *err);
@@ -142,6 +148,10 @@ struct tlm_session_info {
     uint64_t scratch_bytes;                  // activations, logits, step data
     uint64_t tokens_computed, tokens_reused; // since the session was opened
     uint64_t tokens_shifted;                 // of those reused, with turned keys
+    uint64_t kv_bytes_held;                  // of the cache: by the timeline
+    uint64_t kv_bytes_idle;                  // by earlier timelines, that may be found again
+    uint64_t cache_asked, cache_found;       // tokens that earlier timelines were asked for, and had
+    uint64_t cache_evicted;                  // blocks of theirs that were given up for others
 };
 struct tlm_session_info tlm_session_info(const struct tlm_session *session);
 const struct tlm_model *tlm_session_model(const struct tlm_session *session);

@@ -110,12 +110,16 @@ void kv_commit(struct kv_cache *c, int32_t sequence, const int32_t *rows, int32_
 // Gives the empty sequence the longest beginning of rows[0..count) that the index has. Returns its positions.
 int32_t kv_match(struct kv_cache *c, int32_t sequence, const int32_t *rows, int32_t count);
 
+// Forgets all contents that no sequence holds, and gives the memory of free blocks back to the system.
+void kv_forget(struct kv_cache *c);
+
 const int32_t *kv_table(const struct kv_cache *c, int32_t group, int32_t sequence); // [blocks_per_sequence]
 
 struct kv_stats {
     int32_t blocks, held, indexed; // of all groups: in the pools, in use, in the index
     int64_t positions;             // of all sequences, in group 0
     int64_t bytes_held;            // of the blocks in use
+    int64_t bytes_idle;            // of those that nobody uses, and whose contents can be found
     int64_t asked, found;          // positions: the hit rate of the index is found / asked
     int64_t evicted, copied;       // blocks
 };

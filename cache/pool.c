@@ -140,6 +140,24 @@ int32_t pool_index(struct kv_pool *p, int32_t block, struct kv_key key)
     return block;
 }
 
+static bool is_idle(const struct kv_block *b)
+{
+    return b->indexed && b->references == 0;
+}
+
+int32_t pool_idle(const struct kv_pool *p)
+{
+    int32_t count = 0;
+    for (int32_t b = 0; b < p->count; b++) count += is_idle(&p->blocks[b]);
+    return count;
+}
+
+void pool_forget(struct kv_pool *p)
+{
+    for (int32_t b = 0; b < p->count; b++)
+        if (is_idle(&p->blocks[b])) pool_unindex(p, b);
+}
+
 void pool_unindex(struct kv_pool *p, int32_t block)
 {
     struct kv_block *b = &p->blocks[block];

@@ -53,5 +53,9 @@ bool pool_release(struct kv_pool *p, int32_t block);
 int32_t pool_index(struct kv_pool *p, int32_t block, struct kv_key key);
 void pool_unindex(struct kv_pool *p, int32_t block);
 int32_t pool_find(const struct kv_pool *p, struct kv_key key); // KV_NONE: not there
+// Blocks that nobody holds and whose contents can be found.
+int32_t pool_idle(const struct kv_pool *p);
+// Takes all of them out of the index.
+void pool_forget(struct kv_pool *p);
 
 #endif

@@ -38,4 +38,8 @@ enum tlm_status chat_answer(struct chat *c, struct tlm_error *err);
 // Does what a line that starts with '/' asks for; false ends the conversation.
 bool chat_command(struct chat *c, const char *line, struct tlm_error *err);
 
+// cli/chat_cache.c: what the cache holds of each turn, and freeing a turn by hand.
+bool chat_cache(struct chat *c, const char *operand, struct tlm_error *err);
+bool chat_free(struct chat *c, const char *operand, struct tlm_error *err);
+
 #endif

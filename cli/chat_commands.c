@@ -185,6 +185,9 @@ static const struct command commands[] = {
     {"/load", "FILE", "go on with a conversation that was saved", run_load},
     {"/clear", NULL, "start again, keeping the system text", run_clear},
     {"/stats", NULL, "what was computed, and how fast", run_stats},
+    {"/cache", NULL, "the turns, and what the cache holds of them", chat_cache},
+    {"/free", "N | all", "take turn N out of the conversation and the cache; all: empty the cache alone",
+     chat_free},
     {"/exact", NULL, "how far --cache-reuse has led from an exact pass", run_exact},
     {"/quit", NULL, "end (Ctrl-D, too)", run_quit},
 };

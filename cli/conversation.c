@@ -147,6 +147,20 @@ static size_t next_user(const struct conversation *c, size_t from)
     return from;
 }
 
+size_t conversation_turn(const struct conversation *c, size_t n)
+{
+    size_t at = next_user(c, 0);
+    while (--n && at < json_array_size(c->messages)) at = next_user(c, at + 1);
+    return at;
+}
+
+bool conversation_drop_turn(struct conversation *c, size_t n)
+{
+    size_t first = conversation_turn(c, n), end = conversation_turn(c, n + 1);
+    for (size_t i = first; i < end; i++) json_array_remove(c->messages, first);
+    return end > first;
+}
+
 bool conversation_drop_oldest(struct conversation *c)
 {
     size_t first = has_role(message_at(c, 0), "system"), second = next_user(c, next_user(c, first) + 1);
@@ -203,6 +217,18 @@ static enum tlm_status rendered_ids(const struct conversation *c, const struct j
         t, text->text, text->bytes, text->input, text->input_count, out->ids, capacity, &out->count, err);
     TLM_ASSERT(status || out->count <= capacity);
     out->begins = thoughts_of_prompt(c->style, text->text, text->bytes);
+    return status;
+}
+
+enum tlm_status conversation_prompt_of(const struct conversation *c, size_t messages,
+                                       struct conversation_prompt *out, struct tlm_error *err)
+{
+    struct conversation part = *c;
+    part.messages = json_copy(c->messages);
+    if (!part.messages) return no_memory(err);
+    while (json_array_size(part.messages) > messages) json_array_remove(part.messages, messages);
+    enum tlm_status status = conversation_prompt(&part, out, err);
+    json_decref(part.messages);
     return status;
 }
 

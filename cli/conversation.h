@@ -51,6 +51,10 @@ enum tlm_status conversation_add(struct conversation *c, const char *role, const
                                  const char *thoughts, size_t thought_bytes, struct tlm_error *err);
 // Takes back the last message if it has this role.
 bool conversation_drop_last(struct conversation *c, const char *role);
+// Where turn n begins, counted from 1: a message of the user and all up to the next one. Behind the last turn: the number of messages.
+size_t conversation_turn(const struct conversation *c, size_t n);
+// Drops turn n; false where there is none.
+bool conversation_drop_turn(struct conversation *c, size_t n);
 // Drops the oldest exchange behind the system message: a message of the user and all up to the next one. False where no second
 // one would be left.
 bool conversation_drop_oldest(struct conversation *c);
@@ -64,7 +68,10 @@ struct conversation_prompt {
     enum thought_part begins; // what the model writes first: some templates open its thoughts for it
 };
 
-// The whole conversation up to where the model goes on. Errors: those of the template (with its line) and the tokenizer.
+// The first `messages` of the conversation, up to where the model goes on. Errors: those of the template (with its line) and the tokenizer.
+enum tlm_status conversation_prompt_of(const struct conversation *c, size_t messages,
+                                       struct conversation_prompt *out, struct tlm_error *err);
+// All of it.
 enum tlm_status conversation_prompt(const struct conversation *c, struct conversation_prompt *out,
                                     struct tlm_error *err);
 

@@ -253,6 +253,31 @@ static int check_batch(const struct command_line *line, const struct generate_ar
     return OPTIONS_GO;
 }
 
+// Standard input can be read once.
+static int check_input(const struct command_line *line, const struct generate_args *args)
+{
+    const struct {
+        const char *path, *name;
+    } readers[] = {{args->batch.in, "--in"},
+                   {args->prompt || args->batch.in ? NULL
+                    : args->file                   ? args->file
+                                                   : "-",
+                    "the prompt"},
+                   {args->sampling.grammar_file, "--grammar"},
+                   {args->sampling.schema_file, "--json-schema"},
+                   {args->conversation.tools, "--tools"},
+                   {args->conversation.template_file, "--chat-template-file"}};
+    const char *first = NULL;
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        if (!readers[i].path || strcmp(readers[i].path, "-") != 0) continue;
+        if (first)
+            return options_wrong(line, "expected standard input for one of %s and %s, found both", first,
+                                 readers[i].name);
+        first = readers[i].name;
+    }
+    return OPTIONS_GO;
+}
+
 static int run_batch(const struct command_line *line, struct generate_args *args, const struct text *stops)
 {
     const char *stop[OPTION_STRINGS_MAX];
@@ -295,7 +320,8 @@ int command_generate(int argc, char **argv)
         notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
-    if ((code = check_batch(&line, &args)) != OPTIONS_GO) return code;
+    if ((code = check_batch(&line, &args)) != OPTIONS_GO || (code = check_input(&line, &args)) != OPTIONS_GO)
+        return code;
     if (!args.model.path)
         return common_open_model(&line, &args.model, false, NULL); // before waiting for input
 

@@ -70,7 +70,11 @@ static void choose_kernels(struct limits *l, enum isa isa)
 {
     bool vectors = isa != ISA_F64; // the references in double precision are plain C, too
     l->read = limit_read_ref, l->peak[LIMIT_FMA] = limit_fma_ref;
-    if (vectors && isa >= ISA_AVX2) l->read = limit_read_avx2, l->peak[LIMIT_FMA] = limit_fma_avx2;
+    if (vectors && isa >= ISA_AVX2) {
+        l->read = limit_read_avx2;
+        l->peak[LIMIT_FMA] = limit_fma_avx2;
+        l->peak[LIMIT_INT8] = limit_int8_avx2;
+    }
     if (vectors && isa >= ISA_AVX512) l->read = limit_read_avx512, l->peak[LIMIT_FMA] = limit_fma_avx512;
     if (vectors && isa >= ISA_AVX512_VNNI) l->peak[LIMIT_INT8] = limit_int8_avx512_vnni;
     if (vectors && isa >= ISA_AVX512_BF16) l->peak[LIMIT_BF16] = limit_bf16_avx512_bf16;

@@ -30,3 +30,18 @@ double limit_fma_avx2(void)
                           i++) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+x"(a[i]) : "x"(half));
     return 8 * 2.0 * LIMIT_CHAINS * LIMIT_ROUNDS;
 }
+
+// Without vpdpbusd three instructions for 32 products: pairs of bytes, pairs of these, the sum.
+double limit_int8_avx2(void)
+{
+    __m256i a[LIMIT_CHAINS], one = _mm256_set1_epi8(1), ones = _mm256_set1_epi16(1);
+    LIMIT_UNROLL for (int i = 0; i < LIMIT_CHAINS; i++) a[i] = _mm256_setzero_si256();
+    for (int k = 0; k < LIMIT_ROUNDS; k++) LIMIT_UNROLL for (int i = 0; i < LIMIT_CHAINS; i++)
+        {
+            __m256i t;
+            __asm__ volatile("vpmaddubsw %2, %2, %1\n\tvpmaddwd %3, %1, %1\n\tvpaddd %1, %0, %0"
+                             : "+x"(a[i]), "=&x"(t)
+                             : "x"(one), "x"(ones));
+        }
+    return 8 * 8.0 * LIMIT_CHAINS * LIMIT_ROUNDS;
+}

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/common.h"
+#include "cli/limits.h"
 #include "cli/train_chart.h"
 #include "train/trainer.h"
 
@@ -26,6 +27,8 @@ struct show {
     double begin, spent;   // seconds of the run; of the steps since the last line
     int64_t steps, tokens; // since the last line
     double loss, flops;
+    double
+        peak; // operations a second of the units that products take, measured as the run began; 0: not known
 };
 
 static void leave_line(struct show *s)
@@ -70,15 +73,17 @@ static void show_step(void *user, const struct trainer_step *t)
     s->tokens = t->tokens;
     s->steps++, s->loss += t->loss, s->spent += t->seconds, s->flops += t->flops;
     if (t->step % s->config->log.every && t->step != t->steps && !*words) return;
-    char left[32];
+    char left[32], share[32] = "";
     double rate = s->spent / (double)s->steps, per_token = (double)(t->tokens - before);
     clock_text(left, rate * (double)(t->steps - t->step));
+    if (s->peak > 0)
+        snprintf(share, sizeof share, " (%.0f%% of the peak)", 100 * s->flops / s->spent / s->peak);
     if (s->terminal) fprintf(stderr, "\r\033[K");
     fprintf(stderr,
             "step %" PRId64 " of %" PRId64
-            ", loss %.4f, norm %.2f, rate %.2e, %.0f tokens/s, %.0f GFLOP/s, %s left%s%s",
+            ", loss %.4f, norm %.2f, rate %.2e, %.0f tokens/s, %.0f GFLOP/s%s, %s left%s%s",
             t->step, t->steps, s->loss / (double)s->steps, t->norm, t->rate, per_token / rate,
-            s->flops / s->spent * 1e-9, left, words, s->terminal ? "" : "\n");
+            s->flops / s->spent * 1e-9, share, left, words, s->terminal ? "" : "\n");
     s->line = s->terminal;
     if (s->log) {
         fprintf(s->log,
@@ -156,6 +161,19 @@ static void show_chart(const struct show *s)
 
 // ---- running ------------------------------------------------------------------------------------------
 
+// What the processor's units for this precision do at most, at this moment; 0 where there is no memory to find out.
+static double measure_peak(const struct train_config *c)
+{
+    struct limits *l;
+    const enum isa isa = isa_detect();
+    const bool bf16 = c->train.precision == CONFIG_BF16 && isa >= ISA_AVX512_BF16;
+    double rate = 0;
+    if (limits_open(&l, isa, c->train.threads ? (int)c->train.threads : cpu_count(), NULL)) return 0;
+    if (limits_measure(l, bf16 ? LIMIT_BF16 : LIMIT_FMA, 0.1, &rate, NULL)) rate = 0;
+    limits_close(l);
+    return rate;
+}
+
 static enum tlm_status train(const struct train_config *c, bool plan, struct tlm_error *err)
 {
     struct show show = {.config = c, .terminal = isatty(STDERR_FILENO), .begin = common_seconds()};
@@ -172,6 +190,7 @@ static enum tlm_status train(const struct train_config *c, bool plan, struct tlm
     snprintf(path, sizeof path, "%s/log.jsonl", c->checkpoint.dir);
     show.log = fopen(path, "a");
     if (!show.log) s = error_set(err, TLM_ERR_IO, "%s: cannot be written", path);
+    show.peak = measure_peak(c);
     run_hook(&show, c->log.on_start, 0, 0);
     if (!s) s = trainer_run(t, err);
     leave_line(&show);

@@ -1,5 +1,6 @@
 #include "core/arena.h"
 
+#include <stdint.h>
 #include <sys/mman.h>
 
 enum tlm_status arena_init(struct arena *a, size_t size, const char *what, struct tlm_error *err)
@@ -27,4 +28,10 @@ void *arena_alloc(struct arena *a, size_t size)
     void *p = a->base + a->used;
     a->used += size;
     return p;
+}
+
+void arena_give_back(void *at, size_t bytes)
+{
+    uintptr_t begin = align_up((uintptr_t)at, 4096), end = ((uintptr_t)at + bytes) / 4096 * 4096;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }

@@ -18,6 +18,8 @@ enum tlm_status arena_init(struct arena *a, size_t size, const char *what, struc
 void arena_free(struct arena *a);
 // Hands out `size` bytes on a boundary of 64. The arena was sized for what is asked of it: TLM_ASSERT.
 void *arena_alloc(struct arena *a, size_t size);
+// Gives the whole pages within `bytes` at `at`, memory of an arena, back to the system: they read as zeros from now on.
+void arena_give_back(void *at, size_t bytes);
 
 static inline size_t align_up(size_t n, size_t to)
 {

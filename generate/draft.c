@@ -4,63 +4,102 @@
 
 #include "generate/clock.h"
 
-enum { PROBE = 48 };             // steps from one attempt to the next while guessing does not pay
-static const double FADE = 0.95; // what a count is worth one guess later
+// What is believed before anything was measured, worth BELIEF guesses: right first tokens and next ones by kind, what a second branch has
+// of the chance of the one before it, and what a row adds to a pass.
+static const struct {
+    double first, next;
+} expected[DRAFT_KINDS] = {{0.25, 0.5}, {0.4, 0.6}, {0.6, 0.7}, {0.85, 0.9}};
+static const double BELIEF = 2, LESSER = 0.4, ROW = 0.05;
+static const double FADE = 0.95;  // what a count is worth one guess later
+static const double FRESH = 0.15; // what the last pass counts at least
+enum { PATIENCE_LEAST = 4, PATIENCE_MOST = 64 };
 
-static double chance(const struct draft_control *c, int kind)
+static double chance(const struct draft_luck *l, double believed)
 {
-    return (c->right[kind] + 1) / (c->right[kind] + c->wrong[kind] + 2);
+    return (l->right + BELIEF * believed) / (l->right + l->wrong + BELIEF);
 }
 
-// Seconds of a pass of n rows: measured, or a straight line through what was measured nearest, flat before anything was.
-static double pass_seconds(const struct draft_control *c, int32_t n)
+static void count_luck(struct draft_luck *l, double right, double wrong)
 {
-    const int32_t most = (int32_t)(sizeof c->pass / sizeof *c->pass) - 1;
-    int32_t low = n, high = n;
-    while (low > 0 && c->pass[low] == 0) low--;
-    while (high < most && c->pass[high] == 0) high++;
-    double below = low > 0 ? c->pass[low] : 0, above = c->pass[high];
-    if (below == 0) return above;
-    if (above == 0) return below * (1 + 0.05 * (n - low));
-    return low == high ? below : below + (above - below) * (n - low) / (high - low);
+    l->right = FADE * l->right + right;
+    l->wrong = FADE * l->wrong + wrong;
 }
 
-int32_t draft_length(struct draft_control *c, int kind, int32_t most)
+// A pass of n rows to one of a single row. What larger passes were measured to take is the most that it can be.
+static double cost(const struct draft_control *c, int32_t n)
 {
-    if (c->pass[1] == 0) return 0; // first learn what a plain step takes
-    double right = chance(c, kind), tokens = 1, next = 1, best_speed = 0;
-    int32_t best = 0;
-    for (int32_t n = 0; n <= most && n <= DRAFT_MOST; n++) {
-        double speed = tokens / (pass_seconds(c, n + 1) + n * c->guess);
-        if (speed > best_speed * 1.02) best_speed = speed, best = n; // a draw goes to the shorter one
-        tokens += next *= right;
+    if (n <= 1) return 1;
+    double least = 1 + ROW * (n - 1);
+    int32_t low = n;
+    while (low > 1 && !c->cost[low].passes) low--;
+    if (low > 1) least = c->cost[low].ratio + ROW * (n - low);
+    for (int32_t i = n; i <= DRAFT_ROWS; i++)
+        if (c->cost[i].passes && c->cost[i].ratio < least) least = c->cost[i].ratio;
+    return least;
+}
+
+struct draft_size draft_best_size(struct draft_control *c, int kind, int32_t most, int32_t branches)
+{
+    struct draft_size best = {0, 0};
+    if (c->plain == 0 || most < 1) return best; // first learn what a plain step takes
+    if (most > DRAFT_MOST) most = DRAFT_MOST;
+    const struct draft_kind *k = &c->kinds[kind];
+    double next = chance(&k->next, expected[kind].next), best_speed = 1.02, first = 0;
+    double believed = expected[kind].first;
+    for (int32_t b = 1; b <= branches; b++, believed *= LESSER) {
+        first += chance(&k->first[b - 1], believed);
+        double tokens = 1, more = first < 1 ? first : 1;
+        for (int32_t n = 1; n <= most; n++, more *= next) {
+            tokens += more;
+            double speed = tokens / (cost(c, b * (n + 1)) + n * c->guess / c->plain);
+            if (speed > best_speed * 1.01) best_speed = speed, best = (struct draft_size){n, b};
+        }
     }
-    if (best) return best;
-    return ++c->steps % PROBE == 0 && most ? 1 : 0;
+    if (best.length) {
+        c->idle = c->patience = 0;
+    } else if (++c->idle > c->patience) { // an attempt; each that brings nothing doubles the time to the next
+        c->idle = 0;
+        c->patience = c->patience < PATIENCE_LEAST  ? PATIENCE_LEAST
+                      : c->patience < PATIENCE_MOST ? 2 * c->patience
+                                                    : PATIENCE_MOST;
+        best = (struct draft_size){1, 1};
+    }
+    return best;
 }
 
-static void blend(double *mean, double value)
+static void blend(double *mean, double value, int32_t seen)
 {
     // One pass that was held up must not count for long.
     if (*mean > 0 && value > 2 * *mean) value = 2 * *mean;
-    *mean = *mean == 0 ? value : *mean + 0.15 * (value - *mean);
+    double share = 1.0 / (seen + 1);
+    *mean += (share > FRESH ? share : FRESH) * (value - *mean);
 }
 
 void draft_pass_took(struct draft_control *c, int32_t rows, double seconds)
 {
-    if (rows < (int32_t)(sizeof c->pass / sizeof *c->pass)) blend(&c->pass[rows], seconds);
+    if (rows > DRAFT_ROWS) return;
+    struct draft_cost *now = &c->cost[rows];
+    if (rows == 1) {
+        blend(&c->plain, seconds, now->passes++);
+    } else if (c->plain > 0) {
+        // What was expected counts as one pass.
+        if (!now->passes) now->ratio = cost(c, rows);
+        blend(&now->ratio, seconds / c->plain, ++now->passes);
+    }
 }
 
 void draft_guess_took(struct draft_control *c, int32_t tokens, double seconds)
 {
-    if (tokens) blend(&c->guess, seconds / tokens);
+    if (tokens) blend(&c->guess, seconds / tokens, c->guess == 0 ? 0 : INT32_MAX - 1);
 }
 
-void draft_came_out(struct draft_control *c, int kind, int32_t guessed, int32_t right)
+void draft_came_out(struct draft_control *c, int kind, int32_t branches, int32_t winner, int32_t guessed,
+                    int32_t right)
 {
-    if (!guessed) return;
-    c->right[kind] = FADE * c->right[kind] + right;
-    c->wrong[kind] = FADE * c->wrong[kind] + (right < guessed);
+    struct draft_kind *k = &c->kinds[kind];
+    for (int32_t b = 0; b < branches; b++)
+        count_luck(&k->first[b], right && b == winner, !right || b != winner);
+    if (right && guessed > 1) count_luck(&k->next, right - 1, right < guessed);
 }
 
 enum tlm_status draft_make(struct tlm_drafter *d, const struct tlm_sampler *sampler, const int32_t *tokens,
@@ -68,11 +107,15 @@ enum tlm_status draft_make(struct tlm_drafter *d, const struct tlm_sampler *samp
                            struct tlm_error *err)
 {
     draft->branches = 0;
-    d->kind = d->class->kind(d, tokens, count);
-    int32_t length = d->kind < 0 ? 0 : draft_length(&d->control, d->kind, most);
-    if (!length) return TLM_OK;
+    int32_t possible = 1;
+    d->kind = d->class->kind(d, tokens, count, &possible);
+    if (d->kind < 0) return TLM_OK;
+    if (branches > possible) branches = possible;
+    struct draft_size size = draft_best_size(&d->control, d->kind, most, branches);
+    if (!size.length) return TLM_OK;
     double begin = clock_seconds();
-    enum tlm_status status = d->class->guess(d, sampler, tokens, count, length, branches, draft, err);
+    enum tlm_status status =
+        d->class->guess(d, sampler, tokens, count, size.length, size.branches, draft, err);
     if (!status && draft->branches) draft_guess_took(&d->control, draft->count[0], clock_seconds() - begin);
     return status;
 }

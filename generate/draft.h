@@ -16,7 +16,7 @@
 enum {
     DRAFT_MOST = 24,    // tokens of a branch
     DRAFT_BRANCHES = 3, // at once
-    DRAFT_KINDS = 4,    // of guesses, by how much the drafter trusts them
+    DRAFT_KINDS = 4,    // of guesses, the surer ones behind
 };
 
 struct draft {
@@ -25,27 +25,47 @@ struct draft {
     int32_t tokens[DRAFT_BRANCHES][DRAFT_MOST];
 };
 
-// What drafting costs and brings, measured as it goes. Nothing of it changes the text.
-struct draft_control {
-    double pass[(DRAFT_MOST + 1) * DRAFT_BRANCHES + 1]; // seconds of a pass of so many rows; 0: not yet known
-    double guess;                                       // seconds for one guessed token
-    double right[DRAFT_KINDS], wrong[DRAFT_KINDS]; // guesses behind right ones: how they came out, fading
-    int32_t steps;
+enum { DRAFT_ROWS = (DRAFT_MOST + 1) * DRAFT_BRANCHES }; // of a pass that checks guesses, at most
+
+// How guesses came out, old ones counting less and less.
+struct draft_luck {
+    double right, wrong;
 };
 
-// Tokens to guess, at most `most`: what gives the most tokens a second. Now and then a few where it would be none, to see whether that
-// has changed.
-int32_t draft_length(struct draft_control *c, int kind, int32_t most);
+// What drafting costs and brings, measured as it goes. Nothing of it changes the text.
+struct draft_control {
+    double plain; // seconds of a pass of one row; 0: not yet known
+    // Of a pass of so many rows to it, and from how many passes that is known.
+    struct draft_cost {
+        double ratio;
+        int32_t passes;
+    } cost[DRAFT_ROWS + 1];
+    double guess; // seconds for one guessed token
+    struct draft_kind {
+        struct draft_luck first[DRAFT_BRANCHES]; // the first token of each branch
+        struct draft_luck next;                  // tokens behind a right one
+    } kinds[DRAFT_KINDS];
+    int32_t idle, patience; // steps since guessing last paid or was tried; to the next attempt
+};
+
+// How many tokens a branch has, and how many branches there are; a length of 0: no guess.
+struct draft_size {
+    int32_t length, branches;
+};
+
+// Within these, what gives the most tokens a second. Now and then a guess where it would be none, to see whether that has changed.
+struct draft_size draft_best_size(struct draft_control *c, int kind, int32_t most, int32_t branches);
 // A pass of `rows` rows took so long.
 void draft_pass_took(struct draft_control *c, int32_t rows, double seconds);
 // Guessing so many tokens took so long.
 void draft_guess_took(struct draft_control *c, int32_t tokens, double seconds);
-// Of `guessed` tokens of the best branch the first `right` were right.
-void draft_came_out(struct draft_control *c, int kind, int32_t guessed, int32_t right);
+// Of `branches` the one numbered `winner` did best: of its `guessed` tokens the first `right` were right.
+void draft_came_out(struct draft_control *c, int kind, int32_t branches, int32_t winner, int32_t guessed,
+                    int32_t right);
 
 struct drafter_class {
-    // What kind of guess can be made behind tokens[0..count), or -1: none.
-    int (*kind)(struct tlm_drafter *d, const int32_t *tokens, int32_t count);
+    // What kind of guess can be made behind tokens[0..count), or -1: none; and in how many branches.
+    int (*kind)(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches);
     // Guesses at most `most` tokens a branch and `branches` branches, whose first tokens differ; *draft comes empty. `sampler` will
     // draw the tokens. Errors: those of the model that guesses.
     enum tlm_status (*guess)(struct tlm_drafter *d, const struct tlm_sampler *sampler, const int32_t *tokens,

@@ -30,7 +30,7 @@ static bool goes_on_like_another(const struct lookup *l, const int32_t *tokens, 
     return false;
 }
 
-static int lookup_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count)
+static int lookup_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches)
 {
     struct lookup *l = (struct lookup *)d;
     int32_t longest = 0;
@@ -46,6 +46,7 @@ static int lookup_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t cou
             l->place[l->places++] = at;
         }
     }
+    *branches = l->places;
     return longest == 0 ? -1 : longest == 1 ? 0 : longest == 2 ? 1 : longest < 8 ? 2 : 3;
 }
 
@@ -55,9 +56,7 @@ static enum tlm_status lookup_guess(struct tlm_drafter *d, const struct tlm_samp
 {
     (void)sampler, (void)err;
     const struct lookup *l = (const struct lookup *)d;
-    // A match as long as LONGEST is seldom wrong; a second guess would only cost rows.
-    int32_t wanted = d->kind == DRAFT_KINDS - 1 ? 1 : branches;
-    for (int32_t b = 0; b < l->places && b < wanted; b++) {
+    for (int32_t b = 0; b < l->places && b < branches; b++) {
         int32_t n = 0;
         // A guess may run into itself: what repeats goes on repeating.
         for (int32_t at = l->place[b]; n < most; n++, at++)

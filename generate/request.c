@@ -175,7 +175,8 @@ static enum tlm_status verify(struct request *r, int32_t first_output, struct tl
             draw(r, forward_logits(r->forward, first_output + r->branch_output[winner] + right - 1), err);
     }
     if (r->draft.branches)
-        draft_came_out(&r->options.drafter->control, r->options.drafter->kind, r->draft.count[winner], right);
+        draft_came_out(&r->options.drafter->control, r->options.drafter->kind, r->draft.branches, winner,
+                       r->draft.count[winner], right);
     r->result.accepted_tokens += right;
     r->computed += 1 + right;
     keep_branch(r, winner);

@@ -246,6 +246,17 @@ enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *to
     return advance(s, tokens, count, first, report, user, err);
 }
 
+size_t tlm_session_cached(const struct tlm_session *s, const int32_t *tokens, size_t count)
+{
+    return common_prefix(s, tokens, count);
+}
+
+void tlm_session_trim(struct tlm_session *s, const int32_t *tokens, size_t count)
+{
+    session_rewind(s, tokens, count);
+    kv_forget(&s->forward.cache);
+}
+
 const float *tlm_session_logits(const struct tlm_session *s)
 {
     return s->logits_row < 0 ? NULL : forward_logits(&s->forward, s->logits_row);
@@ -254,6 +265,7 @@ const float *tlm_session_logits(const struct tlm_session *s)
 struct tlm_session_info tlm_session_info(const struct tlm_session *s)
 {
     const struct forward *f = &s->forward;
+    const struct kv_stats cache = kv_stats(&f->cache);
     return (struct tlm_session_info){
         .context = f->config.context,
         .threads = f->config.threads,
@@ -264,6 +276,11 @@ struct tlm_session_info tlm_session_info(const struct tlm_session *s)
         .tokens_computed = s->computed,
         .tokens_reused = s->reused,
         .tokens_shifted = s->shifted,
+        .kv_bytes_held = (uint64_t)cache.bytes_held,
+        .kv_bytes_idle = (uint64_t)cache.bytes_idle,
+        .cache_asked = (uint64_t)cache.asked,
+        .cache_found = (uint64_t)cache.found,
+        .cache_evicted = (uint64_t)cache.evicted,
     };
 }
 

@@ -74,6 +74,8 @@ wrong "--predict: expected a whole number .* found ''" generate --predict=
 wrong "-n: expected a whole number .* found '99999999999'" generate -n 99999999999
 wrong "--top-p: expected a number from 0 to 1, found '1.5'" generate --top-p 1.5
 wrong "--temp: expected a number of at least 0, found 'nan'" generate --temp=nan
+wrong "expected standard input for one of the prompt and --grammar, found both" generate --grammar -
+wrong "expected standard input for one of --in and --json-schema, found both" generate --in - --json-schema -
 wrong "--stats: expected text, json or none, found 'xml'" generate --stats xml
 wrong "--echo: expected no value, found 'yes'" generate --echo=yes
 wrong "--isa: expected auto, .*, found 'sse'" generate --isa sse
@@ -244,6 +246,16 @@ chat 0 -n 4
 : >"$work/messages"
 chat 0 -n 4; lines 0 "$out"; lines 0 "$err"
 [ ! -e "$work/data" ] || bad "a history was kept without a terminal"
+
+# What the cache holds of each turn, and freeing by hand: the next answer is the one of a conversation without that turn.
+printf 'One\nTwo words\n/cache\n/free 3\n/free x\n/free 1\n/cache\n/save %s\nThree\n' "$work/without" >"$work/messages"
+chat 0 -n 4 --temp 0 --system Kind.
+says '^system .* in the cache  Kind\.$'; says '^turn 1 .* in the cache  One$'; says '^turn 2 .* in the cache  Two words$'
+says "expected the number of a turn (/cache lists them) or all, found '3'"; says "found 'x'"; says 'is free; the cache holds'
+[ "$(grep -c '^turn 1 .*One$' "$err")" -eq 1 ] && grep -q '^turn 1 .*Two words$' "$err" || bad "turn 1 was not taken out"
+tail -n 1 "$out" >"$work/third"; rm "$work/without.kv"
+printf '/load %s\n/free all\nThree\n' "$work/without" >"$work/messages"
+chat 0 -n 4 --temp 0; says 'the cache holds 0 tokens'; tail -n 1 "$out" | cmp -s - "$work/third" || bad "another answer than without turn 1"
 
 # Commands: taking back, answering again, settings, files.
 printf 'One\nTwo\n/undo\n/regen\n/set temp 0\n/set top-k x\n/set what 1\n/system Kind.\n/save %s\n/save %s\n/clear\n/load %s\n/load %s\n/stats\n' \

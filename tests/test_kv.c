@@ -148,6 +148,38 @@ START_TEST(test_eviction)
 }
 END_TEST
 
+// What no sequence holds is forgotten, and its memory given back; what one holds stays.
+START_TEST(test_forget)
+{
+    enum { LENGTH = 4096, CONTEXT = 2 * LENGTH }; // the values of a block and head take 384 bytes: many pages
+    static int32_t a[CONTEXT];
+    struct kv_cache c = open_cache(2, CONTEXT, 2 * CONTEXT / KV_BLOCK);
+    for (int i = 0; i < CONTEXT; i++) a[i] = i;
+    ck_assert_int_eq(kv_reserve(&c, 0, CONTEXT, NULL), TLM_OK);
+    for (int h = 0; h < 3; h++)
+        memset(c.values[1].data + (size_t)h * c.values[1].head_stride, 7,
+               (CONTEXT / KV_BLOCK) * c.values[1].block_stride);
+    kv_commit(&c, 0, a, CONTEXT);
+    ck_assert_int_eq(kv_truncate(&c, 0, LENGTH), LENGTH);
+    struct kv_stats s = kv_stats(&c);
+    ck_assert_int_eq(s.bytes_idle, s.bytes_held);
+    ck_assert_int_gt(s.bytes_idle, 0);
+    kv_forget(&c);
+    s = kv_stats(&c);
+    ck_assert_int_eq(s.bytes_idle, 0);
+    ck_assert_int_eq(s.indexed, LENGTH / KV_BLOCK);
+    ck_assert_int_eq(kv_match(&c, 1, a, CONTEXT), LENGTH);
+    for (int h = 0; h < 3; h++) {
+        const char *rows = c.values[1].data + (size_t)h * c.values[1].head_stride;
+        size_t held = LENGTH / KV_BLOCK * c.values[1].block_stride;
+        ck_assert_int_eq(rows[0], 7);
+        ck_assert_int_eq(rows[held - 1], 7);
+        ck_assert_int_eq(rows[held + 8192], 0); // a new page
+    }
+    kv_close(&c);
+}
+END_TEST
+
 // ---- against a model ----------------------------------------------------------------------------------
 //
 // Random operations on many sequences. The number that stands for position p of a sequence is a hash of its rows 0..p, written into the
@@ -328,6 +360,7 @@ Suite *suite_kv(void)
     tcase_add_test(t, test_blocks);
     tcase_add_test(t, test_exhausted);
     tcase_add_test(t, test_eviction);
+    tcase_add_test(t, test_forget);
     tcase_add_loop_test(t, test_model, 0, 4);
     tcase_add_test(t, test_window_bound);
     suite_add_tcase(s, t);

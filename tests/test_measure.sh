@@ -203,6 +203,11 @@ prints '"samples_ts": \[[0-9.e+]*, [0-9.e+]*\]'; prints '^\]$'
 run 0 $bench -r 1 -p 0 -n 2 -npl 1,3 -ctk f16 -ctk f32 -o jsonl
 [ "$(grep -c '"n_parallel": 3' "$out")" -eq 2 ] && [ "$(grep -c '"type_k": "f32"' "$out")" -eq 2 ] || bad "not each type with each number"
 fails "no type is called 'f17'" bench -m "$model" -ctk f17
+# Whole-number products have a limit on every tier that this machine has.
+"$tinylm" quantize "$model" "$work/q8.gguf" Q8_0 2>"$err" || bad "cannot quantize"
+for isa in $("$tinylm" info | sed -n 's/^isa *\(.*\)(auto.*/\1/p'); do
+    run 0 bench -m "$work/q8.gguf" -t 1 -r 1 -p 3 -n 0 --isa "$isa" -o jsonl; prints '"limit_rate"'
+done
 run 0 $bench -r 1 -p 0 -n 0 --load -o jsonl
 prints '"what": "first token, warm"'; prints '"what": "first token, cold"'
 run 0 $bench -r 1 -p 3 -n 0 -o json --plot "$work/plot.svg"

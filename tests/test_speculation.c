@@ -31,13 +31,21 @@ struct planted {
 // Whatever was measured, guess as much as there is room for.
 static void insist(struct tlm_drafter *d)
 {
-    d->control = (struct draft_control){.pass[1] = 1, .right[0] = 1e9};
+    d->control = (struct draft_control){.plain = 1};
+    for (int i = 0; i < DRAFT_KINDS; i++) {
+        struct draft_kind *k = &d->control.kinds[i];
+        k->next.right = 1e9;
+        for (int b = 0; b < DRAFT_BRANCHES; b++)
+            k->first[b].right = k->first[b].wrong = 1e9; // each is worth its rows
+    }
+    for (int i = 2; i <= DRAFT_ROWS; i++) d->control.cost[i] = (struct draft_cost){1, 1000};
 }
 
-static int planted_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count)
+static int planted_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches)
 {
     (void)tokens, (void)count;
     insist(d);
+    *branches = DRAFT_BRANCHES;
     return 0;
 }
 
@@ -154,7 +162,7 @@ END_TEST
 
 // ---- lookup -------------------------------------------------------------------------------------------
 
-static int insisting_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count);
+static int insisting_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches);
 static const struct drafter_class *inner; // of the drafter that is made to guess; set by one test at a time
 
 static enum tlm_status inner_guess(struct tlm_drafter *d, const struct tlm_sampler *sampler,
@@ -166,11 +174,10 @@ static enum tlm_status inner_guess(struct tlm_drafter *d, const struct tlm_sampl
 
 static const struct drafter_class insisting = {insisting_kind, inner_guess, planted_close};
 
-static int insisting_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count)
+static int insisting_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches)
 {
     insist(d);
-    for (int i = 1; i < DRAFT_KINDS; i++) d->control.right[i] = 1e9;
-    return inner->kind(d, tokens, count);
+    return inner->kind(d, tokens, count, branches);
 }
 
 START_TEST(test_lookup)
@@ -200,10 +207,12 @@ START_TEST(test_lookup_guesses)
 {
     struct tlm_drafter *d;
     struct draft draft = {0};
+    int32_t branches;
     ck_assert_int_eq(tlm_drafter_open_lookup(&d, NULL), TLM_OK);
     // "1 2 3" stood twice before, and went on with 4 5 and later with 6 7: the later one comes first.
     static const int32_t a[] = {9, 1, 2, 3, 4, 5, 8, 1, 2, 3, 6, 7, 0, 1, 2, 3};
-    ck_assert_int_eq(d->class->kind(d, a, 16), 2);
+    ck_assert_int_eq(d->class->kind(d, a, 16, &branches), 2);
+    ck_assert_int_eq(branches, 2);
     ck_assert_int_eq(d->class->guess(d, NULL, a, 16, 2, 3, &draft, NULL), TLM_OK);
     ck_assert_int_eq(draft.branches, 2);
     ck_assert(draft.count[0] == 2 && draft.tokens[0][0] == 6 && draft.tokens[0][1] == 7);
@@ -211,14 +220,14 @@ START_TEST(test_lookup_guesses)
     // A loop goes on looping, beyond what is there.
     static const int32_t b[] = {5, 6, 5, 6};
     draft = (struct draft){0};
-    ck_assert_int_eq(d->class->kind(d, b, 4), 1);
+    ck_assert_int_eq(d->class->kind(d, b, 4, &branches), 1);
     ck_assert_int_eq(d->class->guess(d, NULL, b, 4, 5, 1, &draft, NULL), TLM_OK);
     static const int32_t loop[] = {5, 6, 5, 6, 5};
     ck_assert_int_eq(draft.count[0], 5);
     ck_assert_mem_eq(draft.tokens[0], loop, sizeof loop);
     static const int32_t c[] = {1, 2, 3, 4};
-    ck_assert_int_eq(d->class->kind(d, c, 4), -1);
-    ck_assert_int_eq(d->class->kind(d, c, 1), -1);
+    ck_assert_int_eq(d->class->kind(d, c, 4, &branches), -1);
+    ck_assert_int_eq(d->class->kind(d, c, 1, &branches), -1);
     tlm_drafter_close(d);
 }
 END_TEST
@@ -404,28 +413,56 @@ END_TEST
 
 // ---- how much to guess --------------------------------------------------------------------------------
 
+static int32_t length(struct draft_control *c, int kind, int32_t most)
+{
+    return draft_best_size(c, kind, most, 1).length;
+}
+
 START_TEST(test_control)
 {
     struct draft_control c = {0};
-    ck_assert_int_eq(draft_length(&c, 0, 8), 0); // a plain step comes first
+    ck_assert_int_eq(length(&c, 0, 8), 0); // a plain step comes first
     draft_pass_took(&c, 1, 1);
-    ck_assert_int_gt(draft_length(&c, 0, 8), 0);
-    for (int i = 0; i < 50; i++) draft_came_out(&c, 0, 4, 4);
-    ck_assert_int_eq(draft_length(&c, 0, 8), 8); // always right: as many as may be
-    ck_assert_int_eq(draft_length(&c, 0, 3), 3);
+    ck_assert_int_gt(length(&c, 0, 8), 0);
+    for (int i = 0; i < 50; i++) draft_came_out(&c, 0, 1, 0, 4, 4);
+    ck_assert_int_eq(length(&c, 0, 8), 8); // always right: as many as may be
+    ck_assert_int_eq(length(&c, 0, 3), 3);
     // Rows that cost as much as steps are not worth it, however right.
-    for (int n = 2; n < 10; n++) draft_pass_took(&c, n, n * 1.05);
+    for (int i = 0; i < 20; i++)
+        for (int n = 2; n < 10; n++) draft_pass_took(&c, n, n * 1.05);
     int32_t tried = 0;
-    for (int i = 0; i < 1000; i++) tried += draft_length(&c, 0, 8);
+    for (int i = 0; i < 1000; i++) tried += length(&c, 0, 8);
     ck_assert_int_le(tried, 25);
     ck_assert_int_gt(tried, 10); // though now and then it looks again
     // Never right: neither, at any price; another kind of guess is judged for itself.
-    c = (struct draft_control){.pass[1] = 1};
-    for (int i = 0; i < 100; i++) draft_came_out(&c, 1, 4, 0);
+    c = (struct draft_control){.plain = 1};
+    for (int i = 0; i < 100; i++) draft_came_out(&c, 1, 1, 0, 4, 0);
     tried = 0;
-    for (int i = 0; i < 1000; i++) tried += draft_length(&c, 1, 8);
+    for (int i = 0; i < 1000; i++) tried += length(&c, 1, 8);
     ck_assert_int_le(tried, 25);
-    ck_assert_int_gt(draft_length(&c, 0, 8), 0);
+    ck_assert_int_gt(length(&c, 3, 8), 0);
+}
+END_TEST
+
+// A branch is worth its rows where it is often the right one; a pass that was held up does not end guessing.
+START_TEST(test_branches)
+{
+    struct draft_control c = {.plain = 1};
+    for (int n = 2; n <= DRAFT_ROWS; n++) c.cost[n] = (struct draft_cost){1 + 0.1 * (n - 1), 100};
+    for (int i = 0; i < 50; i++) draft_came_out(&c, 0, 2, i % 2, 2, 1);
+    ck_assert_int_eq(draft_best_size(&c, 0, 8, 3).branches, 2);
+    ck_assert_int_eq(draft_best_size(&c, 0, 8, 1).branches, 1);
+    for (int i = 0; i < 50; i++) draft_came_out(&c, 0, 2, 0, 2, 1);
+    ck_assert_int_eq(draft_best_size(&c, 0, 8, 3).branches, 1);
+    c = (struct draft_control){.plain = 1};
+    draft_pass_took(&c, 2, 5);
+    int32_t tried = 0;
+    for (int i = 0; i < 40; i++) {
+        int32_t n = length(&c, 2, 1);
+        if (n) draft_pass_took(&c, 2, 1.05), draft_came_out(&c, 2, 1, 0, 1, 1);
+        tried += n;
+    }
+    ck_assert_int_gt(tried, 25);
 }
 END_TEST
 
@@ -441,6 +478,7 @@ Suite *suite_speculation(void)
     tcase_add_test(t, test_other_vocabulary);
     tcase_add_loop_test(t, test_distribution, 0, 3);
     tcase_add_test(t, test_control);
+    tcase_add_test(t, test_branches);
     suite_add_tcase(s, t);
     return s;
 }

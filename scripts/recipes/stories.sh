@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tinylm=$(cd "$here/../.." && pwd)/tinylm
 mkdir -p "$folder"
 cd "$folder"
-[ -f stories.jsonl ] || "$tinylm" data generate stories -n 120000 -s 1 -o stories.jsonl
+[ -f stories.jsonl ] || "$tinylm" data generate stories -n 50000 -s 1 -o stories.jsonl
 [ -f held-out.jsonl ] || "$tinylm" data generate stories -n 2000 -s 2 --talks 0 --held-out -o held-out.jsonl
 [ -f vocab.gguf ] || "$tinylm" tokenizer train --vocab-size 2048 --special '<|endoftext|>' --special '<|user|>' \
     --special '<|assistant|>' --special '<|system|>' --special '<|end|>' --eos '<|endoftext|>' \
