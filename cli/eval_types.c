@@ -5,19 +5,14 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "cli/common.h"
 #include "cli/eval_text.h"
-#include "quant/mix.h"
-#include "quant/quant.h"
-#include "quant/requantize.h"
 
 struct types_args {
     struct model_args model;
     struct session_args session;
-    const char *file, *types, *format, *plot;
-    int32_t chunks;
+    const char *file, *types, *methods, *calibration, *sums, *format, *plot;
+    int32_t chunks, calibration_chunks;
 };
 
 static const char *const formats[] = {"md", "json", NULL};
@@ -28,6 +23,16 @@ static const struct option options[] = {
     {"--types", "LIST", OPTION_STRING, offsetof(struct types_args, types),
      .help = "mixes of types, joined by commas. Default: Q8_0,Q6_K,Q5_K_M,Q5_K_S,Q4_K_M,Q4_K_S,IQ4_XS,Q4_0,"
              "Q3_K_L,Q3_K_M,Q3_K_S,Q2_K."},
+    {"--methods", "LIST", OPTION_STRING, offsetof(struct types_args, methods),
+     .help =
+         "rtn (each number to the nearest level), imatrix (the same by weights of importance), gptq: every "
+         "type by each of them. Default: rtn."},
+    {"--imatrix", "FILE", OPTION_STRING, offsetof(struct types_args, sums),
+     .help = "the weights of importance for imatrix. Default: none."},
+    {"--calibration", "FILE", OPTION_STRING, offsetof(struct types_args, calibration),
+     .help = "the text for gptq, which had better be another than that of -f. Default: none."},
+    {"--calibration-chunks", "N", OPTION_INT, offsetof(struct types_args, calibration_chunks), .low = 1,
+     .high = INT32_MAX, .help = "chunks of 512 tokens of it. Default: 64."},
     {"--chunks", "N", OPTION_INT, offsetof(struct types_args, chunks), .low = 1, .high = INT32_MAX,
      .help = "windows of the text to look at. Default: all."},
     {"-o, --output", "STYLE", OPTION_CHOICE, offsetof(struct types_args, format), .choices = formats,
@@ -44,13 +49,15 @@ static const char notes[] =
     "tokens, measured in turn. A file of the size of each model stands in $TMPDIR (or /tmp) while it is "
     "measured.\n";
 
-enum { MOST_TYPES = 64, PAIRS = 5, STEPS = 16 };
+enum { MOST_TYPES = 64, PAIRS = 5, STEPS = 16, CALIBRATION_WINDOW = 512 };
 static const double SLICE = 0.1; // seconds, at least, of one side of a pair
 
 struct types_run {
     const struct types_args *args;
     const struct mix *mixes[MOST_TYPES];
-    size_t mix_count;
+    int methods[TYPES_METHODS];
+    size_t mix_count, method_count;
+    struct types_source source;
     struct tlm_model *base;
     struct scan base_scan;
     struct scan_config config;
@@ -58,65 +65,9 @@ struct types_run {
     struct compare_text text;
     struct logits_file file; // the base's distributions
     struct divergence_token *divergences;
-    struct threads *threads;
-    struct types_row rows[MOST_TYPES];
+    struct types_row rows[MOST_TYPES * TYPES_METHODS];
     size_t row_count;
 };
-
-// ---- the file -----------------------------------------------------------------------------------------
-
-static enum tlm_status choose_types(const struct gguf *in, const struct mix *mix, enum dtype *types,
-                                    struct tlm_error *err)
-{
-    struct mix_model model;
-    enum tlm_status status = mix_model_read(&model, in, false, err);
-    for (uint64_t i = 0; i < in->tensor_count && !status; i++) {
-        const struct gguf_tensor *t = &in->tensors[i];
-        bool rounds = mix_applies(t) && quant_types[t->tensor.type].dequantize;
-        types[i] = rounds ? mix_type(mix, &model, t) : t->tensor.type;
-    }
-    return status;
-}
-
-static bool go_on(void *user, uint64_t done, uint64_t total)
-{
-    return eval_silent(user, (int64_t)done, (int64_t)total);
-}
-
-static enum tlm_status write_quantized(const struct types_run *r, const struct mix *mix, const char *path,
-                                       struct tlm_error *err)
-{
-    const struct gguf *in = r->base->gguf;
-    struct gguf_writer *out = NULL;
-    enum dtype *types = malloc((size_t)in->tensor_count * sizeof *types);
-    enum tlm_status status = TLM_OK;
-    if (!types) status = error_set(err, TLM_ERR_MEMORY, "no memory for the types of all tensors");
-    if (!status) status = choose_types(in, mix, types, err);
-    if (!status) status = gguf_writer_open(&out, path, err);
-    if (!status) {
-        gguf_copy_metadata(out, in);
-        struct requantize how = {.in = in, .types = types, .threads = r->threads, .progress = go_on};
-        status = requantize_run(&how, out, err);
-    }
-    if (!status) status = gguf_writer_finish(out, err);
-    gguf_writer_close(out);
-    free(types);
-    return status;
-}
-
-// The model as that mix leaves it. Its file has no name any more.
-static enum tlm_status open_quantized(const struct types_run *r, const struct mix *mix, const char *name,
-                                      struct tlm_model **model, struct tlm_error *err)
-{
-    char path[512];
-    struct tlm_model_options how = {.isa = r->args->model.isa};
-    eval_scratch_path(path, sizeof path, name);
-    enum tlm_status status = write_quantized(r, mix, path, err);
-    if (status) return status;
-    status = tlm_model_open(model, path, &how, err);
-    unlink(path);
-    return status;
-}
 
 // ---- speed --------------------------------------------------------------------------------------------
 
@@ -184,24 +135,26 @@ static void weigh(struct types_row *row, const struct tlm_model *m)
     row->bits = 8 * (double)row->bytes / (double)tlm_model_parameters(m);
 }
 
-static enum tlm_status measure_type(struct types_run *r, const struct mix *mix, const char *name,
+static enum tlm_status measure_type(struct types_run *r, const struct mix *mix, int method,
                                     struct tlm_error *err)
 {
+    char name[48];
     struct types_row *row = &r->rows[r->row_count];
     struct tlm_model *model = NULL;
     struct scan scan = {0};
-    enum tlm_status status = open_quantized(r, mix, name, &model, err);
+    snprintf(name, sizeof name, "%s %s", mix_title(mix), types_methods[method]);
+    enum tlm_status status = types_open(&model, &r->source, method, mix, err);
     if (!status) status = scan_open(&scan, model, &r->config, err);
     if (!status)
-        status =
-            compare_run(&scan, NULL, &r->file, &r->text, r->divergences, eval_progress, (char *)name, err);
+        status = compare_run(&scan, NULL, &r->file, &r->text, r->divergences, eval_progress, name, err);
     if (!status)
         status =
             divergence_summarize(&row->d, r->divergences, r->text.count * scan_counted(r->text.window), err);
     if (!status) status = times_as_fast(r, &scan, true, &row->prompt, err);
     if (!status) status = times_as_fast(r, &scan, false, &row->generation, err);
     if (!status) {
-        row->type = name;
+        row->type = mix_title(mix);
+        row->method = method;
         weigh(row, model);
         r->row_count++;
     }
@@ -225,10 +178,12 @@ static void print_md(const struct types_run *r)
     for (size_t i = 0; i < r->row_count; i++) {
         const struct types_row *row = &r->rows[i];
         const struct divergence *d = &row->d;
-        printf("| %s | %.3f | %s | %.4f | %.5f +- %.5f | %.6f +- %.6f | %.2f%% +- %.2f%% | %.2f | %.2f |\n",
-               row->type, row->bits, common_human_bytes(row->bytes, size, sizeof size), d->perplexity.value,
-               d->ratio.value, d->ratio.error, d->kl.value, d->kl.error, 100 * d->same_top.value,
-               100 * d->same_top.error, row->prompt, row->generation);
+        printf(
+            "| %s%s%s | %.3f | %s | %.4f | %.5f +- %.5f | %.6f +- %.6f | %.2f%% +- %.2f%% | %.2f | %.2f |\n",
+            row->type, row->method ? " " : "", row->method ? types_methods[row->method] : "", row->bits,
+            common_human_bytes(row->bytes, size, sizeof size), d->perplexity.value, d->ratio.value,
+            d->ratio.error, d->kl.value, d->kl.error, 100 * d->same_top.value, 100 * d->same_top.error,
+            row->prompt, row->generation);
     }
 }
 
@@ -236,9 +191,10 @@ static void print_json(const struct types_run *r)
 {
     for (size_t i = 0; i < r->row_count; i++) {
         const struct types_row *row = &r->rows[i];
-        printf("%s\n  {\"type\": \"%s\", \"method\": \"rtn\", \"bits\": %.6f, \"bytes\": %" PRIu64
+        printf("%s\n  {\"type\": \"%s\", \"method\": \"%s\", \"bits\": %.6f, \"bytes\": %" PRIu64
                ", \"prompt\": %.4f, \"generation\": %.4f, ",
-               i ? "," : "[", row->type, row->bits, row->bytes, row->prompt, row->generation);
+               i ? "," : "[", row->type, types_methods[row->method], row->bits, row->bytes, row->prompt,
+               row->generation);
         eval_json_divergence(&row->d);
         putchar('}');
     }
@@ -263,7 +219,7 @@ static enum tlm_status open_base(struct types_run *r, struct tlm_error *err)
     if (!(r->divergences = malloc(count * sizeof *r->divergences)))
         return error_set(err, TLM_ERR_MEMORY, "no memory for the divergences of %zu tokens", count);
     eval_scratch_path(path, sizeof path, "logits");
-    status = threads_open(&r->threads, s->threads ? s->threads : cpu_count(), err);
+    status = threads_open(&r->source.threads, s->threads ? s->threads : cpu_count(), err);
     if (!status) status = scan_open(&r->base_scan, r->base, &r->config, err);
     if (!status) status = compare_keep(&r->file, &r->base_scan, &r->text, path, eval_progress, name, err);
     return status;
@@ -272,8 +228,8 @@ static enum tlm_status open_base(struct types_run *r, struct tlm_error *err)
 static enum tlm_status run(struct types_run *r, struct tlm_error *err)
 {
     enum tlm_status status = open_base(r, err);
-    for (size_t i = 0; i < r->mix_count && !status; i++)
-        status = measure_type(r, r->mixes[i], mix_title(r->mixes[i]), err);
+    for (size_t i = 0; i < r->mix_count * r->method_count && !status; i++)
+        status = measure_type(r, r->mixes[i / r->method_count], r->methods[i % r->method_count], err);
     if (!status) (r->args->format == formats[1] ? print_json : print_md)(r);
     if (!status && r->args->plot)
         status = types_chart_write(r->args->plot, tlm_model_description(r->base), r->rows, r->row_count, err);
@@ -284,7 +240,7 @@ static void close_all(struct types_run *r)
 {
     scan_close(&r->base_scan);
     logits_file_close(&r->file);
-    threads_close(r->threads);
+    threads_close(r->source.threads);
     free(r->divergences);
     free(r->tokens);
     tlm_model_close(r->base);
@@ -307,10 +263,36 @@ static int parse_types(const struct command_line *line, struct types_run *r, con
     return r->mix_count ? OPTIONS_GO : options_wrong(line, "--types: expected a type, found none");
 }
 
+static int parse_methods(const struct command_line *line, struct types_run *r)
+{
+    const struct types_args *args = r->args;
+    for (const char *at = args->methods; *at;) {
+        size_t length = strcspn(at, ",");
+        int m = 0;
+        while (m < TYPES_METHODS &&
+               (strlen(types_methods[m]) != length || memcmp(types_methods[m], at, length) != 0))
+            m++;
+        if (m == TYPES_METHODS)
+            return options_wrong(line, "--methods: expected rtn, imatrix or gptq, found '%.*s'", (int)length,
+                                 at);
+        if (!strcmp(types_methods[m], "imatrix") && !args->sums)
+            return options_wrong(line, "--methods: imatrix needs a file: --imatrix FILE");
+        if (!strcmp(types_methods[m], "gptq") && !args->calibration)
+            return options_wrong(line, "--methods: gptq needs a text: --calibration FILE");
+        if (r->method_count == TYPES_METHODS)
+            return options_wrong(line, "--methods: expected at most %d methods", TYPES_METHODS);
+        r->methods[r->method_count++] = m;
+        at += length + (at[length] == ',');
+    }
+    return r->method_count ? OPTIONS_GO : options_wrong(line, "--methods: expected a method, found none");
+}
+
 int eval_types(int argc, char **argv)
 {
     struct types_args args = {
         .types = "Q8_0,Q6_K,Q5_K_M,Q5_K_S,Q4_K_M,Q4_K_S,IQ4_XS,Q4_0,Q3_K_L,Q3_K_M,Q3_K_S,Q2_K",
+        .methods = "rtn",
+        .calibration_chunks = 64,
         .format = formats[0],
         .session.context = EVAL_WINDOW};
     const struct option_group groups[] = {{"Model:", model_options, MODEL_OPTION_COUNT, &args.model},
@@ -336,7 +318,13 @@ int eval_types(int argc, char **argv)
         return common_failed(&line, &err);
     }
     r->args = &args;
+    r->source = (struct types_source){.model = args.model,
+                                      .method = {.sums = args.sums,
+                                                 .text = args.calibration,
+                                                 .context = CALIBRATION_WINDOW,
+                                                 .chunks = args.calibration_chunks}};
     code = parse_types(&line, r, args.types);
+    if (code == OPTIONS_GO) code = parse_methods(&line, r);
     if (code == OPTIONS_GO) code = common_open_model(&line, &args.model, false, &r->base);
     if (code == OPTIONS_GO) {
         common_catch_interrupt();

@@ -28,7 +28,7 @@ static struct scale scale_of(const struct types_row *rows, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (!(rows[i].d.kl.value > 0)) continue;
         double log_kl = log10(rows[i].d.kl.value);
-        s.bits_low = fmin(s.bits_low, floor(rows[i].bits));
+        s.bits_low = fmin(s.bits_low, floor(rows[i].bits - 0.3)); // with room for a name
         s.bits_high = fmax(s.bits_high, ceil(rows[i].bits));
         s.log_low = fmin(s.log_low, log_kl - 0.15);
         s.log_high = fmax(s.log_high, log_kl + 0.15);
@@ -60,29 +60,54 @@ static void put_axes(FILE *f, const struct scale *s)
             TOP + HEIGHT + 42);
 }
 
-// A point is filled where no other type is both smaller and nearer to the model.
-static bool unbeaten(const struct types_row *rows, size_t count, size_t i)
+static const char *const colours[TYPES_METHODS] = {"#4878a8", "#d1793b", "#4a9a6a"};
+
+// Points of one type stand above each other: the lowest bears the name.
+static bool named(const struct types_row *rows, size_t count, size_t i)
 {
     for (size_t j = 0; j < count; j++)
-        if (j != i && rows[j].d.kl.value > 0 && rows[j].bits <= rows[i].bits &&
-            rows[j].d.kl.value <= rows[i].d.kl.value &&
-            (rows[j].bits < rows[i].bits || rows[j].d.kl.value < rows[i].d.kl.value))
+        if (rows[j].d.kl.value > 0 && !strcmp(rows[j].type, rows[i].type) &&
+            (rows[j].d.kl.value < rows[i].d.kl.value || (rows[j].d.kl.value == rows[i].d.kl.value && j < i)))
             return false;
-    return true;
+    return rows[i].d.kl.value > 0;
+}
+
+// Does another name stand where this one would, to the left and a little below?
+static bool crowded(const struct scale *s, const struct types_row *rows, size_t count, size_t i)
+{
+    double x = x_of(s, rows[i].bits), y = y_of(s, rows[i].d.kl.value);
+    for (size_t j = 0; j < count; j++) {
+        if (j == i || !named(rows, count, j)) continue;
+        double left = x - x_of(s, rows[j].bits), below = y_of(s, rows[j].d.kl.value) - y;
+        if (left >= 0 && left < 100 && fabs(below) < 20) return true;
+    }
+    return false;
 }
 
 static void put_point(FILE *f, const struct scale *s, const struct types_row *rows, size_t count, size_t i)
 {
     const struct types_row *r = &rows[i];
+    const char *colour = colours[r->method];
     double kl = r->d.kl.value, x = x_of(s, r->bits), y = y_of(s, kl);
     double low = fmax(kl - r->d.kl.error, pow(10, s->log_low)), high = kl + r->d.kl.error;
-    // Names of those that others beat stand above their points, of the others below: neighbours rarely meet then.
-    bool best = unbeaten(rows, count, i);
-    fprintf(f, "<path d='M%.1f %.1fV%.1f' stroke='#4878a8'/>\n", x, y_of(s, low), y_of(s, high));
-    fprintf(f, "<circle cx='%.1f' cy='%.1f' r='4' fill='%s' stroke='#4878a8'/>\n", x, y,
-            best ? "#4878a8" : "white");
-    fprintf(f, "<text x='%.1f' y='%.1f' text-anchor='%s' font-size='11'>%s</text>\n", best ? x - 7 : x + 7,
-            best ? y + 14 : y - 6, best ? "end" : "start", r->type);
+    fprintf(f, "<path d='M%.1f %.1fV%.1f' stroke='%s'/>\n", x, y_of(s, low), y_of(s, high), colour);
+    fprintf(f, "<circle cx='%.1f' cy='%.1f' r='4' fill='%s'/>\n", x, y, colour);
+    if (!named(rows, count, i)) return;
+    bool right = crowded(s, rows, count, i);
+    fprintf(f, "<text x='%.1f' y='%.1f' text-anchor='%s' font-size='11'>%s</text>\n", right ? x + 7 : x - 7,
+            right ? y - 6 : y + 14, right ? "start" : "end", r->type);
+}
+
+// The methods that rows are of, each in its colour.
+static void put_legend(FILE *f, const struct types_row *rows, size_t count)
+{
+    fprintf(f, "<text x='%d' y='40' fill='#606060'>lines: standard errors", LEFT);
+    for (int m = 0; m < TYPES_METHODS; m++) {
+        bool any = false;
+        for (size_t i = 0; i < count; i++) any |= rows[i].method == m;
+        if (any) fprintf(f, "<tspan dx='12' fill='%s'>%s</tspan>", colours[m], types_methods[m]);
+    }
+    fputs("</text>\n", f);
 }
 
 static void put_chart(FILE *f, const char *model, const struct types_row *rows, size_t count)
@@ -94,10 +119,7 @@ static void put_chart(FILE *f, const char *model, const struct types_row *rows, 
             LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM);
     fprintf(f, "<text x='%d' y='22' font-size='15'>KL divergence from %s, nats a token</text>\n", LEFT,
             model);
-    fprintf(f,
-            "<text x='%d' y='40' fill='#606060'>filled: no other type is both smaller and nearer; lines: "
-            "standard errors</text>\n",
-            LEFT);
+    put_legend(f, rows, count);
     put_axes(f, &s);
     for (size_t i = 0; i < count; i++)
         if (rows[i].d.kl.value > 0) put_point(f, &s, rows, count, i);

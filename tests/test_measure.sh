@@ -100,6 +100,9 @@ prints '^| Q8_0 | '; prints '^| Q4_0 | '
 [ "$(grep -c '<circle' "$work/types.svg")" -eq 2 ] || bad "not a point a type"
 run 0 eval types $measured --types Q8_0 -o json
 prints '"type": "Q8_0", "method": "rtn"'; prints '"kld_error": '
+wrong 'needs a file' eval types $measured --types Q8_0 --methods rtn,imatrix
+wrong 'needs a text' eval types $measured --types Q8_0 --methods gptq
+wrong "found 'best'" eval types $measured --types Q8_0 --methods best
 wrong "called 'Q9'" eval types $measured --types Q8_0,Q9
 run 0 eval sensitivity $measured --type Q4_0 -o json
 prints '"by": "tensor", "name": "blk.0.attn_q"'; prints '"by": "kind", "name": "attn_q"'; prints '"by": "layer", "name": "blk.0"'
