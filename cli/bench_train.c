@@ -27,7 +27,7 @@ static enum tlm_status open_training(struct training *t, const struct tlm_model 
     int32_t rows = how->sequences * how->context;
     struct pass_config config = {.rows = rows, .context = how->context, .gradients = true};
     struct optimizer_options adamw = optimizer_defaults(OPTIMIZER_ADAMW);
-    enum tlm_status s = parameters_open(&t->parameters, m, how->type, err);
+    enum tlm_status s = parameters_open(&t->parameters, m, how->type, NULL, err);
     if (s || (s = threads_open(&t->threads, threads, err)) ||
         (s = limits_open(&t->limits, m->isa, threads, err)))
         return s;

@@ -206,7 +206,7 @@ START_TEST(compositions_have_gradients)
     rewrite(path.text);
     ck_assert_msg(!tlm_model_open(&m, path.text, &(struct tlm_model_options){.isa = "f64"}, &err), "%s",
                   err.text);
-    ck_assert_msg(!parameters_open(&p, m, DTYPE_F32, &err), "%s", err.text);
+    ck_assert_msg(!parameters_open(&p, m, DTYPE_F32, NULL, &err), "%s", err.text);
     struct gradient_slot *slots = calloc((size_t)p.count, sizeof *slots);
     double *gradient = calloc((size_t)p.numbers, sizeof *gradient), *to = gradient;
     parameters_slots(&p, slots);

@@ -39,7 +39,7 @@ static void open_setup(struct setup *s, const char *path, const char *isa, enum 
 {
     struct tlm_error err = {0};
     s->file = open_model(path, isa);
-    ck_assert_msg(!parameters_open(&s->p, s->file, matrices, &err), "%s", err.text);
+    ck_assert_msg(!parameters_open(&s->p, s->file, matrices, NULL, &err), "%s", err.text);
     s->slots = calloc((size_t)s->p.count, sizeof *s->slots);
     parameters_slots(&s->p, s->slots);
     s->gradients = NULL;

@@ -6,6 +6,7 @@
 
 #include "core/cpu.h"
 #include "core/file.h"
+#include "quant/quant.h"
 #include "tests/golden.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
@@ -27,7 +28,7 @@ static void check_losses(const char *name, const double *expected, enum recomput
     golden_model_path(name, path);
     *strrchr(path, '.') = 0; // a folder
     struct tlm_model *file = open_model(path, NULL);
-    ck_assert_msg(!parameters_open(&p, file, DTYPE_F32, &err), "%s", err.text);
+    ck_assert_msg(!parameters_open(&p, file, DTYPE_F32, NULL, &err), "%s", err.text);
     struct gradient_slot *slots = calloc((size_t)p.count, sizeof *slots);
     parameters_slots(&p, slots);
     struct pass_config config = {
@@ -264,6 +265,55 @@ START_TEST(test_damaged_checkpoint)
 }
 END_TEST
 
+// Weights on a grid: the graph computes with a blend of the value and the nearest number of the type, and the file has that number's bytes.
+START_TEST(test_grid)
+{
+    static const enum dtype matrices[] = {DTYPE_F32, DTYPE_BF16};
+    struct temp_folder temp = temp_folder_open();
+    struct tlm_error err = {0};
+    struct parameters p;
+    char path[300];
+    struct tlm_model *file = open_model("tests/golden/llama-bias.gguf", NULL);
+    ck_assert_msg(!parameters_open(&p, file, matrices[_i], mix_find("Q4_0"), &err), "%s", err.text);
+    snprintf(path, sizeof path, "%s/model.gguf", temp.path);
+    ck_assert_msg(!checkpoint_write_model(&p, matrices[_i], path, &err), "%s", err.text);
+    struct gguf *written;
+    ck_assert_msg(!gguf_open(&written, path, &err), "%s", err.text);
+    int grids = 0;
+    for (int64_t i = 0; i < p.count; i++) {
+        struct parameter *item = &p.item[i];
+        ck_assert(item->decay || item->grid == DTYPE_COUNT);
+        if (item->grid == DTYPE_COUNT) continue;
+        grids++;
+        size_t bytes = dtype_row_bytes(item->grid, item->count);
+        char *blocks = malloc(bytes);
+        float *rounded = malloc((size_t)item->count * sizeof *rounded);
+        parameter_quantize(item, blocks, 0, item->count);
+        quant_types[item->grid].dequantize(rounded, blocks, item->count);
+        const struct gguf_tensor *t = gguf_find_tensor(written, item->name);
+        ck_assert_int_eq(t->tensor.type, item->grid);
+        ck_assert_mem_eq(t->tensor.data, blocks, bytes);
+        for (int step = 0; step <= 2; step++) {
+            parameters_round(&p, step / 2.0);
+            parameter_copy(item, &file->kernels);
+            for (int64_t j = 0; j < item->count; j++) {
+                float x = item->value[j] + (float)step / 2 * (rounded[j] - item->value[j]);
+                float found = matrices[_i] == DTYPE_F32 ? ((float *)item->copy)[j]
+                                                        : f32_from_bf16(((uint16_t *)item->copy)[j]);
+                ck_assert(fabsf(found - x) <= (matrices[_i] == DTYPE_F32 ? 0 : fabsf(x) / 256));
+            }
+        }
+        free(blocks);
+        free(rounded);
+    }
+    ck_assert_int_ge(grids, 7);
+    gguf_close(written);
+    parameters_close(&p);
+    tlm_model_close(file);
+    temp_folder_close(&temp);
+}
+END_TEST
+
 Suite *suite_train(void)
 {
     Suite *s = suite_create("train");
@@ -272,6 +322,7 @@ Suite *suite_train(void)
     tcase_add_test(t, test_against_pytorch);
     tcase_add_loop_test(t, test_going_on, 0, 3);
     tcase_add_test(t, test_damaged_checkpoint);
+    tcase_add_loop_test(t, test_grid, 0, 2);
     suite_add_tcase(s, t);
     return s;
 }

@@ -80,6 +80,22 @@ train "$dir/stopped" || fail "a run that was stopped: $(tail -1 "$dir/stopped.er
 cmp -s "$dir/whole/model.gguf" "$dir/stopped/model.gguf" || fail "a run that was stopped: expected the same model, found another"
 runs=$((runs + 2))
 
+# On the grid of a quantized type: the model comes out in it, and a run that was killed comes to the same bytes.
+"$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid" quantize=Q4_0 2> "$dir/grid.err" || fail "on a grid: $(tail -1 "$dir/grid.err")"
+"$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid2" quantize=Q4_0 2> "$dir/grid2.err" &
+child=$!
+sleep 0.3
+kill -KILL $child 2> /dev/null && wait $child 2> /dev/null
+"$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid2" quantize=Q4_0 2> "$dir/grid2.err" || fail "on a grid: $(tail -1 "$dir/grid2.err")"
+cmp -s "$dir/grid/model.gguf" "$dir/grid2/model.gguf" || fail "on a grid: expected the same model behind a kill, found another"
+"$tinylm" info "$dir/grid/model.gguf" 2> /dev/null | grep 'blk.0.ffn_up.weight' | grep -q 'Q4_0' || fail "on a grid: expected a matrix in Q4_0"
+[ "$(losses "$dir/grid")" = "$(losses "$dir/grid2")" ] || fail "on a grid: expected the same losses behind a kill, found others"
+# What training computed with is what the file says: by way of f32, only the rounding of sums is between the two.
+loss=$(grep -o '"validation_loss": [0-9.]*' "$dir/grid/log.jsonl" | tail -1 | grep -o '[0-9.]*$')
+gap=$(sed -n 's/^log-probabilities .* differ by at most \([0-9.e+-]*\) over.*/\1/p' "$dir/grid.err")
+awk "BEGIN { exit !($gap < 0.2 && $loss < 4) }" || fail "on a grid: expected a small gap and a loss below 4, found '$gap' and '$loss'"
+runs=$((runs + 3))
+
 # No room for a checkpoint: one line, exit 1, and what was there is whole. A file size limit stands for the full disk.
 (
     ulimit -f 700
@@ -106,6 +122,7 @@ expect "optimizer.lr" "$dir/config.ini" "checkpoint.dir=$dir/whole" lr=0.5
 expect "lrr" "$dir/config.ini" optimizer.lrr=1
 expect "expected" "$dir/config.ini" "checkpoint.dir=$dir/new" model.arch=lama
 expect "cannot" "$dir/config.ini" "checkpoint.dir=$dir/new2" "data.train=$dir/none.txt"
+expect "train.quantize: expected a type or mix" "$dir/config.ini" "checkpoint.dir=$dir/new4" quantize=Q4
 expect "data.context" "$dir/config.ini" "checkpoint.dir=$dir/new3" data.context=65
 
 [ $failed = 0 ] && echo "test_train: $runs runs of the program, all as expected"

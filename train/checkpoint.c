@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "ops/ops.h"
+#include "quant/quant.h"
 
 static const char architecture[] = "tinylm-checkpoint";
 enum { VERSION = 1, HASH_TEXT = 32 };
@@ -102,20 +103,24 @@ static enum tlm_status write_values(struct gguf_writer *w, const struct paramete
                                     const struct kernels *k, struct tlm_error *err)
 {
     enum { PIECE = 1 << 16 };
+    _Static_assert(PIECE % QUANT_SUPER == 0, "whole blocks");
     if (type == DTYPE_F32) return gguf_write_data(w, p->value, (size_t)p->count * sizeof(float), err);
     uint16_t piece[PIECE];
     enum tlm_status s = TLM_OK;
     for (int64_t i = 0; i < p->count && !s; i += PIECE) {
         int64_t count = p->count - i < PIECE ? p->count - i : PIECE;
-        k->from_real[type](piece, p->value + i, count);
-        s = gguf_write_data(w, piece, (size_t)count * sizeof *piece, err);
+        if (type == p->grid)
+            parameter_quantize(p, piece, i, count);
+        else
+            k->from_real[type](piece, p->value + i, count);
+        s = gguf_write_data(w, piece, dtype_row_bytes(type, count), err);
     }
     return s;
 }
 
 static enum dtype type_of(const struct parameter *p, enum dtype matrices)
 {
-    return p->decay ? matrices : DTYPE_F32;
+    return p->grid != DTYPE_COUNT ? p->grid : p->decay ? matrices : DTYPE_F32;
 }
 
 enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype matrices, const char *path,
@@ -127,9 +132,11 @@ enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype ma
     int64_t at;
     if (!s) {
         gguf_copy_metadata(w, in);
-        uint32_t number = matrices == DTYPE_BF16  ? 32
-                          : matrices == DTYPE_F16 ? 1
-                                                  : 0; // as llama.cpp has them
+        uint32_t number = p->mix                   ? mix_file_type(p->mix)
+                          : matrices == DTYPE_BF16 ? 32
+                          : matrices == DTYPE_F16  ? 1
+                                                   : 0; // as llama.cpp has them
+        if (p->mix) gguf_set_u32(w, "general.quantization_version", 2);
         gguf_set_u32(w, "general.file_type", number);
     }
     for (uint64_t i = 0; i < in->tensor_count && !s; i++) {

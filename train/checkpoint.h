@@ -45,7 +45,8 @@ enum tlm_status checkpoint_read(struct checkpoint *c, const char *path, struct t
 // The configuration in a checkpoint; *text is for free(). Errors: IO, FORMAT, MEMORY.
 enum tlm_status checkpoint_config(const char *path, char **text, struct tlm_error *err);
 
-// Writes the model as a GGUF that every command opens: the file's metadata with matrices in `matrices`. Errors: IO, MEMORY.
+// Writes the model as a GGUF that every command opens: the file's metadata with matrices in `matrices`, or on their grids. Errors: IO,
+// MEMORY.
 enum tlm_status checkpoint_write_model(const struct parameters *p, enum dtype matrices, const char *path,
                                        struct tlm_error *err);
 

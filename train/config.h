@@ -51,6 +51,8 @@ struct train_config {
         int64_t batch_tokens; // an optimizer step sees that many, in passes of micro_batch sequences
         int64_t micro_batch;
         enum config_precision precision;
+        char *quantize;         // a mix
+        double quantize_warmup; // steps; below 1: a share of all steps
         enum config_recompute recompute;
         double dropout;
         int64_t threads;

@@ -45,6 +45,8 @@ const struct config_key config_keys[] = {
     KEY(train, batch_tokens, INTEGER, "16384", "tokens an optimizer step, rounded to whole sequences", FROM(1)),
     KEY(train, micro_batch, INTEGER, "0", "sequences a pass; 0: as memory allows", RANGE(0, 65536)),
     KEY(train, precision, CHOICE, "f32", "of the matrices in products; the weights that are updated are f32, and f16 has a loss scale", ONE_OF(precisions)),
+    KEY(train, quantize, TEXT, "", "a type or mix as `tinylm quantize` knows them: matrices are rounded to it in every step, and the model is written in it", ANY),
+    KEY(train, quantize_warmup, NUMBER, "0.1", "steps in which that rounding is blended in; below 1: a share of all", FROM(0)),
     KEY(train, recompute, CHOICE, "auto", "activations that the way back computes again, for less memory", ONE_OF(recomputes)),
     KEY(train, dropout, NUMBER, "0", "share of numbers set to 0 behind the embedding, attention and feed-forward part", RANGE(0, 0.95)),
     KEY(train, threads, INTEGER, "0", "threads; 0: the processors this process may run on", RANGE(0, 1024)),

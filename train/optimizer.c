@@ -266,6 +266,12 @@ static void copy_values(const struct optimizer *o, const struct parameter *p, in
     parameter_copy(&part, &o->kernels);
 }
 
+// The kernels of updates write copies that are the values in BF16.
+static bool writes_copy(const struct parameter *p)
+{
+    return p->copy && p->copy_type == DTYPE_BF16 && p->grid == DTYPE_COUNT;
+}
+
 static void update_chunk(const struct optimizer *o, const struct chunk *c)
 {
     const struct optimizer_options *options = &o->options;
@@ -275,8 +281,7 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
     double t = (double)o->progress.updates, decay = p->decay ? options->decay : 0;
     double rate = o->rate * (options->kind == OPTIMIZER_MUON ? options->side_rate : 1);
     struct update_args a = {.value = p->value + c->first,
-                            .copy =
-                                p->copy && p->copy_type == DTYPE_BF16 ? (uint16_t *)p->copy + c->first : NULL,
+                            .copy = writes_copy(p) ? (uint16_t *)p->copy + c->first : NULL,
                             .gradient = p->gradient + c->first,
                             .m = moment_at(&s->m, s->type, c->first),
                             .v = moment_at(&s->v, s->type, c->first),
@@ -307,7 +312,7 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
         break;
     case RULE_MUON: break; // update_matrices() has been there
     }
-    if (s->rule == RULE_MUON || p->copy_type != DTYPE_BF16) copy_values(o, p, c->first, c->count);
+    if (s->rule == RULE_MUON || !writes_copy(p)) copy_values(o, p, c->first, c->count);
 }
 
 // All threads together on one matrix after the other.

@@ -76,7 +76,12 @@ static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
         return error_set(err, TLM_ERR_ARGUMENT,
                          "data.context: expected at most the %lld tokens of the model, found %lld",
                          (long long)t->file->hparams.context, (long long)t->context);
-    return parameters_open(&t->parameters, t->file, t->matrices, err);
+    const struct mix *mix = NULL;
+    const char *name = t->config->train.quantize;
+    if (name && !(mix = mix_find(name)))
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "train.quantize: expected a type or mix of `tinylm quantize`, found '%s'", name);
+    return parameters_open(&t->parameters, t->file, t->matrices, mix, err);
 }
 
 // ---- data -----------------------------------------------------------------------------------------------------
@@ -178,6 +183,13 @@ static enum tlm_status open_passes(struct trainer *t, struct tlm_error *err)
                         : pass_open(&t->eval_pass, &t->parameters.model, NULL, 0, &config, t->threads, err);
 }
 
+// The share of rounding in the weights that step `step` computes with.
+static void set_rounding(struct trainer *t, int64_t step)
+{
+    double warmup = t->config->train.quantize_warmup, steps = warmup < 1 ? warmup * (double)t->steps : warmup;
+    parameters_round(&t->parameters, (double)step < steps ? (double)step / steps : 1);
+}
+
 // Goes on from the last checkpoint that is whole.
 static enum tlm_status go_on(struct trainer *t, struct tlm_error *err)
 {
@@ -203,6 +215,9 @@ static enum tlm_status go_on(struct trainer *t, struct tlm_error *err)
         s = TLM_OK;
     }
     free(steps);
+    set_rounding(t, t->state.step);
+    for (int64_t i = 0; i < t->parameters.count && t->parameters.mix && !s; i++)
+        parameter_copy(&t->parameters.item[i], &t->file->kernels);
     return s;
 }
 
@@ -258,7 +273,8 @@ struct trainer_plan trainer_plan(const struct trainer *t)
                                       (double)(t->passes * rows_of(t))};
     p.weights = p.gradients = (size_t)t->parameters.numbers * sizeof(float);
     for (int64_t i = 0; i < t->parameters.count; i++)
-        if (t->parameters.item[i].copy) p.copies += (size_t)t->parameters.item[i].count * 2;
+        if (t->parameters.item[i].copy)
+            p.copies += dtype_row_bytes(t->parameters.item[i].copy_type, t->parameters.item[i].count);
     for (int64_t i = 0; i < optimizer_state_count(t->optimizer); i++)
         p.moments += optimizer_state(t->optimizer, i).bytes;
     p.activations = pass.activations + eval.activations;
@@ -309,6 +325,7 @@ static struct trainer_step run_step(struct trainer *t)
                         t->config->train.seed + (uint64_t)(step * t->passes + i));
     }
     double rate = schedule_rate(&t->schedule, step);
+    set_rounding(t, step + 1);
     struct optimizer_report r = optimizer_step(t->optimizer, rate, 1 / t->state.scale);
     if (t->matrices == DTYPE_F16) adapt_scale(&t->state, r.outcome != OPTIMIZER_NOT_FINITE);
     t->state.step++;
