@@ -27,8 +27,10 @@ struct show {
     double begin, spent;   // seconds of the run; of the steps since the last line
     int64_t steps, tokens; // since the last line
     double loss, flops;
-    double
-        peak; // operations a second of the units that products take, measured as the run began; 0: not known
+    // Operations a second of the units that products take, measured in turn with the training; 0: not known.
+    struct limits *limits; // NULL: no memory for them
+    enum limit limit;
+    double peak, peak_time;
 };
 
 static void leave_line(struct show *s)
@@ -63,6 +65,14 @@ static void run_hook(const struct show *s, const char *command, int64_t step, do
     if (status) fprintf(stderr, "tinylm train: hook '%s' ended with %d\n", command, status);
 }
 
+// A slice of a fiftieth of a second, when the last one is some seconds old.
+static void measure_peak(struct show *s)
+{
+    if (!s->limits || (s->peak > 0 && common_seconds() - s->peak_time < 5)) return;
+    if (limits_measure(s->limits, s->limit, 0.02, &s->peak, NULL)) s->peak = 0;
+    s->peak_time = common_seconds();
+}
+
 static void show_step(void *user, const struct trainer_step *t)
 {
     struct show *s = user;
@@ -76,6 +86,7 @@ static void show_step(void *user, const struct trainer_step *t)
     char left[32], share[32] = "";
     double rate = s->spent / (double)s->steps, per_token = (double)(t->tokens - before);
     clock_text(left, rate * (double)(t->steps - t->step));
+    measure_peak(s);
     if (s->peak > 0)
         snprintf(share, sizeof share, " (%.0f%% of the peak)", 100 * s->flops / s->spent / s->peak);
     if (s->terminal) fprintf(stderr, "\r\033[K");
@@ -161,17 +172,12 @@ static void show_chart(const struct show *s)
 
 // ---- running ------------------------------------------------------------------------------------------
 
-// What the processor's units for this precision do at most, at this moment; 0 where there is no memory to find out.
-static double measure_peak(const struct train_config *c)
+static void open_limits(struct show *s, const struct train_config *c)
 {
-    struct limits *l;
     const enum isa isa = isa_detect();
     const bool bf16 = c->train.precision == CONFIG_BF16 && isa >= ISA_AVX512_BF16;
-    double rate = 0;
-    if (limits_open(&l, isa, c->train.threads ? (int)c->train.threads : cpu_count(), NULL)) return 0;
-    if (limits_measure(l, bf16 ? LIMIT_BF16 : LIMIT_FMA, 0.1, &rate, NULL)) rate = 0;
-    limits_close(l);
-    return rate;
+    s->limit = bf16 ? LIMIT_BF16 : LIMIT_FMA;
+    limits_open(&s->limits, isa, c->train.threads ? (int)c->train.threads : cpu_count(), NULL);
 }
 
 static enum tlm_status train(const struct train_config *c, bool plan, struct tlm_error *err)
@@ -190,7 +196,7 @@ static enum tlm_status train(const struct train_config *c, bool plan, struct tlm
     snprintf(path, sizeof path, "%s/log.jsonl", c->checkpoint.dir);
     show.log = fopen(path, "a");
     if (!show.log) s = error_set(err, TLM_ERR_IO, "%s: cannot be written", path);
-    show.peak = measure_peak(c);
+    open_limits(&show, c);
     run_hook(&show, c->log.on_start, 0, 0);
     if (!s) s = trainer_run(t, err);
     leave_line(&show);
@@ -206,6 +212,7 @@ static enum tlm_status train(const struct train_config *c, bool plan, struct tlm
         if (!s && common_interrupted()) fprintf(stderr, "stopped; the same command goes on\n");
         run_hook(&show, c->log.on_end, 0, 0);
     }
+    limits_close(show.limits);
     if (show.log) fclose(show.log);
     if (!s) show_chart(&show);
     trainer_close(t);
