@@ -6,10 +6,16 @@ Q         := $(if $(V),,@)
 ifeq ($(origin CC),default)
 CC := cc
 endif
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
+NVCC     ?= $(or $(shell command -v nvcc),/usr/local/cuda/bin/nvcc)
 
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 CPPFLAGS := -I. -D_GNU_SOURCE
 CFLAGS   := -std=gnu11 -g $(WARN) -fno-math-errno -ffp-contract=off
+# C++ is the language of the GPU's kernels alone: nvcc's, or the tests' emulation's. They use nothing of its library.
+CXXFLAGS = -std=gnu++20 $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wshadow,$(CFLAGS)) -Wno-missing-field-initializers -fno-exceptions -fno-rtti -Wno-unknown-pragmas
 LDLIBS   := -ljansson -linih -lpcre2-8 -lutf8proc -lxxhash -lm -lpthread
 ifeq ($(config),release)
 CFLAGS += -O2
@@ -45,7 +51,14 @@ TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c 
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
 REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/builders_gradient.c ops/passes.c ops/step.c ops/update.c,$(wildcard ops/*.c))
 
-LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
+CUDA_SRC := $(filter-out cuda/none.c,$(wildcard cuda/*.c))
+CUDA_CU  := $(wildcard cuda/*.cu)
+EMU_SRC  := $(filter-out cuda/runtime.cu,$(CUDA_CU)) $(wildcard tests/cuda_emu/*.cu tests/cuda_emu/*.cc)
+
+CPU_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
+LIB_OBJ  := $(CPU_OBJ) $(BUILD)/cuda/none.o
+CUDA_OBJ := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(CUDA_CU:%.cu=$(BUILD)/%.cu.o)
+EMU_OBJ  := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(EMU_SRC:%=$(BUILD)/%.emu.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(BUILD)/%.o)
 HERE     := $(if $(filter release,$(config)),,$(BUILD)/)
@@ -56,7 +69,7 @@ DEMO     := build/demo.gguf
 FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config grammar
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test bench check fuzz format clean help deps
+.PHONY: all cuda demo test bench check fuzz format clean help deps
 all: $(PROGRAM) $(LIBRARY)
 
 $(PROGRAM): $(CLI_OBJ) $(LIBRARY)
@@ -68,7 +81,7 @@ $(LIBRARY): $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 WRAPPED := malloc calloc realloc aligned_alloc mmap
-$(TESTS): $(TEST_OBJ) $(LIBRARY)
+$(TESTS): $(TEST_OBJ) $(EMU_OBJ) $(LIBRARY)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcheck -lsubunit -lrt $(LDLIBS)
 
@@ -81,6 +94,28 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(call kernel_flags,$*) -MMD -MP -c -o $@ $<
+
+# The GPU's kernels as plain C++ on the emulation of tests/cuda_emu/.
+$(BUILD)/%.emu.o: %
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ -x c++ $<
+
+# And for a device: code for compute capability 8.0 and 9.0a, and PTX, which the driver turns into code for newer ones.
+ARCHS := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80
+$(BUILD)/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	$(Q)$(NVCC) -std=c++20 -O3 $(ARCHS) $(CPPFLAGS) -Xcompiler -Wall,-Wextra,-Wno-unused-function,-Wno-missing-field-initializers -MMD -MP -c -o $@ $<
+
+CUDA_LIBS := -L$(dir $(NVCC))../lib64 -lcudart_static -l:libstdc++.a -ldl -lrt
+$(BUILD)/tinylm-cuda: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ledit $(CUDA_LIBS) $(LDLIBS)
+
+cuda: all ## build with the CUDA backend, by nvcc
+	@$(JOBS) $(BUILD)/tinylm-cuda
+	@cp $(BUILD)/tinylm-cuda $(PROGRAM)
 
 # A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
 $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \

@@ -49,6 +49,8 @@ struct tlm_model;
 struct tlm_model_options {
     const char *isa; // "auto" (default), "ref", "avx2", "avx512": the instruction sets that kernels may use
     bool vocab_only; // open the vocabulary alone; any architecture, no weights
+    // "cpu" (default); "cuda": a GPU; "auto": a GPU where there is one that can run all of the model
+    const char *backend;
 };
 
 // Maps the GGUF file `path` (the first of a split set stands for all), checks it, and makes it ready to run.
@@ -65,6 +67,8 @@ uint64_t tlm_model_parameters(const struct tlm_model *model);    // numbers in a
 const char *
 tlm_model_description(const struct tlm_model *model);     // "llama 1.2B BF16"; lives as long as the model
 const char *tlm_model_isa(const struct tlm_model *model); // the tier that was chosen, "avx512-bf16"
+// "cpu", or what else runs it: "cuda: NVIDIA H200, 140 GiB"; "cpu (why not the GPU)" where "auto" found no use for one
+const char *tlm_model_backend(const struct tlm_model *model);
 // -ln p of token `target` by (V) logits of the model, to the bit as training computes its loss.
 double tlm_model_loss(const struct tlm_model *model, const float *logits, int32_t target);
 

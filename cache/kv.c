@@ -14,12 +14,12 @@ enum { DEBUG_FILL = 0 };
 
 static struct paged_kv layout_keys(const struct kv_config *c, int32_t blocks)
 {
-    return paged_layout(c->type_k, c->value_dim ? KV_KEYS : KV_ROWS, blocks, c->head_dim);
+    return paged_layout(c->type_k, c->value_dim && !c->store.alloc ? KV_KEYS : KV_ROWS, blocks, c->head_dim);
 }
 
 static struct paged_kv layout_values(const struct kv_config *c, int32_t blocks)
 {
-    return paged_layout(c->type_v, KV_VALUES, blocks, c->value_dim);
+    return paged_layout(c->type_v, c->store.alloc ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
 }
 
 // Bytes of one layer's keys or values.
@@ -91,6 +91,17 @@ static size_t lay_out(struct kv_cache *c)
     return bytes + 16 * ARENA_ALIGN;
 }
 
+// What all layers take, of the arena or of the store.
+static enum tlm_status open_storage(struct kv_cache *c, struct tlm_error *err)
+{
+    const size_t bytes = kv_storage_bytes(&c->config);
+    if (!c->config.store.alloc) return arena_init(&c->memory, bytes, "key-value cache", err);
+    void *elsewhere;
+    enum tlm_status s = c->config.store.alloc(c->config.store.user, &elsewhere, bytes, err);
+    if (!s) c->memory = (struct arena){.base = elsewhere, .size = bytes};
+    return s;
+}
+
 static void open_layer(struct kv_cache *c, int32_t l, int32_t windows[KV_GROUPS], int32_t *count)
 {
     c->group_of[l] = group_of_layer(&c->config, l, windows, count);
@@ -108,8 +119,7 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
            entries = sequences * (size_t)c->blocks_per_sequence;
     enum tlm_status s;
     if ((s = whole_blocks(config->type_k, config->head_dim, "keys", err)) ||
-        (s = whole_blocks(config->type_v, config->value_dim, "values", err)) ||
-        (s = arena_init(&c->memory, kv_storage_bytes(config), "key-value cache", err)))
+        (s = whole_blocks(config->type_v, config->value_dim, "values", err)) || (s = open_storage(c, err)))
         return s;
     if ((s = arena_init(&c->books, lay_out(c), "key-value cache", err))) {
         kv_close(c);
@@ -133,7 +143,7 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
 
 void kv_close(struct kv_cache *c)
 {
-    arena_free(&c->memory);
+    if (!c->config.store.alloc) arena_free(&c->memory);
     arena_free(&c->books);
     *c = (struct kv_cache){0};
 }
@@ -171,16 +181,25 @@ static void poison(const struct kv_cache *c, int32_t group, int32_t block)
     EACH_STORE(c, group, POISON);
 }
 
+static void copy_rows(const struct kv_cache *c, char *to, const char *from, size_t bytes)
+{
+    if (c->config.store.copy)
+        c->config.store.copy(c->config.store.user, to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
 static void copy_block(const struct kv_cache *c, int32_t group, int32_t to, int32_t from)
 {
-#define COPY(kv, head) memcpy(paged_rows(kv, to, head), paged_rows(kv, from, head), (kv)->block_stride)
+#define COPY(kv, head) copy_rows(c, paged_rows(kv, to, head), paged_rows(kv, from, head), (kv)->block_stride)
     EACH_STORE(c, group, COPY);
 }
 
 static void release(struct kv_cache *c, int32_t group, int32_t *entry)
 {
     if (*entry == KV_NONE) return;
-    if (pool_release(&c->groups[group].pool, *entry) && DEBUG_FILL) poison(c, group, *entry);
+    if (pool_release(&c->groups[group].pool, *entry) && DEBUG_FILL && !c->config.store.alloc)
+        poison(c, group, *entry);
     *entry = KV_NONE;
 }
 

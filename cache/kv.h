@@ -33,6 +33,14 @@ enum kv_policy {
     KV_CONTIGUOUS, // each sequence has its own stretch of memory for its whole context, and shares nothing
 };
 
+// Storage that is not the host's: memory that lives as long as the cache's user, and copies within it, in order with what runs there.
+struct kv_store {
+    enum tlm_status (*alloc)(void *user, void **out, size_t bytes,
+                             struct tlm_error *err); // NULL: the host's memory
+    void (*copy)(void *user, void *to, const void *from, size_t bytes);
+    void *user;
+};
+
 struct kv_config {
     int32_t layers, kv_heads, head_dim, value_dim;
     const int32_t *windows; // [layers] keys a row sees, itself included, 0: all; NULL: all layers see all
@@ -43,6 +51,7 @@ struct kv_config {
     int32_t rows;      // positions that are written in one pass, at most
     int32_t
         blocks; // of layers without a window; 0: `context` positions for each sequence. Others have what their windows need
+    struct kv_store store; // elsewhere than on the host keys and values stand in rows
     uint64_t
         identity; // of all that keys and values depend on beside the rows: model, adapter, types, rotation
 };

@@ -384,6 +384,7 @@ int command_chat(int argc, char **argv)
     struct chat_args args = {.sampling = sampling_defaults(), .answer = {.predict = -1}};
     const struct option_group groups[] = {
         OPTION_GROUP("Model:", model_options, &args.model),
+        OPTION_GROUP("Device:", device_options, &args.model),
         OPTION_GROUP("Conversation:", conversation_options, &args.conversation),
         OPTION_GROUP("Thoughts and figures:", chat_options, &args),
         OPTION_GROUP("Answer:", answer_options, &args.answer),

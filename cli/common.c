@@ -15,6 +15,7 @@
 
 static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx512",
                                           "avx512-vnni", "avx512-bf16", "f64",  NULL};
+static const char *const backend_choices[] = {"auto", "cpu", "cuda", NULL};
 static const char *const kv_choices[] = {"f16", "bf16", "f32", "q8_0", "q4_0", NULL};
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
@@ -27,6 +28,14 @@ const struct option model_options[MODEL_OPTION_COUNT] = {
              "there is), "
              "avx512-vnni, avx512-bf16; f64 computes everything in double precision. Default: auto.",
      .choices = isa_choices},
+};
+
+const struct option device_options[DEVICE_OPTION_COUNT] = {
+    {"--backend", "NAME", OPTION_CHOICE, offsetof(struct model_args, backend),
+     .help = "what computes: cpu; cuda, a GPU ('tinylm info' shows it); auto, a GPU where there is one that "
+             "has kernels "
+             "for all of the model, which is said on stderr. Default: cpu.",
+     .choices = backend_choices},
 };
 
 const struct option session_options[SESSION_OPTION_COUNT] = {
@@ -58,11 +67,14 @@ int common_open_model(const struct command_line *line, const struct model_args *
                       struct tlm_model **model)
 {
     struct tlm_error err;
-    struct tlm_model_options options = {.isa = args->isa, .vocab_only = vocab_only};
+    struct tlm_model_options options = {.isa = args->isa, .vocab_only = vocab_only, .backend = args->backend};
     if (!args->path)
         return options_wrong(
             line, "no model: expected -m FILE ('make demo' makes one, scripts/get_model.sh gets one)");
-    return tlm_model_open(model, args->path, &options, &err) ? common_failed(line, &err) : OPTIONS_GO;
+    if (tlm_model_open(model, args->path, &options, &err)) return common_failed(line, &err);
+    if (args->backend && strcmp(args->backend, "cpu"))
+        fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(*model));
+    return OPTIONS_GO;
 }
 
 int common_open_session(const struct command_line *line, const struct tlm_model *model,

@@ -342,8 +342,9 @@ int eval_diff(int argc, char **argv)
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
     if (!count) return options_wrong(&line, "no model: expected MODEL_A");
     if (args.ids && args.file) return options_wrong(&line, "expected one of --ids and -f, found both");
-    struct model_args how_a = {paths[0], args.isa_a};
-    struct model_args how_b = {paths[count - 1], args.isa_b || count == 2 ? args.isa_b : "f64"};
+    struct model_args how_a = {.path = paths[0], .isa = args.isa_a};
+    struct model_args how_b = {.path = paths[count - 1],
+                               .isa = args.isa_b || count == 2 ? args.isa_b : "f64"};
     struct tlm_model *a = NULL, *b = NULL;
     code = common_open_model(&line, &how_a, false, &a);
     if (code == OPTIONS_GO) code = common_open_model(&line, &how_b, false, &b);

@@ -186,7 +186,7 @@ int eval_kld(int argc, char **argv)
     struct kld k = {.line = &line, .args = &args};
     struct tlm_error err;
     code = common_open_model(&line, &args.model, false, &k.model);
-    struct model_args base = {args.base, args.model.isa};
+    struct model_args base = {.path = args.base, .isa = args.model.isa};
     if (code == OPTIONS_GO && args.base) code = common_open_model(&line, &base, false, &k.base);
     if (code == OPTIONS_GO) code = run(&k, &err) ? common_failed(&line, &err) : EXIT_DONE;
     close_all(&k);

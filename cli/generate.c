@@ -300,6 +300,7 @@ int command_generate(int argc, char **argv)
     struct generate_args args = {.sampling = sampling_defaults(), .answer = {.predict = -1}, .stats = "text"};
     const struct option_group groups[] = {
         OPTION_GROUP("Model:", model_options, &args.model),
+        OPTION_GROUP("Device:", device_options, &args.model),
         OPTION_GROUP("Input:", input_options, &args),
         OPTION_GROUP("Cache:", saved_options, &args),
         OPTION_GROUP("Many prompts:", batch_options, &args.batch),

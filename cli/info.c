@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/gguf.h"
 #include "models/hf.h"
+#include "ops/backend.h"
 
 enum { STRING_WIDTH = 72, ARRAY_ITEMS = 4, ITEM_WIDTH = 16 };
 
@@ -187,6 +188,19 @@ static void print_memory(void)
     putchar('\n');
 }
 
+// What there is beside the processor, or why there is nothing.
+static void print_backends(void)
+{
+    struct backend *cuda;
+    struct tlm_error err;
+    if (cuda_backend_open(&cuda, &err)) {
+        printf("backends   cpu; %s\n", err.text);
+        return;
+    }
+    printf("backends   cpu, cuda: %s\n", cuda->device);
+    cuda->class->close(cuda);
+}
+
 static int info_machine(void)
 {
     char name[128] = "unknown";
@@ -198,7 +212,7 @@ static int info_machine(void)
     printf("isa        ");
     for (int i = 0; i <= (int)best; i++) printf("%s ", isa_name((enum isa)i));
     printf("(auto takes %s); f64 as an oracle\n", isa_name(best));
-    printf("backends   cpu\n");
+    print_backends();
     print_memory();
     printf("model      none built in; 'make demo' makes a small one, scripts/get_model.sh downloads public "
            "ones\n");
@@ -207,7 +221,7 @@ static int info_machine(void)
 
 int command_info(int argc, char **argv)
 {
-    struct model_args model = {NULL, NULL};
+    struct model_args model = {0};
     static const struct option options[] = {
         {"-m, --model", "FILE", OPTION_STRING, offsetof(struct model_args, path),
          .help = "the same as the operand. Default: none, which shows the machine."},

@@ -11,6 +11,10 @@
 
 #include "tinylm.h"
 
+#ifdef __cplusplus // kernels for a GPU
+extern "C" {
+#endif
+
 // Fills *err (which may be NULL) and returns `code`, so that a caller writes `return error_set(...)`.
 enum tlm_status error_set(struct tlm_error *err, enum tlm_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -18,6 +22,10 @@ enum tlm_status error_set(struct tlm_error *err, enum tlm_status code, const cha
 // Puts "prefix: " in front of the text that is already there and returns err->code, for context on the way up.
 enum tlm_status error_prefix(struct tlm_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #define TLM_ASSERT(condition)                                                                       \
     do {                                                                                            \

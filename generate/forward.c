@@ -1,6 +1,7 @@
 #include "generate/forward.h"
 
 #include "models/blocks.h"
+#include "ops/backend.h"
 
 enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
 
@@ -11,9 +12,11 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
     const struct tlm_model *m = f->model;
     struct graph *g = &pass->graph;
     int32_t max_outputs = max_rows < f->config.max_outputs ? max_rows : f->config.max_outputs;
-    enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
+    const struct backend *b = m->backend;
+    enum tlm_status s = graph_init(g, b ? b->class->ops : m->ops, b ? (const void *)f->runner : &m->kernels,
+                                   m->real, f->step.counts, err);
     if (s) return s;
-    g->threads = threads;
+    g->threads = b ? 0 : threads;
     struct build_inputs in = {
         .step = g_step(g, &f->step, max_rows, max_outputs),
         .rope = {graph_leaf(g, &f->rope.freq, EXTENT_FIXED), f->rope.magnitude},
@@ -25,13 +28,30 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
     struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
     g->layer = -1;
     pass->logits = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
-    pass_convert(g, &m->kernels);
+    pass_convert(g, b ? &b->kernels : &m->kernels);
+    if (b && (s = b->class->place(f->runner, g, err))) return s;
     return graph_plan(g, &pass->logits, 1, err);
 }
 
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+// On the backend's device; logits come back to the host.
+static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size_t scratch,
+                                          struct tlm_error *err)
+{
+    const struct backend_class *class = f->model->backend->class;
+    void *memory;
+    enum tlm_status s = class->alloc(f->runner, &memory, shared, "activations", err);
+    if (s || (s = class->alloc(f->runner, &f->scratch, scratch, "scratch of kernels", err))) return s;
+    graph_bind(&f->large.graph, memory, NULL);
+    graph_bind(&f->small.graph, memory, NULL);
+    const size_t logits = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * sizeof(float);
+    if ((s = arena_init(&f->arena, logits, "logits", err))) return s;
+    f->float_logits = arena_alloc(&f->arena, logits);
+    return TLM_OK;
 }
 
 // One pass runs at a time: both use the same memory.
@@ -41,7 +61,9 @@ static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
     const struct graph *large = &f->large.graph, *small = &f->small.graph;
     size_t shared = align_up(larger(large->arena_bytes, small->arena_bytes), 4096);
     size_t local = small->local_bytes * (size_t)c->threads;
-    size_t scratch = larger(large->scratch_bytes, small->scratch_bytes) * (size_t)c->threads;
+    size_t scratch = larger(large->scratch_bytes, small->scratch_bytes);
+    if (f->runner) return allocate_elsewhere(f, shared, scratch, err);
+    scratch *= (size_t)c->threads;
     size_t copies =
         f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
     enum tlm_status s = arena_init(&f->arena, shared + local + scratch + copies + 4096, "activations", err);
@@ -89,6 +111,36 @@ static enum tlm_status layer_windows(const struct tlm_model *m, int32_t **window
     return TLM_OK;
 }
 
+static enum tlm_status store_alloc(void *user, void **out, size_t bytes, struct tlm_error *err)
+{
+    const struct forward *f = user;
+    return f->model->backend->class->alloc(f->runner, out, bytes, "key-value cache", err);
+}
+
+static void store_copy(void *user, void *to, const void *from, size_t bytes)
+{
+    const struct forward *f = user;
+    f->model->backend->class->copy(f->runner, to, from, bytes);
+}
+
+// The runner, and the cache in its memory.
+static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struct tlm_error *err)
+{
+    struct backend *b = f->model->backend;
+    if (!b) return kv_open(&f->cache, kv, err);
+    enum tlm_status s = b->class->runner_open(b, &f->runner, err);
+    if (s) return s;
+    kv->store = (struct kv_store){store_alloc, store_copy, f};
+    return kv_open(&f->cache, kv, err);
+}
+
+static enum tlm_status open_step(struct forward *f, const struct forward_config *c, struct tlm_error *err)
+{
+    enum tlm_status s = step_init(&f->step, c->max_rows, c->max_outputs, c->sequences,
+                                  f->cache.blocks_per_sequence, f->cache.group_count, err);
+    return s || !f->runner ? s : f->model->backend->class->set_step(f->runner, &f->step.memory, err);
+}
+
 enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
                              const struct forward_config *config, struct tlm_error *err)
 {
@@ -105,10 +157,8 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
     kv.windows = windows;
     if (s || (s = rope_source_open(&f->rope, m, &h->rope, config->context, err)) ||
         (s = rope_source_open(&f->rope_local, m, &h->rope_local, config->context, err)) ||
-        (s = threads_open(&f->threads, config->threads, err)) || (s = kv_open(&f->cache, &kv, err)) ||
-        (s = step_init(&f->step, config->max_rows, config->max_outputs, config->sequences,
-                       f->cache.blocks_per_sequence, f->cache.group_count, err)) ||
-        (s = build(f, &f->large, config->max_rows, 0, err)) ||
+        (s = threads_open(&f->threads, config->threads, err)) || (s = open_cache(f, &kv, err)) ||
+        (s = open_step(f, config, err)) || (s = build(f, &f->large, config->max_rows, 0, err)) ||
         (s = build(f, &f->small, small_rows, config->threads, err)) || (s = allocate(f, err)))
         forward_close(f);
     free(windows);
@@ -117,6 +167,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 
 void forward_close(struct forward *f)
 {
+    if (f->runner) f->model->backend->class->runner_close(f->runner);
     threads_close(f->threads);
     graph_free(&f->large.graph);
     graph_free(&f->small.graph);
@@ -233,6 +284,10 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
     f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
+    if (f->runner)
+        return f->model->backend->class->run(
+            f->runner, &f->last->graph, f->scratch, f->float_logits, f->last->logits->out.data,
+            (size_t)s->counts[EXTENT_OUTPUTS] * (size_t)f->model->hparams.vocab * sizeof(float), err);
     graph_run(&f->last->graph, small ? NULL : f->threads, f->scratch);
     if (f->float_logits) {
         const double *logits = f->last->logits->out.data;

@@ -59,6 +59,8 @@ enum tlm_status tlm_session_open(struct tlm_session **out, const struct tlm_mode
     if (options->reuse_shifted < 0)
         return error_set(err, TLM_ERR_ARGUMENT, "reuse_shifted: expected 0 or more, found %d",
                          options->reuse_shifted);
+    if (options->reuse_shifted && m->backend)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "reuse_shifted: not on a GPU yet");
     if (config.max_rows > config.context) config.max_rows = config.context;
     config.max_outputs = config.max_rows < MAX_OUTPUTS ? config.max_rows : MAX_OUTPUTS;
     // One timeline, and what the branches of a draft write behind it.

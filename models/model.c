@@ -1,5 +1,6 @@
 // models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
 #include "models/hf.h"
+#include "ops/backend.h"
 
 #include <math.h>
 
@@ -253,7 +254,7 @@ static void describe(struct tlm_model *m)
              unit, type);
 }
 
-static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
+static enum tlm_status open_weights(struct tlm_model *m, const char *backend, struct tlm_error *err)
 {
     struct gguf_string name = {"", 0};
     enum tlm_status s = gguf_get_string(m->gguf, "general.architecture", &name, err);
@@ -264,7 +265,8 @@ static enum tlm_status open_weights(struct tlm_model *m, struct tlm_error *err)
         return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
                          arch_names(), gguf_printable(name, shown, sizeof shown));
     if ((s = hparams_read(&m->hparams, m->arch, m->gguf, err))) return s;
-    if ((s = load_weights(m, err)) || (s = model_pack(m, err))) return s;
+    if ((s = load_weights(m, err)) || (s = model_choose_backend(m, backend, err))) return s;
+    if (!m->backend && (s = model_pack(m, err))) return s;
     describe(m);
     return TLM_OK;
 }
@@ -295,7 +297,7 @@ enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
     if (s && (options->vocab_only || (s != TLM_ERR_UNSUPPORTED && !none))) {
         if (err) *err = m->tokenizer_error;
     } else {
-        s = options->vocab_only ? TLM_OK : open_weights(m, err);
+        s = options->vocab_only ? TLM_OK : open_weights(m, options->backend, err);
     }
     if (s) {
         error_prefix(err, "%s", path);
@@ -309,6 +311,7 @@ enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
 void tlm_model_close(struct tlm_model *m)
 {
     if (!m) return;
+    if (m->backend) m->backend->class->close(m->backend);
     tokenizer_close(m->tokenizer);
     arena_free(&m->vectors);
     arena_free(&m->packed);
@@ -343,6 +346,11 @@ uint64_t tlm_model_parameters(const struct tlm_model *m)
 const char *tlm_model_description(const struct tlm_model *m)
 {
     return m->description;
+}
+
+const char *tlm_model_backend(const struct tlm_model *m)
+{
+    return m->backend_text;
 }
 
 const char *tlm_model_isa(const struct tlm_model *m)

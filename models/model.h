@@ -217,6 +217,8 @@ struct tlm_model {
     struct kernels kernels;
     const struct op *ops;
     enum dtype real;      // of activations and vectors
+    struct backend *backend; // what runs the graphs in the CPU's place; NULL: the CPU
+    char backend_text[640];  // which it is, and why
     struct arena vectors; // norms and biases, converted to `real`; tensor headers; layers
     struct arena made;    // weights that finish() works out of those of the file; mostly none
     struct arena packed,
@@ -224,6 +226,9 @@ struct tlm_model {
     uint64_t weight_bytes, parameters;
     char description[96];
 };
+// By "cpu" (or NULL), "cuda" or "auto": before weights are packed for the CPU. Errors: ARGUMENT, those of cuda_backend_open(), UNSUPPORTED (the
+// model has something that the backend lacks); with "auto" they are reasons to take the CPU.
+enum tlm_status model_choose_backend(struct tlm_model *m, const char *name, struct tlm_error *err);
 // The frequencies as a leaf of the graph takes them.
 struct rope_source {
     struct tensor freq; // (pairs) F64

@@ -7,7 +7,7 @@
 # installed from here, it says what, and ends with 1.
 set -eu
 
-needed="gcc make libc6-dev libedit-dev libinih-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev check curl ca-certificates"
+needed="gcc g++ make libc6-dev libedit-dev libinih-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev check curl ca-certificates"
 needed_dev="clang clang-format clang-tidy cppcheck"
 
 fail()

@@ -55,6 +55,9 @@ static const struct {
     {"compose", suite_compose},
     {"grammar", suite_grammar},
     {"constraint", suite_constraint},
+    {"cuda_emu", suite_cuda_emu},
+    {"cuda", suite_cuda},
+    {"cuda_model", suite_cuda_model},
 };
 
 int main(int argc, char **argv)

@@ -126,6 +126,11 @@ done
 echo 3 999999 >"$work/ids"
 run 1 tokenize -m "$model" --decode <"$work/ids"; says 'token 1: expected an id'
 
+# ---- backends: a machine without a GPU, or a build without CUDA, runs on the processor and says why
+
+run 0 generate -m "$model" -p x -n 2 --backend auto; says 'backend: c'
+run 2 generate -m "$model" -p x -n 2 --backend tpu; says 'backend'
+
 # ---- info
 
 run 0 info; prints '^processor'; prints '^isa .*auto takes'; prints '^backends.*cpu'

@@ -1,0 +1,196 @@
+// cuda/attention_mma.cu -- attention of a prompt on tensor cores, over keys and values of f16: a tile of up to 64 rows a block.
+//
+// Four warps take 16 rows each of one query head. Scores s = q k^T of 64 keys are 8 fragments in a warp's registers; the softmax is taken
+// there, the probabilities become the next product's left side as they lie, and o += p v (Dao, arXiv 2307.08691). Keys and values come by
+// cp.async, each while the other is multiplied with. A row of them takes D + 8 numbers of shared memory, so that the eight rows which
+// ldmatrix reads at once lie in different banks. Heads shorter than D are filled up with zeros.
+#include "cuda/attention_forms.h"
+#include "cuda/device.h"
+
+enum { THREADS = 128, ROWS = 64, TILE = ATTENTION_TILE, KEY_TILES = TILE / 8 };
+
+struct place {
+    const int32_t *table;
+    int64_t kv_head;
+    int32_t from, to; // keys that some row of the tile sees
+};
+
+// Issues the copies of keys tile .. tile + TILE; what no row sees becomes zero.
+template <int D>
+__device__ static void fetch(shared<f16> to, const struct paged_kv &kv, const struct place &at, int32_t tile,
+                             int32_t d)
+{
+    constexpr int PIECES = D / 8;
+    for (int i = (int)threadIdx.x; i < TILE * PIECES; i += THREADS) {
+        const int32_t key = tile + i / PIECES, c = i % PIECES;
+        const bool there = key >= at.from && key < at.to && c * 8 < d;
+        const f16 *row = (const f16 *)kv.data;
+        if (there)
+            row = (const f16 *)(kv.data + (size_t)load(at.table + key / KV_BLOCK) * kv.block_stride +
+                                (size_t)at.kv_head * kv.head_stride +
+                                (size_t)(key % KV_BLOCK) * kv.token_stride);
+        copy_async16(to + (i / PIECES * (D + 8) + c * 8), row + c * 8, there);
+    }
+    copy_async_commit();
+}
+
+__device__ static uint32_t pack(float low, float high)
+{
+    f16 a, b;
+    from_f32(&a, low), from_f32(&b, high);
+    return a.bits | (uint32_t)b.bits << 16;
+}
+
+// Numbers i and i + 1 of the row's query, 0 where there are none
+__device__ static uint32_t query_pair(const struct cuda_attention &a, int64_t row, bool there, int32_t head,
+                                      int32_t i)
+{
+    if (!there || i >= a.head_dim) return 0;
+    const float *q = a.q + (row * a.heads + head) * a.head_dim + i;
+    return pack(load(q), load(q + 1));
+}
+
+template <int D>
+__device__ static void scores(float (&s)[KEY_TILES][4], const uint32_t (&q)[D / 16][4], shared<f16> keys)
+{
+    const int lane = lane_id();
+    for (int n = 0; n < KEY_TILES; n += 2) {
+        for (int i = 0; i < 4; i++) s[n][i] = s[n + 1][i] = 0;
+        for (int k = 0; k < D / 16; k++) {
+            uint32_t both[4];
+            ldmatrix(both, keys + ((n * 8 + lane / 16 * 8 + lane % 8) * (D + 8) + k * 16 + lane / 8 % 2 * 8));
+            const uint32_t first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
+            mma(s[n], q[k], first, f16());
+            mma(s[n + 1], q[k], second, f16());
+        }
+    }
+}
+
+// Scale, cap, slope and mask; `pos` of the lane's two rows, -1 where there is no row.
+__device__ static void mask(float (&s)[KEY_TILES][4], const struct cuda_attention &a, int32_t tile,
+                            const int32_t (&pos)[2], float slope)
+{
+    for (int n = 0; n < KEY_TILES; n++)
+        for (int i = 0; i < 4; i++) {
+            const int32_t key = tile + n * 8 + lane_id() % 4 * 2 + i % 2, at = pos[i / 2];
+            float x = s[n][i] * a.scale;
+            if (a.softcap > 0) x = a.softcap * tanhf(x / a.softcap);
+            x += slope * (float)(key - at);
+            s[n][i] = key <= at && (!a.window || key > at - a.window) ? x : -INFINITY;
+        }
+}
+
+// A row's numbers lie in four lanes.
+__device__ static float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+__device__ static float quad_sum(float x)
+{
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+// s becomes exp(s - top); top and total go on, rescale is what earlier sums are multiplied by.
+__device__ static void soften(float (&s)[KEY_TILES][4], float (&top)[2], float (&total)[2],
+                              float (&rescale)[2])
+{
+    for (int r = 0; r < 2; r++) {
+        float now = top[r], sum = 0;
+        for (int n = 0; n < KEY_TILES; n++) now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+        now = quad_max(now);
+        const float base = now == -INFINITY ? 0 : now;
+        for (int n = 0; n < KEY_TILES; n++)
+            for (int i = 2 * r; i < 2 * r + 2; i++) sum += s[n][i] = expf(s[n][i] - base);
+        rescale[r] = expf(top[r] - base);
+        total[r] = total[r] * rescale[r] + quad_sum(sum);
+        top[r] = now;
+    }
+}
+
+template <int D>
+__device__ static void add_values(float (&o)[D / 8][4], const float (&p)[KEY_TILES][4],
+                                  const float (&rescale)[2], shared<f16> values)
+{
+    const int lane = lane_id();
+    for (int n = 0; n < D / 8; n++)
+        for (int i = 0; i < 4; i++) o[n][i] *= rescale[i / 2];
+    for (int k = 0; k < TILE / 16; k++) {
+        const uint32_t left[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
+                                  pack(p[2 * k + 1][0], p[2 * k + 1][1]),
+                                  pack(p[2 * k + 1][2], p[2 * k + 1][3])};
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t both[4];
+            ldmatrix_transposed(
+                both, values + ((k * 16 + lane / 8 % 2 * 8 + lane % 8) * (D + 8) + n * 8 + lane / 16 * 8));
+            const uint32_t first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
+            mma(o[n], left, first, f16());
+            mma(o[n + 1], left, second, f16());
+        }
+    }
+}
+
+template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel(struct cuda_attention a)
+{
+    SHARED_DYNAMIC(char, memory);
+    const shared<f16> keys = shared_as<f16>(memory), values = keys + TILE * (D + 8);
+    if (blockIdx.x >= row_count(a.tile_count)) return;
+    const struct attention_tile tile = load(a.tiles + blockIdx.x);
+    const int32_t head = (int32_t)blockIdx.y, row = warp_id() * 16 + lane_id() / 4;
+    const bool there[2] = {row < tile.rows, row + 8 < tile.rows};
+    int32_t pos[2];
+    for (int r = 0; r < 2; r++) pos[r] = there[r] ? load(a.pos + tile.row + row + 8 * r) : -1;
+    const int32_t first = load(a.pos + tile.row), last = load(a.pos + tile.row + tile.rows - 1);
+    const struct place at = {a.tables + tile.sequence * a.table_stride, head / (a.heads / a.kv_heads),
+                             a.window && first >= a.window ? first - a.window + 1 : 0, last + 1};
+    uint32_t q[D / 16][4];
+    for (int k = 0; k < D / 16; k++)
+        for (int i = 0; i < 4; i++)
+            q[k][i] = query_pair(a, tile.row + row + 8 * (i % 2), there[i % 2], head,
+                                 k * 16 + lane_id() % 4 * 2 + 8 * (i / 2));
+    const float slope = a.slopes ? load(a.slopes + head) : 0,
+                sink = a.sinks ? load(a.sinks + head) : -INFINITY;
+    float o[D / 8][4] = {}, top[2] = {sink, sink}, total[2], rescale[2], s[KEY_TILES][4];
+    total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
+    int32_t now = at.from / TILE * TILE;
+    fetch<D>(keys, a.k, at, now, a.head_dim);
+    for (; now < at.to; now += TILE) {
+        copy_async_wait<0>();
+        __syncthreads();
+        fetch<D>(values, a.v, at, now, a.value_dim);
+        scores<D>(s, q, keys);
+        mask(s, a, now, pos, slope);
+        __syncthreads();
+        fetch<D>(keys, a.k, at, now + TILE, a.head_dim); // zeros behind the last tile
+        soften(s, top, total, rescale);
+        copy_async_wait<1>();
+        __syncthreads();
+        add_values<D>(o, s, rescale, values);
+    }
+    copy_async_wait<0>();
+    for (int n = 0; n < D / 8; n++)
+        for (int i = 0; i < 4; i++) {
+            const int32_t column = n * 8 + lane_id() % 4 * 2 + i % 2;
+            if (there[i / 2] && column < a.value_dim)
+                store(a.y + ((tile.row + row + i / 2 * 8) * (int64_t)a.heads + head) * a.value_dim + column,
+                      o[n][i] / total[i / 2]);
+        }
+}
+
+bool attention_mma_fits(const struct cuda_attention *a)
+{
+    return a->k.type == DTYPE_F16 && a->v.type == DTYPE_F16 && a->head_dim % 8 == 0 &&
+           a->value_dim % 8 == 0 && a->head_dim <= 128 && a->value_dim <= 128 && aligned_to(a->k.data, 16) &&
+           aligned_to(a->v.data, 16);
+}
+
+void attention_mma(struct cuda_stream *s, const struct cuda_attention *a)
+{
+    const dim3 grid((unsigned)a->tile_count.most, (unsigned)a->heads);
+    if (a->head_dim <= 64 && a->value_dim <= 64)
+        CUDA_LAUNCH(attention_mma_kernel<64>, grid, THREADS, 2 * TILE * (64 + 8) * sizeof(f16), s, *a);
+    else
+        CUDA_LAUNCH(attention_mma_kernel<128>, grid, THREADS, 2 * TILE * (128 + 8) * sizeof(f16), s, *a);
+}

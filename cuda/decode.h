@@ -1,0 +1,236 @@
+// cuda/decode.h -- the quantized types of weights, a small function each: 32 numbers of a row as codes of 8 bits and their scales.
+//
+// What one access of 16 bytes gives of a type are two times 16 numbers that stand together in the row (nibbles 16, 32 or 64 numbers
+// apart), so an ITEM is two halves: number i of a half is scale * code[i] - min, and stands at `at` + i of the row. The items of a row,
+// inputs / 32 of them, are all its numbers. Drawings of the blocks: quant/quant.h; their parting into planes: cuda/planes.h.
+#ifndef CUDA_DECODE_H
+#define CUDA_DECODE_H
+
+#include "cuda/device.h"
+
+#define CUDA_QUANTIZED(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+
+struct half_item {
+    int code[4]; // 4 codes of 8 bits with a sign in each, the first the lowest
+    int32_t at;
+    float scale, min;
+};
+
+__device__ inline vec<int, 4> load_codes(const uint8_t *p)
+{
+    return load_stream((const vec<int, 4> *)p);
+}
+
+__device__ inline float load_f16(const uint8_t *p)
+{
+    return to_f32(load((const f16 *)p));
+}
+
+// Bits 0 to 3 become bit `at` of bytes 0 to 3.
+__device__ inline int spread_bits(int bits, int at)
+{
+    return ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << at;
+}
+
+// Byte `i` of the words that a row's scales were loaded as
+template <int N> __device__ inline int byte_of(const vec<int, N> &words, int i)
+{
+    return words.x[i / 4] >> 8 * (i % 4) & 0xff;
+}
+
+struct decode_Q8_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const float d = load_f16(scales + item * 2);
+        for (int h = 0; h < 2; h++) {
+            const vec<int, 4> word = load_codes(codes + item * 32 + h * 16);
+            for (int i = 0; i < 4; i++) half[h].code[i] = word.x[i];
+            half[h].at = (int32_t)item * 32 + h * 16;
+            half[h].scale = d, half[h].min = 0;
+        }
+    }
+};
+
+// Q4_0, Q4_1, Q5_0, Q5_1: nibbles 16 numbers apart; `fifth` has bit i for number i.
+__device__ inline void decode_nibbles(half_item (&half)[2], const uint8_t *codes, int64_t item,
+                                      unsigned fifth, int offset, float scale, float min)
+{
+    const vec<int, 4> word = load_codes(codes + item * 16);
+    for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < 4; i++) {
+            const int nibbles = word.x[i] >> 4 * h & 0x0f0f0f0f;
+            const int code = nibbles | spread_bits((int)(fifth >> (16 * h + 4 * i) & 15), 4);
+            half[h].code[i] = (int)__vsub4((unsigned)code, (unsigned)offset);
+        }
+        half[h].at = (int32_t)item * 32 + h * 16;
+        half[h].scale = scale, half[h].min = min;
+    }
+}
+
+struct decode_Q4_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        decode_nibbles(half, codes, item, 0, 0x08080808, load_f16(scales + item * 2), 0);
+    }
+};
+
+struct decode_Q4_1 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const uint8_t *s = scales + item * 4;
+        decode_nibbles(half, codes, item, 0, 0, load_f16(s), -load_f16(s + 2));
+    }
+};
+
+// The fifth bits stand behind a block's d, on boundaries of 2.
+__device__ inline unsigned load_fifth(const uint8_t *p)
+{
+    return load((const uint16_t *)p) | (unsigned)load((const uint16_t *)p + 1) << 16;
+}
+
+struct decode_Q5_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const uint8_t *s = scales + item * 6;
+        decode_nibbles(half, codes, item, load_fifth(s + 2), 0x10101010, load_f16(s), 0);
+    }
+};
+
+struct decode_Q5_1 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const uint8_t *s = scales + item * 8;
+        decode_nibbles(half, codes, item, load_fifth(s + 4), 0, load_f16(s), -load_f16(s + 2));
+    }
+};
+
+// Q4_K and Q5_K: nibbles 32 numbers apart, of sub-blocks 2 p and 2 p + 1; scales and minima of six bits, quant_unpack_6bit().
+__device__ inline void scales_6bit(half_item *half, const vec<int, 4> &head, int sub)
+{
+    const int s = sub & 3, low = 4 + s, high = 12 + s; // d and dmin take bytes 0 to 3
+    int scale = byte_of(head, low), min = byte_of(head, low + 4);
+    if (sub >= 4) {
+        scale = (byte_of(head, high) & 15) | scale >> 6 << 4;
+        min = byte_of(head, high) >> 4 | min >> 6 << 4;
+    } else {
+        scale &= 63, min &= 63;
+    }
+    f16 d, dmin;
+    d.bits = (uint16_t)(head.x[0] & 0xffff), dmin.bits = (uint16_t)((unsigned)head.x[0] >> 16);
+    half->scale = to_f32(d) * (float)scale, half->min = to_f32(dmin) * (float)min;
+}
+
+struct decode_Q4_K {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const int64_t block = item / 8;
+        const int pair = (int)(item % 8) / 2, c = (int)(item % 2);
+        const vec<int, 4> word = load_codes(codes + block * 128 + 32 * pair + 16 * c);
+        const vec<int, 4> head = load((const vec<int, 4> *)(scales + block * 16));
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < 4; i++) half[h].code[i] = word.x[i] >> 4 * h & 0x0f0f0f0f;
+            half[h].at = (int32_t)block * 256 + 64 * pair + 32 * h + 16 * c;
+            scales_6bit(&half[h], head, 2 * pair + h);
+        }
+    }
+};
+
+struct decode_Q5_K {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const int64_t block = item / 8;
+        const int pair = (int)(item % 8) / 2, c = (int)(item % 2);
+        const uint8_t *fifth = codes + block * 160;
+        const vec<int, 4> bits = load_codes(fifth + 16 * c),
+                          word = load_codes(fifth + 32 + 32 * pair + 16 * c);
+        const vec<int, 4> head = load((const vec<int, 4> *)(scales + block * 16));
+        for (int h = 0; h < 2; h++) {
+            const int sub = 2 * pair + h;
+            for (int i = 0; i < 4; i++)
+                half[h].code[i] = (word.x[i] >> 4 * h & 0x0f0f0f0f) | (bits.x[i] >> sub & 0x01010101) << 4;
+            half[h].at = (int32_t)block * 256 + 32 * sub + 16 * c;
+            scales_6bit(&half[h], head, sub);
+        }
+    }
+};
+
+struct decode_Q6_K {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const int64_t block = item / 8;
+        const int side = (int)(item % 8) / 4, c = (int)(item % 4);
+        const uint8_t *from = codes + block * 192, *s = scales + block * 18;
+        const vec<int, 4> low = load_codes(from + 64 * side + 16 * c);
+        const vec<int, 4> high = load_codes(from + 128 + 32 * side + 16 * (c % 2));
+        const float d = load_f16(s + 16);
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < 4; i++) {
+                const int top = high.x[i] >> (4 * h + c / 2 * 2) & 0x03030303;
+                half[h].code[i] =
+                    (int)__vsub4((unsigned)((low.x[i] >> 4 * h & 0x0f0f0f0f) | top << 4), 0x20202020);
+            }
+            half[h].at = (int32_t)block * 256 + 128 * side + 64 * h + 16 * c;
+            half[h].scale = d * (float)(int8_t)load(s + 8 * side + 4 * h + c), half[h].min = 0;
+        }
+    }
+};
+
+// Q2_K and Q3_K: two bits of 4 x 32 numbers a byte; item: which half of the block, which 16 bytes, which two of the four.
+struct pairs_item {
+    int64_t block;
+    int side, c, first;
+    __device__ explicit pairs_item(int64_t item)
+        : block(item / 8), side((int)(item % 8) / 4), c((int)(item / 2 % 2)), first((int)(item % 2) * 2)
+    {
+    }
+};
+
+struct decode_Q2_K {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const pairs_item p(item);
+        const vec<int, 4> word = load_codes(codes + p.block * 64 + 32 * p.side + 16 * p.c);
+        const uint8_t *s = scales + p.block * 20;
+        for (int h = 0; h < 2; h++) {
+            const int k = p.first + h, sub = 8 * p.side + 2 * k + p.c, packed = load(s + sub);
+            for (int i = 0; i < 4; i++) half[h].code[i] = word.x[i] >> 2 * k & 0x03030303;
+            half[h].at = (int32_t)p.block * 256 + 16 * sub;
+            half[h].scale = load_f16(s + 16) * (float)(packed & 15);
+            half[h].min = load_f16(s + 18) * (float)(packed >> 4);
+        }
+    }
+};
+
+struct decode_Q3_K {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const pairs_item p(item);
+        const uint8_t *from = codes + p.block * 96, *s = scales + p.block * 14;
+        const vec<int, 4> third = load_codes(from + 16 * p.c);
+        const vec<int, 4> word = load_codes(from + 32 + 32 * p.side + 16 * p.c);
+        for (int h = 0; h < 2; h++) {
+            const int k = p.first + h, sub = 8 * p.side + 2 * k + p.c;
+            const int low = load(s + (sub & 7)) >> (sub < 8 ? 0 : 4) & 15;
+            const int high = load(s + 8 + (sub & 3)) >> 2 * (sub >> 2) & 3;
+            for (int i = 0; i < 4; i++) {
+                const int top = third.x[i] >> (4 * p.side + k) & 0x01010101;
+                half[h].code[i] =
+                    (int)__vsub4((unsigned)((word.x[i] >> 2 * k & 0x03030303) | top << 2), 0x04040404);
+            }
+            half[h].at = (int32_t)p.block * 256 + 16 * sub;
+            half[h].scale = load_f16(s + 12) * (float)((low | high << 4) - 32), half[h].min = 0;
+        }
+    }
+};
+
+#endif

@@ -1,0 +1,131 @@
+// cuda/elementwise.cu -- number by number: sums, multiples, activations alone and gated (ops/add.c and ops/glu.c have the formulas).
+//
+// Bound by memory: a thread takes four numbers by one access of 16 bytes where the arrays stand on such boundaries, else one.
+#include "cuda/device.h"
+
+enum { THREADS = 256 };
+
+// What becomes of a number x, or of a pair. Those of one number ignore the other.
+struct sum {
+    __device__ float operator()(float x, float other) const
+    {
+        return x + other;
+    }
+};
+
+struct multiple {
+    float factor;
+    __device__ float operator()(float x, float) const
+    {
+        return x * factor;
+    }
+};
+
+struct capped {
+    float cap;
+    __device__ float operator()(float x, float) const
+    {
+        return cap * tanhf(x / cap);
+    }
+};
+
+struct activated {
+    enum activation kind;
+    __device__ float operator()(float x, float) const
+    {
+        switch (kind) {
+        case ACT_SILU: return x / (1 + expf(-x));
+        case ACT_GELU: return x * (erfcf(-x * 0.70710678f) / 2);
+        case ACT_GELU_TANH:
+            return x / (1 + expf(-2 * (float)GELU_SCALE * (x + (float)GELU_CUBE * x * x * x)));
+        case ACT_RELU: return x < 0 ? 0 : x;
+        default: return x < 0 ? 0 : x * x; // ACT_RELU_SQUARED
+        }
+    }
+};
+
+struct gated {
+    enum activation kind;
+    __device__ float operator()(float gate, float up) const
+    {
+        if (kind != ACT_SWIGLU_CLAMPED) return activated{kind}(gate, 0) * up;
+        const float limit = SWIGLU_LIMIT, g = gate > limit ? limit : gate;
+        const float u = up > limit ? limit : up < -limit ? -limit : up;
+        return g / (1 + expf(-(float)SWIGLU_ALPHA * g)) * (u + 1);
+    }
+};
+
+// y[i] = f(a[i], b[i]); b may be NULL
+template <int N, class F>
+__global__ void map_kernel(float *y, const float *a, const float *b, struct cuda_rows rows, int64_t cols, F f)
+{
+    const int64_t count = row_count(rows) * cols;
+    const int64_t begin = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
+    if (N > 1 && begin + N <= count) {
+        vec<float, N> u = load((const vec<float, N> *)(a + begin)), v = {};
+        if (b) v = load((const vec<float, N> *)(b + begin));
+        for (int i = 0; i < N; i++) u.x[i] = f(u.x[i], v.x[i]);
+        store((vec<float, N> *)(y + begin), u);
+        return;
+    }
+    for (int64_t i = begin; i < begin + N && i < count; i++)
+        store(y + i, f(load(a + i), b ? load(b + i) : 0));
+}
+
+template <class F>
+static void map(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
+                int64_t cols, F f)
+{
+    const int64_t count = rows.most * cols;
+    if (!count) return;
+    if (aligned_to(y, 16) && aligned_to(a, 16) && aligned_to(b, 16))
+        CUDA_LAUNCH((map_kernel<4, F>), blocks_for(count, 4 * THREADS), THREADS, 0, s, y, a, b, rows, cols,
+                    f);
+    else
+        CUDA_LAUNCH((map_kernel<1, F>), blocks_for(count, THREADS), THREADS, 0, s, y, a, b, rows, cols, f);
+}
+
+void cuda_add(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
+              int64_t cols)
+{
+    map(s, y, a, b, rows, cols, sum{});
+}
+
+void cuda_scale(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                double factor)
+{
+    map(s, y, x, NULL, rows, cols, multiple{(float)factor});
+}
+
+void cuda_softcap(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                  double cap)
+{
+    map(s, y, x, NULL, rows, cols, capped{(float)cap});
+}
+
+void cuda_activation(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                     enum activation kind)
+{
+    map(s, y, x, NULL, rows, cols, activated{kind});
+}
+
+void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *up, struct cuda_rows rows,
+              int64_t cols, enum activation kind)
+{
+    map(s, y, gate, up, rows, cols, gated{kind});
+}
+
+// y[r][c] = x[r][c] + b[c]
+static __global__ void bias_kernel(float *y, const float *x, const float *b, struct cuda_rows rows,
+                                   int64_t cols)
+{
+    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < row_count(rows) * cols) store(y + i, load(x + i) + load(b + i % cols));
+}
+
+void cuda_bias(struct cuda_stream *s, float *y, const float *x, const float *b, struct cuda_rows rows,
+               int64_t cols)
+{
+    if (rows.most > 0)
+        CUDA_LAUNCH(bias_kernel, blocks_for(rows.most * cols, THREADS), THREADS, 0, s, y, x, b, rows, cols);
+}

@@ -1,0 +1,134 @@
+// cuda/kernels.h -- the kernels' launchers, in plain C: what ops/ops.h says of an op holds here too, but for the precision.
+//
+// All pointers are the device's, activations f32, rows side by side. Order of arguments: the stream; outputs, saved statistics, inputs,
+// weights, sizes, constants. Nothing waits: errors are told by cuda_sync().
+//
+// What changes from step to step is read on the device (ops/step.h), so that a captured launch serves every step: a launch is for
+// `most` rows, of which the first *count are computed.
+#ifndef CUDA_KERNELS_H
+#define CUDA_KERNELS_H
+
+#include "cuda/runtime.h"
+#include "ops/ops.h"
+#include "ops/step.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cuda_rows {
+    const int32_t *count; // on the device; NULL: all
+    int64_t most;
+};
+
+// A matrix of weights (N, K) as the device holds it. Plain types as in the file. A quantized row's blocks are parted into their codes,
+// which begin at multiples of 16 and are read by 16 bytes, and all else (scales, minima), in a plane of its own (cuda/planes.h).
+struct cuda_matrix {
+    enum dtype type;
+    const void *codes, *scales;
+    size_t code_stride, scale_stride; // bytes a row
+    int64_t outputs, inputs;
+};
+
+// Activations as products of quantized weights take them: codes (rows, K) of 8 bits, x = scale * code, -127 to 127; behind all of them
+// a scale for each 32 (rows, K / 32).
+struct cuda_q8 {
+    int8_t *codes;
+    float *scales;
+};
+static inline struct cuda_q8 cuda_q8_at(void *data, int64_t rows, int64_t cols)
+{
+    int8_t *codes = (int8_t *)data;
+    struct cuda_q8 q = {codes, (float *)(void *)(codes + rows * cols)};
+    return q;
+}
+
+// ---- rows (cuda/rows.cu)
+void cuda_embed(struct cuda_stream *s, float *y, const int32_t *tokens, const struct cuda_matrix *w,
+                struct cuda_rows rows);
+void cuda_select(struct cuda_stream *s, float *y, const float *x, const int32_t *from, struct cuda_rows rows,
+                 int64_t cols);
+void cuda_slice(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t part,
+                int32_t heads, int32_t offset, int32_t count);
+void cuda_concat(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
+                 int32_t heads, int64_t first, int64_t second, bool b_shared);
+
+// ---- number by number (cuda/elementwise.cu)
+void cuda_add(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
+              int64_t cols);
+void cuda_bias(struct cuda_stream *s, float *y, const float *x, const float *b, struct cuda_rows rows,
+               int64_t cols);
+void cuda_scale(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                double factor);
+void cuda_softcap(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                  double cap);
+void cuda_activation(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                     enum activation kind);
+void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *up, struct cuda_rows rows,
+              int64_t cols, enum activation kind);
+
+// ---- to other types (cuda/convert.cu): F32, F16, BF16; Q8_1 stands for struct cuda_q8 of rows.most rows
+void cuda_convert(struct cuda_stream *s, void *y, enum dtype type, const float *x, struct cuda_rows rows,
+                  int64_t cols);
+
+// ---- norms of each `group` columns (cuda/norm.cu); w (group) or (cols), b alike or NULL
+void cuda_rmsnorm(struct cuda_stream *s, float *y, const float *x, const float *w, struct cuda_rows rows,
+                  int64_t cols, int64_t group, int64_t weights, double eps);
+void cuda_layernorm(struct cuda_stream *s, float *y, const float *x, const float *w, const float *b,
+                    struct cuda_rows rows, int64_t cols, int64_t group, int64_t weights, double eps);
+
+// ---- positions and the cache (cuda/rope.cu, cuda/kv_write.cu)
+void cuda_rope_table(struct cuda_stream *s, float *table, const int32_t *pos, const double *freq,
+                     struct cuda_rows rows, int32_t pairs, double magnitude);
+void cuda_rope(struct cuda_stream *s, float *y, const float *x, const float *table, struct cuda_rows rows,
+               int32_t heads, int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
+// The cache stands in rows (KV_ROWS) of F32, F16, BF16 or Q8_0.
+void cuda_kv_write(struct cuda_stream *s, const struct paged_kv *cache, const float *x, const int32_t *slots,
+                   struct cuda_rows rows, int32_t heads, int32_t head_dim);
+
+// ---- attention over the paged cache (cuda/attention.cu)
+//
+// Tiles as in ops/step.h; positions of a tile's rows rise by one. The keys of a row are parted into `splits` stretches at most, by
+// its position alone; a stretch leaves its maximum, sum and weighted values in `partial`, which a second launch adds up in order.
+struct cuda_attention {
+    float *y;       // (rows, heads * value_dim)
+    float *partial; // cuda_attention_partial() floats
+    const float *q; // (rows, heads * head_dim)
+    struct paged_kv k, v;
+    const struct attention_tile *tiles;
+    const int32_t *pos, *tables; // (rows), (sequences, table_stride)
+    const float *sinks, *slopes; // (heads) or NULL
+    struct cuda_rows tile_count, rows;
+    int64_t table_stride;
+    int32_t heads, kv_heads, head_dim, value_dim, window, splits;
+    float scale, softcap;
+};
+enum { CUDA_VALUE_MAX = 512 }; // numbers of a value
+static inline int64_t cuda_attention_partial(int64_t rows, int32_t heads, int32_t value_dim, int32_t splits)
+{
+    return rows * heads * splits * (value_dim + 2);
+}
+void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a);
+
+// ---- products (cuda/matmul.cu, cuda/matmul_quantized.cu, cuda/matmul_mma.cu): y = x w^T
+//
+// x is of the type that cuda_matmul_input() names: F32, BF16, or Q8_1 for struct cuda_q8.
+enum dtype cuda_matmul_input(enum dtype weights); // DTYPE_COUNT: no product of such weights
+void cuda_matmul(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                 struct cuda_rows rows);
+
+// ---- behind the logits
+// loss (rows); dx (rows, V), which may be x, or NULL; a target below 0 has no loss and no gradient (cuda/cross_entropy.cu)
+void cuda_cross_entropy(struct cuda_stream *s, float *loss, float *dx, const float *x, const int32_t *targets,
+                        struct cuda_rows rows, int64_t vocab, double factor);
+// y (rows): the number of the row's largest, of equal ones the first (cuda/argmax.cu)
+void cuda_argmax(struct cuda_stream *s, int32_t *y, const float *x, struct cuda_rows rows, int64_t cols);
+
+// ---- AdamW as ops/update.h says, pointers of the device, moments of F32 or BF16 (cuda/adamw.cu)
+void cuda_adamw(struct cuda_stream *s, const struct update_args *a);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,271 @@
+// cuda/nodes.c -- the ops as the device runs them: a node is launches on the runner's stream.
+//
+// Grids are for the rows of the bucket; how many of them a step has is read on the device, from the copy of the step's counts. So what
+// is launched for a node is the same in every step.
+#include "core/dtype.h"
+#include "cuda/backend.h"
+#include "cuda/planes.h"
+
+static struct cuda_stream *stream_of(const struct graph *g)
+{
+    return cuda_runner_of(g)->stream;
+}
+
+static struct cuda_rows rows_of(const struct graph *g, enum extent extent, int64_t most)
+{
+    const int32_t *counts = (const int32_t *)cuda_runner_of(g)->device_step;
+    return (struct cuda_rows){extent == EXTENT_FIXED ? NULL : counts + extent, most};
+}
+
+static struct cuda_rows rows(const struct graph *g, const struct node *n)
+{
+    return rows_of(g, n->extent, n->out.ne[1]);
+}
+
+#define RUN(name)                                                                                   \
+    static void run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
+                           void *scratch)
+#define UNUSED (void)begin, (void)end, (void)scratch
+
+static const void *input(const struct node *n, int i)
+{
+    return n->in[i]->out.data;
+}
+
+RUN(embed)
+{
+    UNUSED;
+    const struct cuda_matrix w = planes_matrix(&n->in[0]->out, input(n, 0), 0);
+    cuda_embed(stream_of(g), n->out.data, input(n, 1), &w, rows(g, n));
+}
+
+RUN(select)
+{
+    UNUSED;
+    cuda_select(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0]);
+}
+
+RUN(convert)
+{
+    UNUSED;
+    cuda_convert(stream_of(g), n->out.data, n->out.type, input(n, 0), rows(g, n), n->out.ne[0]);
+}
+
+RUN(rmsnorm)
+{
+    UNUSED;
+    const struct norm_params *p = n->params;
+    cuda_rmsnorm(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->group,
+                 tensor_elements(&n->in[1]->out) / p->group, p->eps);
+}
+
+RUN(layernorm)
+{
+    UNUSED;
+    const struct norm_params *p = n->params;
+    cuda_layernorm(stream_of(g), n->out.data, input(n, 0), input(n, 1),
+                   n->input_count == 3 ? input(n, 2) : NULL, rows(g, n), n->out.ne[0], p->group,
+                   tensor_elements(&n->in[1]->out) / p->group, p->eps);
+}
+
+RUN(matmul)
+{
+    UNUSED;
+    const struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
+    cuda_matmul(stream_of(g), n->out.data, input(n, 0), &w, rows(g, n));
+}
+
+RUN(bias)
+{
+    UNUSED;
+    cuda_bias(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0]);
+}
+
+RUN(add)
+{
+    UNUSED;
+    cuda_add(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0]);
+}
+
+RUN(scale)
+{
+    UNUSED;
+    const struct factor_params *p = n->params;
+    cuda_scale(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], p->factor);
+}
+
+RUN(softcap)
+{
+    UNUSED;
+    const struct factor_params *p = n->params;
+    cuda_softcap(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], p->factor);
+}
+
+RUN(activation)
+{
+    UNUSED;
+    const struct activation_params *p = n->params;
+    cuda_activation(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], p->kind);
+}
+
+RUN(glu)
+{
+    UNUSED;
+    const struct activation_params *p = n->params;
+    cuda_glu(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->kind);
+}
+
+RUN(slice)
+{
+    UNUSED;
+    const struct slice_params *p = n->params;
+    cuda_slice(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->in[0]->out.ne[0] / p->heads, p->heads,
+               p->offset, p->count);
+}
+
+RUN(concat)
+{
+    UNUSED;
+    const struct concat_params *p = n->params;
+    const int64_t first = n->in[0]->out.ne[0] / p->heads;
+    cuda_concat(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), p->heads, first,
+                n->out.ne[0] / p->heads - first, p->b_shared);
+}
+
+RUN(rope_table)
+{
+    UNUSED;
+    const struct rope_table_params *p = n->params;
+    cuda_rope_table(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n),
+                    (int32_t)n->in[1]->out.ne[0], p->magnitude);
+}
+
+RUN(rope)
+{
+    UNUSED;
+    const struct rope_params *p = n->params;
+    cuda_rope(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), p->heads, p->head_dim,
+              p->pairs, p->pairing);
+}
+
+RUN(kv_write)
+{
+    UNUSED;
+    const struct kv_write_params *p = n->params;
+    const struct node *x = n->in[0];
+    cuda_kv_write(stream_of(g), &p->cache, x->out.data, input(n, 1), rows_of(g, x->extent, x->out.ne[1]),
+                  p->heads, p->head_dim);
+}
+
+// Few rows leave the device idle unless their keys are shared out; many have work for all of it, and would fill memory with parts.
+static int32_t splits_for(int64_t most_rows)
+{
+    return most_rows <= 8 ? 32 : most_rows <= 64 ? 8 : 2;
+}
+
+RUN(attention)
+{
+    UNUSED;
+    const struct attention_params *p = n->params;
+    const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
+    const struct tensor *tables = &n->in[5]->out;
+    const struct cuda_attention a = {
+        .y = n->out.data,
+        .partial = scratch,
+        .q = input(n, 0),
+        .k = k->cache,
+        .v = v->cache,
+        .tiles = input(n, 4),
+        .pos = input(n, 3),
+        .tables = tables->data,
+        .sinks = p->sinks ? p->sinks->data : NULL,
+        .slopes = p->slopes ? p->slopes->data : NULL,
+        .tile_count = rows_of(g, EXTENT_TILES, n->out.ne[1]), // every row may be a tile of its own
+        .rows = rows(g, n),
+        .table_stride = tables->ne[0],
+        .heads = p->heads,
+        .kv_heads = p->kv_heads,
+        .head_dim = p->head_dim,
+        .value_dim = p->value_dim,
+        .window = p->window,
+        .splits = splits_for(n->out.ne[1]),
+        .scale = (float)p->scale,
+        .softcap = (float)p->softcap,
+    };
+    cuda_attention(stream_of(g), &a);
+}
+
+static size_t scratch_attention(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct attention_params *p = n->params;
+    return sizeof(float) *
+           (size_t)cuda_attention_partial(n->out.ne[1], p->heads, p->value_dim, splits_for(n->out.ne[1]));
+}
+
+// Rows that share a prefix attend to it each for itself: `attention` reads all keys.
+static int64_t units_none(const struct graph *g, const struct node *n)
+{
+    (void)g, (void)n;
+    return 0;
+}
+
+static int64_t units_one(const struct graph *g, const struct node *n)
+{
+    (void)g, (void)n;
+    return 1;
+}
+
+// An op that is not in the table has no `run`.
+const struct op cuda_op_table[OP_COUNT] = {
+#define LAUNCH(name) [OP_##name] = {#name, units_one, run_##name, NULL, false}
+    LAUNCH(embed),
+    LAUNCH(select),
+    LAUNCH(convert),
+    LAUNCH(rmsnorm),
+    LAUNCH(layernorm),
+    LAUNCH(matmul),
+    LAUNCH(bias),
+    LAUNCH(add),
+    LAUNCH(scale),
+    LAUNCH(softcap),
+    LAUNCH(activation),
+    LAUNCH(glu),
+    LAUNCH(slice),
+    LAUNCH(concat),
+    LAUNCH(rope_table),
+    LAUNCH(rope),
+    LAUNCH(kv_write),
+    [OP_attention] = {"attention", units_one, run_attention, scratch_attention, false},
+    [OP_attention_prefix] = {"attention_prefix", units_none, run_attention, NULL, false},
+};
+
+static const char *const op_names[] = {
+#define OP(name, light) #name,
+#include "ops/ops.def"
+#undef OP
+};
+
+static enum tlm_status check_cache(enum dtype type, const char *what, struct tlm_error *err)
+{
+    if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_Q8_0) return TLM_OK;
+    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: cached %s: expected F32, F16, BF16 or Q8_0, found %s",
+                     what, dtype_traits[type].name);
+}
+
+enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err)
+{
+    const char *name = op_names[n->op];
+    if (!cuda_op_table[n->op].run)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no kernel for the op '%s' yet", name);
+    const int weight = n->op == OP_embed ? 0 : n->op == OP_matmul ? 1 : -1;
+    if (weight >= 0 && !planes_known(n->in[weight]->out.type))
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: %s: no kernel for weights of type %s yet", name,
+                         dtype_traits[n->in[weight]->out.type].name);
+    if (n->op == OP_kv_write)
+        return check_cache(((const struct kv_write_params *)n->params)->cache.type, "keys or values", err);
+    if (n->op == OP_attention && ((const struct attention_params *)n->params)->value_dim > CUDA_VALUE_MAX)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: attention: values of at most %d numbers a head",
+                         (int)CUDA_VALUE_MAX);
+    return TLM_OK;
+}

@@ -1,0 +1,182 @@
+// cuda/ptx.h -- what device.h is made of on a device: CUDA's own words, and the PTX instructions that have none.
+#ifndef CUDA_PTX_H
+#define CUDA_PTX_H
+
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <string.h>
+
+#include "core/dtype.h"
+
+template <class T> using shared = T *;
+
+#define SHARED(T, name, count)  __shared__ __align__(16) T name[count]
+#define SHARED_DYNAMIC(T, name) extern __shared__ __align__(16) T name[]
+
+template <class U, class T> __device__ inline U *shared_as(T *s)
+{
+    return reinterpret_cast<U *>(s);
+}
+
+// More shared memory than 48 KiB has to be asked for. A launch that fails is told by the next cuda_sync().
+template <class... P, class... A>
+static inline void cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                               struct cuda_stream *stream, bool together, A... arguments)
+{
+    cudaLaunchAttribute cooperative = {};
+    cooperative.id = cudaLaunchAttributeCooperative;
+    cooperative.val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
+    config.stream = (cudaStream_t)stream;
+    config.attrs = &cooperative, config.numAttrs = together;
+    if (shared_bytes > 48 * 1024)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    cudaLaunchKernelEx(&config, kernel, P(arguments)...);
+}
+#define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(kernel, grid, block, shared_bytes, stream, false, __VA_ARGS__)
+#define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(kernel, grid, block, shared_bytes, stream, true, __VA_ARGS__)
+
+__device__ inline void sync_grid()
+{
+    cooperative_groups::this_grid().sync();
+}
+
+// ---- numbers ----------------------------------------------------------------------------------------------
+
+__device__ inline float bits_to_f32(unsigned bits)
+{
+    return __uint_as_float(bits);
+}
+
+__device__ inline unsigned f32_to_bits(float x)
+{
+    return __float_as_uint(x);
+}
+
+struct f16 {
+    uint16_t bits;
+};
+struct bf16 {
+    uint16_t bits;
+};
+
+__device__ inline float to_f32(f16 h)
+{
+    return __half2float(__ushort_as_half(h.bits));
+}
+__device__ inline float to_f32(bf16 h)
+{
+    return __uint_as_float((unsigned)h.bits << 16);
+}
+__device__ inline void from_f32(f16 *h, float x)
+{
+    h->bits = __half_as_ushort(__float2half_rn(x));
+}
+__device__ inline void from_f32(bf16 *h, float x)
+{
+    h->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+// ---- memory -----------------------------------------------------------------------------------------------
+
+template <class T> __device__ inline T load(const T *p)
+{
+    return *p;
+}
+
+// What is read once need not stay in the caches: weights of a single row's product.
+template <class T> __device__ inline T load_stream(const T *p)
+{
+    T value;
+    if constexpr (sizeof(T) == 16) {
+        const uint4 u = __ldcs((const uint4 *)p);
+        memcpy(&value, &u, 16);
+    } else {
+        value = *p;
+    }
+    return value;
+}
+
+template <class T> __device__ inline void store(T *p, T value)
+{
+    *p = value;
+}
+
+// 16 bytes on their way to shared memory, or zeros where nothing is there.
+template <class T> __device__ inline void copy_async16(T *to, const T *from, bool there = true)
+{
+    const unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    const int bytes = there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
+                 : "memory");
+}
+
+__device__ inline void copy_async_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int GROUPS> __device__ inline void copy_async_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+}
+
+// ---- tensor cores -----------------------------------------------------------------------------------------
+
+// 8 x 8 matrices of 16-bit numbers: lane 8 i + r gives the begin of row r of matrix i.
+template <int N, class T> __device__ inline void ldmatrix(uint32_t (&to)[N], T *row)
+{
+    const unsigned from = (unsigned)__cvta_generic_to_shared(row);
+    if constexpr (N == 4)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(from)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                     : "=r"(to[0]), "=r"(to[1])
+                     : "r"(from)
+                     : "memory");
+}
+
+template <int N, class T> __device__ inline void ldmatrix_transposed(uint32_t (&to)[N], T *row)
+{
+    const unsigned from = (unsigned)__cvta_generic_to_shared(row);
+    if constexpr (N == 4)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(from)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                     : "=r"(to[0]), "=r"(to[1])
+                     : "r"(from)
+                     : "memory");
+}
+
+// c += a b: 16 x 16 times 16 x 8, or bytes, 16 x 32 times 32 x 8
+#define MMA(shape, types, constraint)                                                     \
+    asm volatile("mma.sync.aligned." shape ".row.col." types                              \
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"       \
+                 : constraint(c[0]), constraint(c[1]), constraint(c[2]), constraint(c[3]) \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+__device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bf16)
+{
+    MMA("m16n8k16", "f32.bf16.bf16.f32", "+f");
+}
+__device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16)
+{
+    MMA("m16n8k16", "f32.f16.f16.f32", "+f");
+}
+__device__ inline void mma(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+{
+    MMA("m16n8k32", "s32.s8.s8.s32", "+r");
+}
+#undef MMA
+
+#endif

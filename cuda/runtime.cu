@@ -1,0 +1,111 @@
+// cuda/runtime.cu -- cuda/runtime.h on the CUDA runtime, which is linked in; the driver is found when the program runs.
+#include "cuda/runtime.h"
+
+#include <cuda_runtime.h>
+#include <stdio.h>
+
+enum { OLDEST = 8 }; // compute capability 8.0: bf16, cp.async
+
+static cudaStream_t stream_of(struct cuda_stream *s)
+{
+    return (cudaStream_t)s;
+}
+
+enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
+{
+    int count = 0, driver = 0, runtime = 0;
+    *d = {};
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (!driver) return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no driver on this machine");
+    cudaError_t e = cudaGetDeviceCount(&count);
+    if (e == cudaErrorInsufficientDriver)
+        return error_set(err, TLM_ERR_UNSUPPORTED,
+                         "cuda: the driver knows CUDA %d.%d, expected %d.%d or newer", driver / 1000,
+                         driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    if (e || !count)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no device: %s",
+                         e ? cudaGetErrorString(e) : "the driver lists none");
+    struct cudaDeviceProp p;
+    if ((e = cudaGetDeviceProperties(&p, 0)) || (e = cudaSetDevice(0)) ||
+        (e = cudaMemGetInfo(&d->available, &d->memory)))
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device 0: %s", cudaGetErrorString(e));
+    snprintf(d->name, sizeof d->name, "%s", p.name);
+    d->major = p.major, d->minor = p.minor, d->processors = p.multiProcessorCount;
+    if (p.major < OLDEST)
+        return error_set(err, TLM_ERR_UNSUPPORTED,
+                         "cuda: %s: expected compute capability 8.0 or newer, found %d.%d", d->name, p.major,
+                         p.minor);
+    return TLM_OK;
+}
+
+void cuda_close(struct cuda_device *)
+{
+    cudaDeviceSynchronize();
+}
+
+void *cuda_alloc(size_t bytes)
+{
+    void *p = NULL;
+    if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+    cudaGetLastError(); // told to the caller by NULL
+    return NULL;
+}
+
+void cuda_free(void *p)
+{
+    cudaFree(p);
+}
+
+void *cuda_alloc_pinned(size_t bytes)
+{
+    void *p = NULL;
+    if (cudaMallocHost(&p, bytes) == cudaSuccess) return p;
+    cudaGetLastError();
+    return NULL;
+}
+
+void cuda_free_pinned(void *p)
+{
+    cudaFreeHost(p);
+}
+
+struct cuda_stream *cuda_stream_open(void)
+{
+    cudaStream_t s = NULL;
+    return cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking) == cudaSuccess ? (struct cuda_stream *)s
+                                                                               : NULL;
+}
+
+void cuda_stream_close(struct cuda_stream *s)
+{
+    if (s) cudaStreamDestroy(stream_of(s));
+}
+
+void cuda_zero(struct cuda_stream *s, void *p, size_t bytes)
+{
+    cudaMemsetAsync(p, 0, bytes, stream_of(s));
+}
+
+void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes)
+{
+    cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_of(s));
+}
+
+void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes)
+{
+    cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_of(s));
+}
+
+void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
+{
+    cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(s));
+}
+
+// Launches and copies leave their error with the runtime, which keeps it until it is asked.
+enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
+{
+    cudaError_t e = cudaGetLastError(), later = cudaStreamSynchronize(stream_of(s));
+    if (!e) e = later;
+    return e ? error_set(err, TLM_ERR_IO, "cuda: %s", cudaGetErrorString(e)) : TLM_OK;
+}

@@ -1,0 +1,45 @@
+// cuda/runtime.h -- what the backend needs of a device, in plain C: memory, streams, copies.
+//
+// cuda/runtime.cu is made of the CUDA runtime, tests/cuda_emu/runtime.cc of the host's memory. Launches and copies are asynchronous
+// and in order on their stream; what went wrong in them is told by the next cuda_sync(). A stream of NULL is the default one.
+#ifndef CUDA_RUNTIME_H
+#define CUDA_RUNTIME_H
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cuda_stream; // cudaStream_t
+
+struct cuda_device {
+    char name[256];
+    int major, minor; // compute capability
+    int processors;   // streaming multiprocessors
+    size_t memory, available;
+};
+
+// Takes the first device. Errors: UNSUPPORTED, with the reason: no driver, no device, one that is too old.
+enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err);
+void cuda_close(struct cuda_device *d);
+
+void *cuda_alloc(size_t bytes); // NULL where there is no room; on a boundary of 256
+void cuda_free(void *p);
+void *cuda_alloc_pinned(size_t bytes); // of the host, for copies that do not wait
+void cuda_free_pinned(void *p);
+
+struct cuda_stream *cuda_stream_open(void);
+void cuda_stream_close(struct cuda_stream *s);
+void cuda_zero(struct cuda_stream *s, void *p, size_t bytes);
+void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes);
+void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes);
+void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes); // on the device
+// Waits for all that the stream was given. Errors: IO, with the text of the first thing that went wrong since the last call.
+enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

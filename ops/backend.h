@@ -1,0 +1,46 @@
+// ops/backend.h -- another device that runs graphs, as the floors above see it: a table of functions, no header of the device.
+//
+// A backend holds the device and the weights that were brought to it. A RUNNER is what one pass over a model needs there: a stream, the
+// step's data, the activations. A graph is built on the host as ever; runner_place() then turns its leaves to the device, and its nodes
+// run in order on the stream.
+#ifndef OPS_BACKEND_H
+#define OPS_BACKEND_H
+
+#include "ops/nodes.h"
+
+struct backend;
+struct runner;
+
+struct backend_class {
+    const char *name;     // "cuda"
+    const struct op *ops; // the table that graph_init() takes, with the runner as its `kernels`
+    void (*close)(struct backend *b);
+
+    // Is there a kernel for the node? Errors: UNSUPPORTED, naming op and reason.
+    enum tlm_status (*check)(const struct node *n, struct tlm_error *err);
+
+    enum tlm_status (*runner_open)(struct backend *b, struct runner **out, struct tlm_error *err);
+    void (*runner_close)(struct runner *r); // and all that it gave memory to
+    // Memory of the device, until the runner is closed. Errors: MEMORY, with `what` and the bytes.
+    enum tlm_status (*alloc)(struct runner *r, void **out, size_t bytes, const char *what,
+                             struct tlm_error *err);
+    void (*copy)(struct runner *r, void *to, const void *from, size_t bytes); // on the device, in order
+    // The memory of a struct step, whose counts stand first: it is copied to the device before each run. Errors: MEMORY.
+    enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
+    // Between building and planning. Errors: those of check(), MEMORY.
+    enum tlm_status (*place)(struct runner *r, struct graph *g, struct tlm_error *err);
+    // Runs the planned and bound graph, then brings `bytes` of `from` to the host's `to`. Errors: IO.
+    enum tlm_status (*run)(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
+                           size_t bytes, struct tlm_error *err);
+};
+
+struct backend {
+    const struct backend_class *class;
+    char device[288];       // what it is, in words
+    struct kernels kernels; // what passes ask: the type that products take their activations in
+};
+
+// The backend of CUDA. Errors: UNSUPPORTED, with the reason.
+enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err);
+
+#endif

@@ -1,0 +1,26 @@
+// tests/cuda_emu/control.h -- what a test says to the emulation, and hears from it.
+#ifndef TESTS_CUDA_EMU_CONTROL_H
+#define TESTS_CUDA_EMU_CONTROL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The order in which the threads of a block, and the blocks of a grid, get their turns.
+enum emu_order { EMU_FORWARD, EMU_BACKWARD, EMU_RANDOM, EMU_ORDERS };
+void emu_set_order(enum emu_order order, uint64_t seed);
+
+// What was wrong with the first launch that failed since emu_forget(), or NULL. Until then no launch runs: as with a device,
+// an error sticks.
+const char *emu_error(void);
+void emu_forget(void);
+// Launches since the program began.
+int64_t emu_launches(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

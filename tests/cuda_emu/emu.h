@@ -1,0 +1,237 @@
+// tests/cuda_emu/emu.h -- CUDA's model of execution on the CPU: what cuda/device.h is made of where nvcc is not the compiler.
+//
+// A launch runs the blocks of its grid one after the other; a block's threads are fibers, which run until they wait for each other. In
+// which order is up to emu_order(): forward, backward, or drawn anew at every turn, so that what depends on luck shows. Blocks of a
+// cooperative launch all run together.
+//
+// What is seen, each as an error that names kernel, block, thread and source line, and ends the launch:
+//   - shared memory, always, as kernels reach it through shared<T> alone: accesses outside of the array, misaligned ones, bytes that were
+//     never written or whose cp.async has not been waited for; and two threads that touch the same byte, one of them writing,
+//     with neither a barrier of the block nor, within a warp, __syncwarp() between
+//   - warps: a lane of the mask that does not come, has ended, or comes for something else
+//   - global memory: what goes through load(), store() and copy_async() is checked for bounds and alignment. Plain indexing is not:
+//     there the guard pages around each allocation (cuda_alloc() of runtime.cc) fault, and AddressSanitizer sees the single byte.
+//     Fresh allocations are full of NaNs; whether a byte of them was ever written is not followed.
+//   - threads that wait forever, copies that are never waited for
+// What is not seen: races in global memory but by their results, registers, time.
+#ifndef TESTS_CUDA_EMU_EMU_H
+#define TESTS_CUDA_EMU_EMU_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tests/cuda_emu/control.h"
+#include "tests/cuda_emu/fiber.h"
+
+struct uint3 {
+    unsigned x, y, z;
+};
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned nx = 1, unsigned ny = 1, unsigned nz = 1) : x(nx), y(ny), z(nz)
+    {
+    }
+};
+
+namespace emu
+{
+
+// Where in a kernel's source a call stands: default arguments are worked out where the call is written.
+#define EMU_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+enum { WARP = 32, MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, MAX_REGIONS = 32 };
+enum { OP_WORDS = 10, MAX_COPIES = 64 };
+
+enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, DONE };
+
+// What a lane has come to a meeting of its warp with, and what it takes away.
+struct meeting {
+    const char *name; // "__shfl_sync"
+    uint32_t mask;
+    const char *file;
+    int line;
+    int option;
+    uint32_t in[OP_WORDS], out[OP_WORDS];
+};
+
+// A cp.async that was issued: it lands when its group is waited for.
+struct copy {
+    int64_t to;
+    int region;
+    const void *from; // NULL: zeros
+    int bytes, group;
+};
+
+struct block;
+
+struct thread {
+    struct fiber fiber;
+    struct block *block;
+    uint3 index;
+    int number; // in the block
+    enum state state;
+    struct meeting meeting;
+    const char *file; // of the barrier that it waits at
+    int line;
+    struct copy copies[MAX_COPIES];
+    int copy_count, group; // group: number of the group that is open
+};
+
+// What is known of a byte of shared memory. An epoch is counts of the block's barriers and of the warp's.
+struct shadow {
+    uint8_t state;          // 0: never written, 1: holds a value, 2: a cp.async is on its way
+    int16_t writer, reader; // threads, NOBODY, or as below
+    uint16_t writer_line;
+    uint32_t write_block, write_warp, read_block, read_warp;
+};
+
+// One __shared__ array of a block.
+struct region {
+    const char *file, *name;
+    int line;
+    size_t begin, bytes;
+};
+
+struct block {
+    uint3 index;
+    struct thread *threads;
+    int count, live, arrived;
+    uint32_t epoch, warp_epoch[MAX_THREADS / WARP];
+    char *memory;
+    struct shadow *shadow;
+    struct region regions[MAX_REGIONS];
+    int region_count;
+    size_t used;
+};
+
+struct grid {
+    const char *kernel;
+    dim3 size, block_size;
+    bool cooperative;
+};
+
+extern struct thread *self; // the one that runs; NULL outside of launches
+extern struct grid grid;
+
+// Ends the launch with a text: kernel, block, thread, place, and what is wrong.
+[[noreturn]] void fail(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+void yield(void); // to whoever has a turn
+void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+         void (*body)(void *), void *user);
+template <class F>
+void launch(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative, F body)
+{
+    run(
+        kernel, size, block_size, shared_bytes, cooperative, [](void *f) { (*(F *)f)(); }, &body);
+}
+
+// ---- shared memory ----------------------------------------------------------------------------------------
+
+int region_find(const char *name, size_t bytes, const char *file,
+                int line); // made by the first thread to come
+void shared_read(void *to, int region, int64_t at, size_t bytes, size_t align, const char *file, int line);
+void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t align, const char *file,
+                  int line);
+void shared_copy_async(int region, int64_t at, const void *from, int bytes, const char *file, int line);
+
+template <class T> struct reference {
+    int64_t at;
+    int region;
+    const char *file;
+    int line;
+    reference(int64_t a, int r, const char *f, int l) : at(a), region(r), file(f), line(l)
+    {
+    }
+    reference(const reference &) = default;
+    operator T() const
+    {
+        T value;
+        shared_read(&value, region, at, sizeof value, alignof(T), file, line);
+        return value;
+    }
+    const reference &operator=(const T &value) const
+    {
+        shared_write(region, at, &value, sizeof value, alignof(T), file, line);
+        return *this;
+    }
+    const reference &operator=(const reference &other) const
+    {
+        return *this = (T)other;
+    }
+    const reference &operator+=(const T &value) const
+    {
+        return *this = (T)(*this) + value;
+    }
+    const reference &operator*=(const T &value) const
+    {
+        return *this = (T)(*this) * value;
+    }
+};
+
+// An index that knows where it was written.
+struct place {
+    int64_t i;
+    const char *file;
+    int line;
+    place(int64_t index, const char *f = __builtin_FILE(), int l = __builtin_LINE())
+        : i(index), file(f), line(l)
+    {
+    }
+};
+
+} // namespace emu
+
+// A pointer into a __shared__ array.
+template <class T> struct shared {
+    int64_t at; // bytes from the array's begin
+    int region;
+    emu::reference<T> operator[](emu::place p) const
+    {
+        return {at + p.i * (int64_t)sizeof(T), region, p.file, p.line};
+    }
+    shared operator+(int64_t n) const
+    {
+        return {at + n * (int64_t)sizeof(T), region};
+    }
+    shared operator-(int64_t n) const
+    {
+        return {at - n * (int64_t)sizeof(T), region};
+    }
+};
+
+namespace emu
+{
+
+template <class T> shared<T> array(const char *name, size_t count, EMU_HERE)
+{
+    return {0, region_find(name, count * sizeof(T), file, line)};
+}
+
+// ---- global memory ----------------------------------------------------------------------------------------
+
+void global_check(const void *p, size_t bytes, size_t align, const char *what, const char *file, int line);
+
+// ---- warps ------------------------------------------------------------------------------------------------
+
+// The lane waits for those of the mask; the last one to come calls finish(lanes of the warp, mask) for all.
+typedef void finish_fn(struct thread *lanes, uint32_t mask);
+void meet(const char *name, uint32_t mask, finish_fn *finish, const char *file, int line);
+void meet_words(const char *name, uint32_t mask, const void *in, void *out, size_t bytes, int option,
+                finish_fn *finish, const char *file, int line);
+
+finish_fn finish_shuffle, finish_ballot, finish_sync, finish_mma_bf16, finish_mma_f16, finish_mma_s8;
+void sync_block(const char *file, int line);
+void sync_grid(const char *file, int line);
+void copy_commit(void);
+void copy_wait(int groups, const char *file, int line);
+void copy_land(struct thread *t, int up_to_group, const char *file, int line);
+void load_matrices(uint32_t *out, int count, bool transposed, int region, int64_t at, const char *file,
+                   int line);
+
+} // namespace emu
+
+#endif

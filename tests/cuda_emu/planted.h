@@ -1,0 +1,43 @@
+// tests/cuda_emu/planted.h -- kernels with a mistake each, and each without it: what the emulation must see.
+#ifndef TESTS_CUDA_EMU_PLANTED_H
+#define TESTS_CUDA_EMU_PLANTED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum planted {
+    PLANTED_BARRIER,
+    PLANTED_WARP_BARRIER,
+    PLANTED_OVERRUN,
+    PLANTED_UNWRITTEN,
+    PLANTED_SHUFFLE,
+    PLANTED_EARLY_END,
+    PLANTED_WAIT,
+    PLANTED_NEVER_WAITED,
+    PLANTED_MISALIGNED,
+    PLANTED_GLOBAL,
+    PLANTED_STUCK,
+    PLANTED_COUNT
+};
+
+// 64 numbers of x become y: turned around within blocks of 64, two blocks. `wrong`: with the mistake.
+void planted_run(enum planted which, bool wrong, float *y, const float *x);
+
+// c (16, 8) = a (16, 16) b (8, 16)^T of bf16 by one mma; wrong: A's rows 8 to 15 in the wrong registers.
+void planted_mma(bool wrong, float *c, const uint16_t *a, const uint16_t *b);
+// The same with fragments by ldmatrix, b as (16, 8), transposed
+void planted_ldmatrix(float *c, const uint16_t *a, const uint16_t *b);
+// c (16, 8) = a (16, 32) b (8, 32)^T of bytes
+void planted_mma_s8(int32_t *c, const int8_t *a, const int8_t *b);
+// sums[0] of `count` numbers by blocks that meet at a barrier of the grid; together: a cooperative launch
+void planted_grid_sum(bool together, float *sums, const float *x, int blocks);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,140 @@
+// tests/cuda_emu/runtime.cc -- cuda/runtime.h where the device is the emulation: memory between guard pages, and launches that
+// have ended when they return.
+#include "cuda/runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "tests/cuda_emu/emu.h"
+
+// As cudaMalloc's, memory begins at a multiple of 256; behind it slack, filled with GUARD, up to a page that faults.
+//
+//     | PROT_NONE page | data | slack | PROT_NONE page |
+enum { PAGE = 4096, ALIGN = 256, GUARD = 0xA5, MAX_ALLOCATIONS = 4096 };
+
+struct allocation {
+    char *data;
+    size_t size, room;
+};
+
+static struct allocation allocations[MAX_ALLOCATIONS];
+static int allocation_count;
+
+// The allocation that the address is in, or little behind.
+static struct allocation *find(const void *p)
+{
+    for (int i = allocation_count; i-- > 0;)
+        if ((const char *)p >= allocations[i].data &&
+            (const char *)p < allocations[i].data + allocations[i].room + PAGE)
+            return &allocations[i];
+    return NULL;
+}
+
+void emu::global_check(const void *p, size_t bytes, size_t align, const char *what, const char *file,
+                       int line)
+{
+    const struct allocation *a = find(p);
+    if (!a) emu::fail(file, line, "%s %p: in no allocation", what, p);
+    const size_t at = (size_t)((const char *)p - a->data);
+    if (at + bytes > a->size)
+        emu::fail(file, line, "%s bytes %zu to %zu of an allocation of %zu", what, at, at + bytes - 1,
+                  a->size);
+    if ((uintptr_t)p % align)
+        emu::fail(file, line, "%s byte %zu of an allocation: no multiple of %zu", what, at, align);
+}
+
+enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
+{
+    (void)err;
+    *d = {};
+    snprintf(d->name, sizeof d->name, "emulation");
+    d->major = 9;
+    d->memory = d->available = (size_t)1 << 32;
+    return TLM_OK;
+}
+
+void cuda_close(struct cuda_device *)
+{
+}
+
+void *cuda_alloc(size_t bytes)
+{
+    const size_t body = (bytes + ALIGN + PAGE - 1) / PAGE * PAGE;
+    if (allocation_count == MAX_ALLOCATIONS) return NULL;
+    char *map =
+        (char *)mmap(NULL, body + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED || mprotect(map + PAGE, body, PROT_READ | PROT_WRITE)) return NULL;
+    struct allocation a;
+    a.room = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    a.data = map + PAGE + body - a.room;
+    a.size = bytes;
+    if (bytes <= (size_t)1 << 24) memset(a.data, 0xff, bytes); // NaNs; large memory is touched as it is used
+    memset(a.data + bytes, GUARD, a.room - bytes);
+    allocations[allocation_count++] = a;
+    return a.data;
+}
+
+void cuda_free(void *p)
+{
+    if (!p) return;
+    struct allocation *a = find(p);
+    if (!a || a->data != p) {
+        fprintf(stderr, "cuda_emu: cuda_free of %p: no allocation\n", p);
+        abort();
+    }
+    for (size_t i = a->size; i < a->room; i++)
+        if ((unsigned char)a->data[i] != GUARD) {
+            fprintf(stderr, "cuda_emu: byte %zu behind an allocation of %zu bytes was written\n", i - a->size,
+                    a->size);
+            abort();
+        }
+    char *map = (char *)((uintptr_t)a->data / PAGE * PAGE) - PAGE;
+    munmap(map, (size_t)(a->data + a->room - map) + PAGE);
+    *a = allocations[--allocation_count];
+}
+
+void cuda_zero(struct cuda_stream *, void *p, size_t bytes)
+{
+    memset(p, 0, bytes);
+}
+
+void cuda_copy_in(struct cuda_stream *, void *device, const void *host, size_t bytes)
+{
+    memcpy(device, host, bytes);
+}
+
+void cuda_copy_out(struct cuda_stream *, void *host, const void *device, size_t bytes)
+{
+    memcpy(host, device, bytes);
+}
+
+void cuda_copy(struct cuda_stream *, void *to, const void *from, size_t bytes)
+{
+    memmove(to, from, bytes);
+}
+
+void *cuda_alloc_pinned(size_t bytes)
+{
+    return calloc(1, bytes);
+}
+
+void cuda_free_pinned(void *p)
+{
+    free(p);
+}
+
+struct cuda_stream *cuda_stream_open(void)
+{
+    return NULL;
+}
+
+void cuda_stream_close(struct cuda_stream *)
+{
+}
+
+enum tlm_status cuda_sync(struct cuda_stream *, struct tlm_error *err)
+{
+    const char *text = emu_error();
+    return text ? error_set(err, TLM_ERR_IO, "cuda: %s", text) : TLM_OK;
+}
