@@ -283,6 +283,8 @@ static enum tlm_status write_file(const struct plan *p, const char *path, struct
                                .types = p->types,
                                .weights = (const float *const *)work.weights,
                                .ready = work.ready,
+                               .columns = (const float *const *)work.columns,
+                               .rows = (const float *const *)work.rows,
                                .allow_nonfinite = p->args->method.allow_nonfinite,
                                .threads = pool,
                                .progress = show_progress,

@@ -7,15 +7,15 @@
 #include "cli/common.h"
 #include "models/hf.h"
 
-static const char *const names[] = {"rtn", "gptq", NULL};
+static const char *const names[] = {"rtn", "gptq", "awq", NULL};
 
 const struct option method_options[METHOD_OPTION_COUNT] = {
     {"--method", "NAME", OPTION_CHOICE, offsetof(struct method_args, name), .choices = names,
-     .help = "rtn: each number to the nearest level, scales by search; gptq: one column after the other, "
-             "those behind making "
-             "up for it, by what goes into the matrix while the model reads a text. Default: rtn."},
+     .help = "rtn: each number to the nearest level, scales by search; gptq: one column after the other, those behind making "
+             "up for it, by what goes into the matrix while the model reads a text; awq: rtn, with the columns that have much "
+             "going into them scaled up, and what goes into them down. Default: rtn."},
     {"--calibration", "FILE", OPTION_STRING, offsetof(struct method_args, text),
-     .help = "the text for --method gptq, '-' for standard input. Default: none."},
+     .help = "the text for --method gptq or awq, '-' for standard input. Default: none."},
     {"-c, --ctx-size", "N", OPTION_INT, offsetof(struct method_args, context), .low = 1, .high = 65536,
      .help = "tokens of a chunk of that text. Default: 512."},
     {"--calibration-chunks", "N", OPTION_INT, offsetof(struct method_args, chunks), .low = 1,

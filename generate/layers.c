@@ -218,6 +218,112 @@ enum tlm_status layers_products(struct layers *p, int64_t l, struct layers_produ
     return TLM_OK;
 }
 
+// ---- what stands in front of a product ----------------------------------------------------------------
+
+// The only reader of n; NULL where there are several, or none.
+static const struct node *only_reader(const struct cut *c, const struct node *n)
+{
+    const struct node *found = NULL;
+    for (int64_t i = 0; i < c->count; i++) {
+        const struct node *r = node_at(c, i);
+        for (int j = 0; j < r->input_count; j++) {
+            if (r->in[j] != n) continue;
+            if (found) return NULL;
+            found = r;
+        }
+    }
+    return found;
+}
+
+// Marks the products that read n, or its rows gathered for experts. False where anything else reads it.
+static bool mark_readers(const struct cut *c, const struct node *n, const struct layers_product *products,
+                         int count, uint64_t *readers)
+{
+    for (int64_t i = 0; i < c->count; i++) {
+        const struct node *r = node_at(c, i);
+        bool reads = false, known = false;
+        for (int j = 0; j < r->input_count; j++) reads |= r->in[j] == n;
+        if (!reads) continue;
+        if (r->op == OP_gather_experts) {
+            if (!mark_readers(c, r, products, count, readers)) return false;
+            continue;
+        }
+        bool product = r->op == OP_matmul || r->op == OP_matmul_experts;
+        for (int k = 0; k < count && product; k++) {
+            if (products[k].matrix->data != r->in[1]->out.data) continue;
+            *readers |= (uint64_t)1 << k;
+            known = true;
+        }
+        if (!known) return false;
+    }
+    return true;
+}
+
+static bool name_weight(const struct layers *p, const struct node *leaf, char name[WEIGHT_NAME])
+{
+    struct layers_product found;
+    if (leaf->op != GRAPH_LEAF || !name_product(p->model, &leaf->out, &found)) return false;
+    if (!gguf_find_tensor(p->model->gguf, found.name)) return false;
+    memcpy(name, found.name, sizeof found.name);
+    return true;
+}
+
+// The matrix whose rows n is made of, all of them or a slice, with or without bias. Each node on the way has one reader.
+static bool find_rows(const struct layers *p, const struct cut *c, const struct node *n,
+                      struct layers_source *out)
+{
+    if (!only_reader(c, n)) return false;
+    if (n->op == OP_slice) {
+        const struct slice_params *s = n->params;
+        if (s->heads != 1) return false;
+        out->row = s->offset;
+        n = n->in[0];
+    }
+    if (n->op == OP_bias) {
+        if (!name_weight(p, n->in[1], out->bias)) return false;
+        n = n->in[0];
+        if (!only_reader(c, n)) return false;
+    }
+    return n->op == OP_matmul && name_weight(p, n->in[1], out->weight);
+}
+
+static bool find_source(const struct layers *p, const struct cut *c, const struct node *x,
+                        struct layers_source *out)
+{
+    out->heads = out->kv_heads = 1;
+    out->dim = (int32_t)x->out.ne[0];
+    if (x->op == OP_rmsnorm || x->op == OP_layernorm) {
+        const struct norm_params *norm = x->params;
+        out->norm = true;
+        if (norm->group != x->out.ne[0] || !name_weight(p, x->in[1], out->weight)) return false;
+        return x->input_count < 3 || name_weight(p, x->in[2], out->bias);
+    }
+    if (x->op == OP_glu && ((const struct activation_params *)x->params)->kind == ACT_SWIGLU_CLAMPED)
+        return false; // not linear in what is gated
+    if (x->op == OP_glu) return find_rows(p, c, x->in[1], out);
+    if (x->op != OP_attention || x->in[2]->op != OP_kv_write || x->in[1] == x->in[2]) return false;
+    const struct attention_params *a = x->params;
+    out->heads = a->heads;
+    out->kv_heads = a->kv_heads;
+    out->dim = a->value_dim;
+    return find_rows(p, c, x->in[2]->in[0], out);
+}
+
+bool layers_source(struct layers *p, int64_t l, const struct layers_product *products, int count, int i,
+                   struct layers_source *out)
+{
+    struct cut c;
+    *out = (struct layers_source){0};
+    if (cut_init(p, &c, NULL)) return false;
+    const struct node *x = node_at(&c, products[i].input);
+    if (x->op == OP_gather_experts) x = x->in[0];
+    out->node = x->index;
+    bool found = c.stage[x->index] == l && find_source(p, &c, x, out) &&
+                 mark_readers(&c, x, products, count, &out->readers);
+    cut_free(&c);
+    return found;
+}
+
 // ---- running ------------------------------------------------------------------------------------------
 
 // Nodes of earlier layers become leaves; which of them are in use is in leaves[0..count), beside where their rows are kept.

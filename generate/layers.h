@@ -55,10 +55,25 @@ struct layers_product {
     int32_t input;  // (rows, K); of heads (rows, matrices * K): each matrix has its part of a row
     int32_t sorted; // of experts: whose rows are whose; -1: all matrices have all rows
 };
+// What can be multiplied by a factor a column of `node`, so that its output is: the weight and bias of a norm, number by number; or rows of
+// the matrix, and of its bias, that made it, beginning with `row`.
+struct layers_source {
+    int32_t node;                                // (rows, K)
+    bool norm;                                   // else a matrix
+    char weight[WEIGHT_NAME], bias[WEIGHT_NAME]; // names in the file; no bias: ""
+    int64_t row;
+    int32_t heads, kv_heads,
+        dim;          // of values: column (h, d) of `heads` is row (h / (heads / kv_heads), d); else 1, 1, K
+    uint64_t readers; // the products of the layer, by their place, that read it: and nothing else does
+};
 enum { LAYERS_PRODUCTS = 64, LAYERS_NODES = 2 * LAYERS_PRODUCTS };
 // The products of layer l, in their order; l = layers: the output's. Errors: MEMORY.
 enum tlm_status layers_products(struct layers *p, int64_t l, struct layers_product *out, int *count,
                                 struct tlm_error *err);
+
+// The source of what product `i` of the list reads; false where there is none. Errors cannot be: the graph was built before.
+bool layers_source(struct layers *p, int64_t l, const struct layers_product *products, int count, int i,
+                   struct layers_source *out);
 
 struct layers_run {
     int64_t layer;        // layers: what stands behind them

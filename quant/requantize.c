@@ -85,6 +85,22 @@ static bool holds(const struct requantize *r, enum dtype type, const float *numb
     return r->allow_nonfinite || all_within(numbers, count, FLT_MAX);
 }
 
+static bool is_scaled(const struct requantize *r, uint64_t tensor)
+{
+    return (r->columns && r->columns[tensor]) || (r->rows && r->rows[tensor]);
+}
+
+static void scale(const struct requantize *r, const struct piece *p, float *numbers)
+{
+    const struct tensor *t = &r->in->tensors[p->tensor].tensor;
+    const float *columns = r->columns ? r->columns[p->tensor] : NULL,
+                *rows = r->rows ? r->rows[p->tensor] : NULL;
+    for (int64_t i = 0; i < p->rows && (columns || rows); i++) {
+        float *x = numbers + i * t->ne[0], row = rows ? rows[(p->row + i) % t->ne[1]] : 1;
+        for (int64_t c = 0; c < t->ne[0]; c++) x[c] *= row * (columns ? columns[c] : 1);
+    }
+}
+
 // Each matrix of a stack has weights of its own.
 static void quantize_rows(const struct run *run, const struct piece *p, uint8_t *to, const float *numbers)
 {
@@ -109,7 +125,7 @@ static void convert(struct run *run, const struct piece *p, float *numbers)
                p->bytes);
         return;
     }
-    if (type == t->type) {
+    if (type == t->type && !is_scaled(run->r, p->tensor)) {
         memcpy(to, from, p->bytes);
         if (!run->r->allow_nonfinite && quant_types[type].dequantize) {
             quant_types[type].dequantize(numbers, from, count);
@@ -118,6 +134,7 @@ static void convert(struct run *run, const struct piece *p, float *numbers)
         return;
     }
     quant_types[t->type].dequantize(numbers, from, count);
+    scale(run->r, p, numbers);
     if (!holds(run->r, type, numbers, count))
         refuse(run, p->tensor);
     else if (run->r->weights && run->r->weights[p->tensor])

@@ -12,6 +12,8 @@ struct requantize {
     // and data that are written as they are, in the type that was chosen.
     const float *const *weights;
     const void *const *ready;
+    const float *const *columns,
+        *const *rows;     // factors (ne[0]), (ne[1]) that the numbers are multiplied by first
     bool allow_nonfinite; // copy infinities and NaNs into types that have them
     struct threads *threads;
     // Called between pieces of work with the numbers done so far; returns false to stop. May be NULL.

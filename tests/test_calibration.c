@@ -5,7 +5,10 @@
 
 #include "core/file.h"
 #include "generate/forward.h"
-#include "quant/methods/imatrix.h"
+#include "quant/methods/method.h"
+#include "quant/mix.h"
+#include "quant/quant.h"
+#include "quant/requantize.h"
 #include "tests/golden.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
@@ -108,8 +111,9 @@ static void compare(void *user, const struct weight_spec *spec, const char *name
 }
 
 // The same text twice: what stands between layers belongs to each text alone.
-static void check_layers(const char *path, const int32_t *ids, int32_t count)
+static void check_layers(const char *path, const struct golden *g)
 {
+    const int32_t *ids = g->ids, count = g->count;
     struct tlm_model *m = open_model(path, "auto");
     struct watcher *whole = calloc(1, sizeof *whole);
     struct threads *threads;
@@ -135,16 +139,122 @@ static void check_layers(const char *path, const int32_t *ids, int32_t count)
     free(twice);
 }
 
-static void check_folder(const char *golden)
+// ---- rounding a whole model -----------------------------------------------------------------------------
+
+// Numbers of a tensor as it was and as it became; the share of the squares that was lost.
+static double lost(const struct tensor *from, enum dtype type, const char *data)
+{
+    int64_t k = from->ne[0], rows = from->ne[1] * from->ne[2];
+    float *x = malloc(2 * (size_t)k * sizeof *x), *y = x + k;
+    double error = 0, all = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        quant_types[from->type].dequantize(x, (const char *)from->data + (size_t)r * from->nb[1], k);
+        quant_types[type].dequantize(y, data + (size_t)r * dtype_row_bytes(type, k), k);
+        for (int64_t c = 0; c < k; c++)
+            error += ((double)x[c] - y[c]) * ((double)x[c] - y[c]), all += (double)x[c] * x[c];
+    }
+    free(x);
+    return error / all;
+}
+
+// `type` for what has rows of whole blocks. Returns how many matrices of layers that are.
+static int choose(const struct gguf *in, enum dtype type, enum dtype *types)
+{
+    int count = 0;
+    for (uint64_t i = 0; i < in->tensor_count; i++) {
+        const struct tensor *t = &in->tensors[i].tensor;
+        bool fits =
+            mix_applies(&in->tensors[i]) && t->ne[0] % 32 == 0 && dtype_traits[t->type].block_size == 1;
+        types[i] = fits ? type : t->type;
+        count += fits && !memcmp(in->tensors[i].name.data, "blk.", 4);
+    }
+    return count;
+}
+
+// Every matrix that the graph multiplies by becomes something near.
+static void check_gptq(const char *path, const struct golden *g)
+{
+    struct tlm_model *m = open_model(path, "auto");
+    const struct gguf *in = m->gguf;
+    enum dtype *types = calloc(in->tensor_count, sizeof *types);
+    struct threads *threads;
+    struct temp_path out = temp_path(&folder, "out.gguf");
+    int rounded = 0, possible = choose(in, DTYPE_Q5_0, types);
+    OK(threads_open(&threads, 2, &err));
+    struct quant_work w = {
+        .in = in, .types = types, .model = m, .texts = {g->ids, 1, g->count, threads}, .path = out.text};
+    OK(quant_work_open(&w, &err));
+    OK(gptq_run(&w, &err));
+    for (uint64_t i = 0; i < in->tensor_count; i++) {
+        if (!w.ready[i]) continue;
+        double share = lost(&in->tensors[i].tensor, types[i], w.ready[i]);
+        ck_assert_msg(share < 0.05, "%s: %.*s: lost %g", path, (int)in->tensors[i].name.length,
+                      in->tensors[i].name.data, share);
+        rounded++;
+    }
+    ck_assert_msg(rounded > 0 || possible == 0, "%s: nothing was rounded", path);
+    ck_assert_int_le(rounded, possible);
+    quant_work_close(&w);
+    threads_close(threads);
+    tlm_model_close(m);
+    free(types);
+}
+
+static int scaled; // tensors, of all models
+
+// Factors that are found for rounding, put into a model that is not rounded, leave it what it is.
+static void check_awq(const char *path, const struct golden *g)
+{
+    struct tlm_model *m = open_model(path, "auto");
+    const struct gguf *in = m->gguf;
+    enum dtype *types = calloc(in->tensor_count, sizeof *types);
+    struct threads *threads;
+    struct gguf_writer *writer;
+    struct temp_path out = temp_path(&folder, "out.gguf");
+    bool plain = choose(in, DTYPE_Q4_0, types) > 0;
+    OK(threads_open(&threads, 2, &err));
+    struct quant_work w = {
+        .in = in, .types = types, .model = m, .texts = {g->ids, 1, g->count, threads}, .path = out.text};
+    OK(quant_work_open(&w, &err));
+    OK(awq_run(&w, &err));
+    for (uint64_t i = 0; i < in->tensor_count; i++) {
+        plain &= dtype_traits[in->tensors[i].tensor.type].block_size == 1;
+        scaled += w.columns[i] || w.rows[i];
+        types[i] = DTYPE_F32;
+    }
+    if (plain) {
+        OK(gguf_writer_open(&writer, out.text, &err));
+        gguf_copy_metadata(writer, in);
+        struct requantize r = {.in = in,
+                               .types = types,
+                               .columns = (const float *const *)w.columns,
+                               .rows = (const float *const *)w.rows,
+                               .threads = threads};
+        OK(requantize_run(&r, writer, &err));
+        OK(gguf_writer_finish(writer, &err));
+        gguf_writer_close(writer);
+        struct tlm_model *same = open_model(out.text, "auto");
+        golden_check(g, same, path, 512, 1e-4);
+        tlm_model_close(same);
+    }
+    quant_work_close(&w);
+    threads_close(threads);
+    tlm_model_close(m);
+    free(types);
+}
+
+// A model of tests/golden is a file, or a folder.
+static void each_model(const char *golden, void (*check)(const char *path, const struct golden *g))
 {
     int count;
     char **names = golden_names(golden, &count), last[256] = "";
     for (int i = 0; i < count; i++) {
         char path[256];
         golden_model_path(names[i], path);
-        if (strcmp(path, last) && !access(path, F_OK)) {
+        if (access(path, F_OK)) *strrchr(path, '.') = 0;
+        if (strcmp(path, last)) {
             struct golden g = golden_read(names[i]);
-            check_layers(path, g.ids, g.count);
+            check(path, &g);
             golden_free(&g);
         }
         snprintf(last, sizeof last, "%s", path);
@@ -155,8 +265,23 @@ static void check_folder(const char *golden)
 
 START_TEST(layers_give_what_a_whole_pass_gives)
 {
-    check_folder("");
-    check_folder("models");
+    each_model("", check_layers);
+    each_model("models", check_layers);
+}
+END_TEST
+
+START_TEST(every_architecture_is_rounded)
+{
+    each_model("", check_gptq);
+    each_model("models", check_gptq);
+}
+END_TEST
+
+START_TEST(factors_leave_a_model_what_it_is)
+{
+    each_model("", check_awq);
+    each_model("models", check_awq);
+    ck_assert_int_gt(scaled, 100);
 }
 END_TEST
 
@@ -271,7 +396,10 @@ Suite *suite_calibration(void)
     Suite *s = suite_create("calibration");
     TCase *t = tcase_create("layers");
     tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, open_folder, close_folder);
     tcase_add_test(t, layers_give_what_a_whole_pass_gives);
+    tcase_add_test(t, every_architecture_is_rounded);
+    tcase_add_test(t, factors_leave_a_model_what_it_is);
     suite_add_tcase(s, t);
     t = tcase_create("files");
     tcase_add_checked_fixture(t, open_folder, close_folder);

@@ -14,6 +14,7 @@ const struct quant_method quant_methods[] = {
     {"rtn", "each number to the nearest that the type has, scales by search", false, rtn_run},
     {"gptq", "one column after the other, those behind making up for it, by the moments of a text's rows",
      true, gptq_run},
+    {"awq", "columns with much in them are scaled up, and what goes into them down", true, awq_run},
     {0},
 };
 
@@ -29,19 +30,24 @@ enum tlm_status quant_work_open(struct quant_work *w, struct tlm_error *err)
     size_t count = w->in->tensor_count ? w->in->tensor_count : 1;
     w->weights = calloc(count, sizeof *w->weights);
     w->ready = calloc(count, sizeof *w->ready);
-    if (w->weights && w->ready) return TLM_OK;
+    w->columns = calloc(count, sizeof *w->columns);
+    w->rows = calloc(count, sizeof *w->rows);
+    if (w->weights && w->ready && w->columns && w->rows) return TLM_OK;
     quant_work_close(w);
     return error_set(err, TLM_ERR_MEMORY, "no memory for the work on %zu tensors", count);
 }
 
 void quant_work_close(struct quant_work *w)
 {
-    for (uint64_t i = 0; i < w->in->tensor_count && w->weights; i++) free(w->weights[i]);
-    free(w->weights);
+    float ***each[] = {&w->weights, &w->columns, &w->rows};
+    for (int k = 0; k < 3; k++) {
+        for (uint64_t i = 0; i < w->in->tensor_count && *each[k]; i++) free((*each[k])[i]);
+        free(*each[k]);
+        *each[k] = NULL;
+    }
     free(w->ready);
-    spool_close(&w->spool);
-    w->weights = NULL;
     w->ready = NULL;
+    spool_close(&w->spool);
 }
 
 enum tlm_status quant_work_weigh(struct quant_work *w, uint64_t i, const struct imatrix *sums,

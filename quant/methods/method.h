@@ -20,10 +20,11 @@ struct quant_work {
     imatrix_progress_fn *progress;
     void *user;
     // What the method has found, [in->tensor_count]; quant_work_close() frees it.
-    float **weights;    // (ne[0], ne[2]) of the columns, or NULL
-    const void **ready; // in types[i], or NULL
-    struct spool spool; // where `ready` stands
-    int64_t plain, all; // matrices for which the texts had too few rows, of all that were looked at
+    float **weights;         // (ne[0], ne[2]) of the columns, or NULL
+    const void **ready;      // in types[i], or NULL
+    float **columns, **rows; // factors (ne[0]), (ne[1]) of the numbers in front of rounding, or NULL
+    struct spool spool;      // where `ready` stands
+    int64_t plain, all;      // matrices for which the texts had too few rows, of all that were looked at
 };
 
 struct quant_method {
@@ -43,7 +44,8 @@ void quant_work_close(struct quant_work *w);
 enum tlm_status quant_work_weigh(struct quant_work *w, uint64_t i, const struct imatrix *sums,
                                  struct tlm_error *err);
 
-// quant/methods/gptq_model.c
+// quant/methods/gptq_model.c, quant/methods/awq.c
 enum tlm_status gptq_run(struct quant_work *w, struct tlm_error *err);
+enum tlm_status awq_run(struct quant_work *w, struct tlm_error *err);
 
 #endif
