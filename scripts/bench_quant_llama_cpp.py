@@ -18,7 +18,7 @@ import tempfile
 import llama_cpp
 import numpy as np
 
-CONTEXT, WINDOWS = 512, 40
+CONTEXT, WINDOWS = 512, 10
 MIXES = ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L",
          "Q3_K_M", "Q3_K_S", "Q2_K", "TQ2_0"]
 
