@@ -11,8 +11,10 @@ static const char *const names[] = {"rtn", "gptq", "awq", NULL};
 
 const struct option method_options[METHOD_OPTION_COUNT] = {
     {"--method", "NAME", OPTION_CHOICE, offsetof(struct method_args, name), .choices = names,
-     .help = "rtn: each number to the nearest level, scales by search; gptq: one column after the other, those behind making "
-             "up for it, by what goes into the matrix while the model reads a text; awq: rtn, with the columns that have much "
+     .help = "rtn: each number to the nearest level, scales by search; gptq: one column after the other, "
+             "those behind making "
+             "up for it, by what goes into the matrix while the model reads a text; awq: rtn, with the "
+             "columns that have much "
              "going into them scaled up, and what goes into them down. Default: rtn."},
     {"--calibration", "FILE", OPTION_STRING, offsetof(struct method_args, text),
      .help = "the text for --method gptq or awq, '-' for standard input. Default: none."},
@@ -29,11 +31,11 @@ const struct option method_options[METHOD_OPTION_COUNT] = {
          "keep infinities and NaNs where the type has them, instead of refusing the model. Default: off."},
 };
 
-const char method_notes[] = "--method gptq keeps the rows between two layers (chunks x -c x width x 4 "
-                            "bytes), the moments of the widest\n"
+const char method_notes[] = "--method gptq and awq keep the rows between two layers (chunks x -c x width x 4 "
+                            "bytes) and the moments of the widest\n"
                             "matrix's columns (8 bytes times their number squared; of experts 1 GiB, or one "
-                            "expert's), and one layer's matrices\n"
-                            "in f16; what it finds waits in a file without a name beside OUT.\n";
+                            "expert's); gptq also one layer's\n"
+                            "matrices in f16, and what it finds waits in a file without a name beside OUT.\n";
 
 int quantize_method_check(const struct command_line *line, const struct method_args *args)
 {
