@@ -76,6 +76,12 @@ void cuda_matmul(struct cuda_stream *s, float *y, const void *x, const struct cu
         else
             launch<bf16>(s, y, (const bf16 *)x, w, rows);
         return;
-    default: matmul_quantized(s, y, cuda_q8_at((void *)x, rows.most, w->inputs), w, rows);
+    default: {
+        const struct cuda_q8 q8 = cuda_q8_at((void *)x, rows.most, w->inputs);
+        if (rows.most >= MMA_ROWS)
+            matmul_mma_q8(s, y, q8, w, rows);
+        else
+            matmul_quantized(s, y, q8, w, rows);
+    }
     }
 }
