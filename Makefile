@@ -47,7 +47,7 @@ kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
 
 LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c quant/methods/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
-TEST_SRC := $(filter-out tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
+TEST_SRC := $(filter-out tests/demo_model.c tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
 REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/builders_gradient.c ops/passes.c ops/step.c ops/update.c,$(wildcard ops/*.c))
 
@@ -65,7 +65,7 @@ HERE     := $(if $(filter release,$(config)),,$(BUILD)/)
 PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
-DEMO     := build/demo.gguf
+BUILTIN  := models/pretrained/tinylm-stories-q4_0.gguf
 FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config grammar
 FUZZ_SECONDS ?= 60
 
@@ -117,8 +117,11 @@ cuda: all ## build with the CUDA backend, by nvcc
 	@$(JOBS) $(BUILD)/tinylm-cuda
 	@cp $(BUILD)/tinylm-cuda $(PROGRAM)
 
-# A program of one file over the library: the example of the docs, the maker of the demo model, the tests' HTTP server.
-$(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \
+$(BUILD)/cli/builtin.o: CPPFLAGS += -DBUILTIN_FILE='"$(BUILTIN)"'
+$(BUILD)/cli/builtin.o: $(BUILTIN)
+
+# A program of one file over the library: the example of the docs, the tests' HTTP server and model of word statistics.
+$(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \
   $(BUILD)/tests/bench_attention $(BUILD)/tests/bench_gradient $(BUILD)/tests/bench_optimizer $(BUILD)/tests/bench_constraint: \
   $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 	@echo "  LD   $@"
@@ -131,24 +134,23 @@ deps: ## install the distribution's packages that are missing
 
 JOBS = $(MAKE) --no-print-directory -j$(shell nproc)
 
-demo: deps ## build, make a small model, and generate text with it
-	@$(JOBS) all $(BUILD)/scripts/demo_model
-	@test -f $(DEMO) || $(BUILD)/scripts/demo_model scripts/demo.txt $(DEMO)
-	@echo "./$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7"
-	@./$(PROGRAM) generate -m $(DEMO) -p 'There was once' -n 60 -s 7
+demo: deps ## build, and let the model that is built in tell a story
+	@$(JOBS) all
+	@echo "./$(PROGRAM) generate -p 'Once upon a time' -n 200 -s 7"
+	@./$(PROGRAM) generate -p 'Once upon a time' -n 200 -s 7
 
 test: deps ## build and run all tests
-	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/scripts/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
+	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
 	@$(TESTS)
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf
-	@sh tests/test_measure.sh $(PROGRAM) tests/golden $(BUILD)/scripts/demo_model
+	@sh tests/test_measure.sh $(PROGRAM) tests/golden $(BUILD)/tests/demo_model
 	@sh tests/test_train.sh ./$(PROGRAM) tests/golden
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
-bench: all ## speed of the demo model, or of MODEL=file.gguf
-	@./$(PROGRAM) bench -m $(or $(MODEL),$(DEMO))
+bench: all ## speed of a small model, or of MODEL=file.gguf
+	@./$(PROGRAM) bench -m $(or $(MODEL),$(BUILTIN))
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 check: ## formatting and static analysis

@@ -57,6 +57,11 @@ struct tlm_model_options {
 // Errors: IO, FORMAT, UNSUPPORTED (architecture, tensor type, ISA that this machine lacks), MEMORY.
 enum tlm_status tlm_model_open(struct tlm_model **model, const char *path,
                                const struct tlm_model_options *options, struct tlm_error *err);
+// The same for a GGUF file's `size` bytes at `data`, on a boundary of 32, which stay the caller's and there until the model is closed;
+// `name` stands for them in messages.
+enum tlm_status tlm_model_open_memory(struct tlm_model **model, const void *data, size_t size,
+                                      const char *name, const struct tlm_model_options *options,
+                                      struct tlm_error *err);
 // Sessions on the model must be closed first. NULL is allowed.
 void tlm_model_close(struct tlm_model *model);
 

@@ -1,6 +1,8 @@
 // cli/common.c -- see cli/common.h.
 #include "cli/common.h"
 
+#include "cli/builtin.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,9 +22,9 @@ static const char *const kv_choices[] = {"f16", "bf16", "f32", "q8_0", "q4_0", N
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
     {"-m, --model", "FILE", OPTION_STRING, offsetof(struct model_args, path),
-     .help = "a GGUF file, of a split set the first, or a Hugging Face folder. No model is built in: 'make "
-             "demo' makes a small one, "
-             "scripts/get_model.sh downloads public ones. Default: none."},
+     .help =
+         "a GGUF file, of a split set the first, or a Hugging Face folder; scripts/get_model.sh downloads "
+         "public ones. Default: the small model that is built in, " BUILTIN_NAME "."},
     {"--isa", "NAME", OPTION_CHOICE, offsetof(struct model_args, isa),
      .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx512 (the best AVX-512 "
              "there is), "
@@ -68,10 +70,10 @@ int common_open_model(const struct command_line *line, const struct model_args *
 {
     struct tlm_error err;
     struct tlm_model_options options = {.isa = args->isa, .vocab_only = vocab_only, .backend = args->backend};
-    if (!args->path)
-        return options_wrong(
-            line, "no model: expected -m FILE ('make demo' makes one, scripts/get_model.sh gets one)");
-    if (tlm_model_open(model, args->path, &options, &err)) return common_failed(line, &err);
+    enum tlm_status status = args->path ? tlm_model_open(model, args->path, &options, &err)
+                                        : tlm_model_open_memory(model, builtin_model, builtin_bytes(),
+                                                                BUILTIN_NAME, &options, &err);
+    if (status) return common_failed(line, &err);
     if (args->backend && strcmp(args->backend, "cpu"))
         fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(*model));
     return OPTIONS_GO;

@@ -30,8 +30,8 @@ extern const struct option session_options[SESSION_OPTION_COUNT];
 // Prints "tinylm NAME: text" on stderr. Returns EXIT_FAILED.
 int common_failed(const struct command_line *line, const struct tlm_error *err);
 
-// Opens the model that -m names. Returns OPTIONS_GO, or the exit code after an error, which has been printed:
-// no -m is wrong usage, all else EXIT_FAILED.
+// Opens the model that -m names, or the one that is built in. Returns OPTIONS_GO, or EXIT_FAILED after an error, which has been
+// printed.
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,
                       struct tlm_model **model);
 // Likewise a session; `args` may be NULL for the defaults.

@@ -323,9 +323,6 @@ int command_generate(int argc, char **argv)
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
     if ((code = check_batch(&line, &args)) != OPTIONS_GO || (code = check_input(&line, &args)) != OPTIONS_GO)
         return code;
-    if (!args.model.path)
-        return common_open_model(&line, &args.model, false, NULL); // before waiting for input
-
     struct text prompt = {NULL, 0}, stops[OPTION_STRINGS_MAX] = {{NULL, 0}};
     struct tlm_error err;
     code = args.batch.in ? OPTIONS_GO : read_prompt(&line, &args, &prompt);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/builtin.h"
 #include "cli/common.h"
 #include "core/cpu.h"
 #include "core/gguf.h"
@@ -203,7 +204,7 @@ static void print_backends(void)
 
 static int info_machine(void)
 {
-    char name[128] = "unknown";
+    char name[128] = "unknown", size[16];
     enum isa best = isa_detect();
     find_line("/proc/cpuinfo", "model name", name, sizeof name);
     printf("tinylm     %s\n", TLM_VERSION);
@@ -214,8 +215,8 @@ static int info_machine(void)
     printf("(auto takes %s); f64 as an oracle\n", isa_name(best));
     print_backends();
     print_memory();
-    printf("model      none built in; 'make demo' makes a small one, scripts/get_model.sh downloads public "
-           "ones\n");
+    printf("model      %s, %s, is built in; scripts/get_model.sh downloads public ones\n", BUILTIN_NAME,
+           common_human_bytes(builtin_bytes(), size, sizeof size));
     return EXIT_DONE;
 }
 

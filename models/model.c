@@ -271,14 +271,28 @@ static enum tlm_status open_weights(struct tlm_model *m, const char *backend, st
     return TLM_OK;
 }
 
-enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
-                               const struct tlm_model_options *options, struct tlm_error *err)
+// Where a model comes from: a path, or bytes.
+struct source {
+    const char *name;
+    const void *data; // NULL: name is a path
+    size_t size;
+};
+
+static enum tlm_status open_file(struct tlm_model *m, const struct source *from, bool vocab_only,
+                                 struct tlm_error *err)
+{
+    if (from->data) return gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
+    return model_file_open(&m->gguf, from->name, vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err);
+}
+
+static enum tlm_status open_model(struct tlm_model **out, const struct source *from,
+                                  const struct tlm_model_options *options, struct tlm_error *err)
 {
     static const struct tlm_model_options defaults;
     if (!options) options = &defaults;
     *out = NULL;
     struct tlm_model *m = calloc(1, sizeof *m);
-    if (!m) return error_set(err, TLM_ERR_MEMORY, "%s: no memory for a model", path);
+    if (!m) return error_set(err, TLM_ERR_MEMORY, "%s: no memory for a model", from->name);
     enum tlm_status s = isa_parse(&m->isa, options->isa, err);
     if (s) {
         free(m);
@@ -288,9 +302,9 @@ enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
     m->kernels = f64 ? kernels_for_f64() : kernels_for(m->isa);
     m->ops = f64 ? op_table_f64 : op_table_ref;
     m->real = f64 ? DTYPE_F64 : DTYPE_F32;
-    if ((s = model_file_open(&m->gguf, path, options->vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err))) {
+    if ((s = open_file(m, from, options->vocab_only, err))) {
         tlm_model_close(m);
-        return s; // has the path in its text
+        return s; // has the name in its text
     }
     s = tokenizer_open(&m->tokenizer, m->gguf, &m->tokenizer_error);
     bool none = !gguf_find(m->gguf, "tokenizer.ggml.model"); // weights alone still run, on token ids
@@ -300,12 +314,26 @@ enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
         s = options->vocab_only ? TLM_OK : open_weights(m, options->backend, err);
     }
     if (s) {
-        error_prefix(err, "%s", path);
+        error_prefix(err, "%s", from->name);
         tlm_model_close(m);
         return s;
     }
     *out = m;
     return TLM_OK;
+}
+
+enum tlm_status tlm_model_open(struct tlm_model **out, const char *path,
+                               const struct tlm_model_options *options, struct tlm_error *err)
+{
+    const struct source from = {path, NULL, 0};
+    return open_model(out, &from, options, err);
+}
+
+enum tlm_status tlm_model_open_memory(struct tlm_model **out, const void *data, size_t size, const char *name,
+                                      const struct tlm_model_options *options, struct tlm_error *err)
+{
+    const struct source from = {name, data, size};
+    return open_model(out, &from, options, err);
 }
 
 void tlm_model_close(struct tlm_model *m)

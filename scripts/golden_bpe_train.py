@@ -3,7 +3,7 @@
 
     python3 scripts/golden_bpe_train.py      needs tokenizers
 
-A text is scripts/demo.txt, or tests/golden/bpe.json, which has many scripts; the blocks are "TEXT VOCAB_SIZE MIN_FREQUENCY PRE COUNT" and
+A text is tests/golden/tales.txt, or tests/golden/bpe.json, which has many scripts; the blocks are "TEXT VOCAB_SIZE MIN_FREQUENCY PRE COUNT" and
 a merge a line.
 """
 import json
@@ -19,7 +19,7 @@ PRE = {"gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
                                              pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])}
 
 with open(os.path.join(ROOT, "tests/golden/bpe_train.txt"), "w") as out:
-    for name, size, least, pre in (("scripts/demo.txt", 700, 2, "gpt-2"), ("scripts/demo.txt", 1500, 0, "llama-bpe"),
+    for name, size, least, pre in (("tests/golden/tales.txt", 700, 2, "gpt-2"), ("tests/golden/tales.txt", 1500, 0, "llama-bpe"),
                                    ("tests/golden/bpe.json", 900, 2, "gpt-2")):
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = PRE[pre]

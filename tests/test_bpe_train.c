@@ -138,7 +138,7 @@ START_TEST(test_round_trip)
     struct tlm_error err = {0};
     char *text, back[1024];
     int32_t ids[1024];
-    ck_assert(!file_read("scripts/demo.txt", &text, &size, &err));
+    ck_assert(!file_read("tests/golden/tales.txt", &text, &size, &err));
     struct bpe_train_options o = {.pre = _i ? "qwen2" : NULL, .vocab_size = 1000, .min_frequency = 2};
     struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, NULL);
     ck_assert(!tokenizer_encode(v.t, text, size, 0, NULL, 0, &count, &err));
@@ -232,7 +232,7 @@ START_TEST(test_json)
     char *text;
     int32_t ids[2][256];
     struct temp_folder folder = temp_folder_open();
-    ck_assert(!file_read("scripts/demo.txt", &text, &size, &err));
+    ck_assert(!file_read("tests/golden/tales.txt", &text, &size, &err));
     struct bpe_train_options o = {.characters = _i == 1,
                                   .vocab_size = 500,
                                   .min_frequency = 2,

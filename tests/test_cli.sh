@@ -64,7 +64,12 @@ run 0 --version; prints '^tinylm [0-9]'
 run 2; says usage; lines 0 "$out"
 run 2 genrate; says "no command 'genrate'"
 
-for command in generate chat tokenize; do wrong 'no model: expected -m FILE' "$command"; done
+# Without -m the model that is built in answers.
+run 0 generate -p 'Once upon a time' -n 8 --temp 0 --stats none; [ -s "$out" ] || bad "no text"
+cp "$out" "$work/builtin"
+run 0 generate -m models/pretrained/tinylm-stories-q4_0.gguf -p 'Once upon a time' -n 8 --temp 0 --stats none
+cmp -s "$out" "$work/builtin" || bad "other text than by the file"
+run 0 info; prints '^model  *tinylm-stories, '
 wrong "no option '--tmp'; did you mean '--temp'" generate --tmp 0
 wrong "no option '--xyzzyxyzzy'" generate --xyzzyxyzzy=3
 wrong '-n: expected N behind it, found nothing' generate -m "$model" -n

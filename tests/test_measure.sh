@@ -90,7 +90,7 @@ rm "$work/bf16.gguf" "$work/base.kld" "$work/kld.txt"
 
 # ---- types and matrices: a table, its JSON, a chart; nothing is left in $TMPDIR
 
-story=$(dirname "$0")/../scripts/demo.txt
+story=$(dirname "$0")/golden/tales.txt
 "$3" "$story" "$work/demo.gguf" >"$out" 2>"$err" || bad "no demo model"
 mkdir "$work/tmp"
 export TMPDIR="$work/tmp"

@@ -49,7 +49,7 @@ static inline void trained_close(struct trained *v)
     free(v->data);
 }
 
-// Of scripts/demo.txt: 600 tokens, of which <|endoftext|> (0) ends a text, <|user|> is 1 and <|end|> is 2.
+// Of tests/golden/tales.txt: 600 tokens, of which <|endoftext|> (0) ends a text, <|user|> is 1 and <|end|> is 2.
 static inline struct trained trained_demo(const char *template)
 {
     static const char *const special[] = {"<|endoftext|>", "<|user|>", "<|end|>"};
@@ -58,7 +58,7 @@ static inline struct trained trained_demo(const char *template)
     struct tlm_error err = {0};
     char *text;
     size_t size;
-    ck_assert(!file_read("scripts/demo.txt", &text, &size, &err));
+    ck_assert(!file_read("tests/golden/tales.txt", &text, &size, &err));
     struct trained v = trained_open(&o, 2, (const char *const[]){text}, &size, 1, template);
     free(text);
     return v;

@@ -1,4 +1,4 @@
-// scripts/demo_model.c -- writes a small Llama that knows a short text by its word statistics, without any
+// tests/demo_model.c -- writes a small Llama that knows a short text by its word statistics, without any
 // training.
 //
 //     demo_model TEXT OUT.gguf
