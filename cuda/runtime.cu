@@ -57,19 +57,6 @@ void cuda_free(void *p)
     cudaFree(p);
 }
 
-void *cuda_alloc_pinned(size_t bytes)
-{
-    void *p = NULL;
-    if (cudaMallocHost(&p, bytes) == cudaSuccess) return p;
-    cudaGetLastError();
-    return NULL;
-}
-
-void cuda_free_pinned(void *p)
-{
-    cudaFreeHost(p);
-}
-
 struct cuda_stream *cuda_stream_open(void)
 {
     cudaStream_t s = NULL;
@@ -80,11 +67,6 @@ struct cuda_stream *cuda_stream_open(void)
 void cuda_stream_close(struct cuda_stream *s)
 {
     if (s) cudaStreamDestroy(stream_of(s));
-}
-
-void cuda_zero(struct cuda_stream *s, void *p, size_t bytes)
-{
-    cudaMemsetAsync(p, 0, bytes, stream_of(s));
 }
 
 void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes)

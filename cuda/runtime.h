@@ -26,12 +26,9 @@ void cuda_close(struct cuda_device *d);
 
 void *cuda_alloc(size_t bytes); // NULL where there is no room; on a boundary of 256
 void cuda_free(void *p);
-void *cuda_alloc_pinned(size_t bytes); // of the host, for copies that do not wait
-void cuda_free_pinned(void *p);
 
 struct cuda_stream *cuda_stream_open(void);
 void cuda_stream_close(struct cuda_stream *s);
-void cuda_zero(struct cuda_stream *s, void *p, size_t bytes);
 void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes);
 void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes);
 void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes); // on the device

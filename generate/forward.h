@@ -41,7 +41,8 @@ struct forward {
     struct threads *threads;
     struct rope_source rope, rope_local;
     void *scratch;
-    float *float_logits; // (max_outputs, V) where the model runs in double or elsewhere than on the CPU, else NULL
+    float *
+        float_logits; // (max_outputs, V) where the model runs in double or elsewhere than on the CPU, else NULL
     struct runner *runner; // of the model's backend, or NULL
 };
 

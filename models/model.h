@@ -216,11 +216,11 @@ struct tlm_model {
     enum isa isa;
     struct kernels kernels;
     const struct op *ops;
-    enum dtype real;      // of activations and vectors
+    enum dtype real;         // of activations and vectors
     struct backend *backend; // what runs the graphs in the CPU's place; NULL: the CPU
     char backend_text[640];  // which it is, and why
-    struct arena vectors; // norms and biases, converted to `real`; tensor headers; layers
-    struct arena made;    // weights that finish() works out of those of the file; mostly none
+    struct arena vectors;    // norms and biases, converted to `real`; tensor headers; layers
+    struct arena made;       // weights that finish() works out of those of the file; mostly none
     struct arena packed,
         packed_data; // matrices in the order that integer kernels read: their headers, their numbers
     uint64_t weight_bytes, parameters;

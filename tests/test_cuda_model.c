@@ -99,7 +99,7 @@ START_TEST(test_types)
         const char *cache;
         double tolerance;
     } kinds[] = {
-        {DTYPE_F32, "f32", 1e-4},   {DTYPE_F16, "f16", 2e-3},  {DTYPE_BF16, "bf16", 2e-2},
+        {DTYPE_F32, "f32", 1e-4},  {DTYPE_F16, "f16", 2e-3}, {DTYPE_BF16, "bf16", 2e-2},
         {DTYPE_Q8_0, "q8_0", 0.1}, {DTYPE_Q4_0, "f16", 0.1}, {DTYPE_Q4_K, "f16", 0.1},
         {DTYPE_Q6_K, "f16", 0.1},
     };

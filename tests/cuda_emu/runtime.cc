@@ -94,11 +94,6 @@ void cuda_free(void *p)
     *a = allocations[--allocation_count];
 }
 
-void cuda_zero(struct cuda_stream *, void *p, size_t bytes)
-{
-    memset(p, 0, bytes);
-}
-
 void cuda_copy_in(struct cuda_stream *, void *device, const void *host, size_t bytes)
 {
     memcpy(device, host, bytes);
@@ -112,16 +107,6 @@ void cuda_copy_out(struct cuda_stream *, void *host, const void *device, size_t 
 void cuda_copy(struct cuda_stream *, void *to, const void *from, size_t bytes)
 {
     memmove(to, from, bytes);
-}
-
-void *cuda_alloc_pinned(size_t bytes)
-{
-    return calloc(1, bytes);
-}
-
-void cuda_free_pinned(void *p)
-{
-    free(p);
 }
 
 struct cuda_stream *cuda_stream_open(void)
