@@ -2,7 +2,8 @@
 //
 //     prompt again, prompt + 32    a session is asked the prompt that it has answered, the same and with 32 tokens more, against the first
 //                                  time: speeds of the whole prompt up to its logits
-//     steps, paged                 one sequence whose blocks lie scattered between those of another, against one stretch of memory
+//     steps, paged                 one sequence in blocks, against one stretch of memory
+//     steps, scattered             the same where each second block is another sequence's
 //     steps xN, shared             N sequences that share their whole depth, against N copies of it
 //
 // Both caches of a pair are open at the same time, so the pairs are a step or a prompt apart.
@@ -158,19 +159,22 @@ static enum tlm_status run_steps(struct steps *s, int32_t depth, double *seconds
 }
 
 static enum tlm_status steps(const char *format, const struct tlm_model *m, const struct bench_result *common,
-                             int32_t count, int32_t repeats, size_t *results, struct tlm_error *err)
+                             int32_t count, bool scattered, int32_t repeats, size_t *results,
+                             struct tlm_error *err)
 {
     struct bench_result r = *common;
     struct steps with = {0}, without = {0};
     char name[48];
-    snprintf(name, sizeof name, count > 1 ? "steps x%d, shared %d" : "steps, paged @ d%d",
-             count > 1 ? count : r.n_depth, r.n_depth);
+    if (count > 1)
+        snprintf(name, sizeof name, "steps x%d, shared %d", count, r.n_depth);
+    else
+        snprintf(name, sizeof name, "steps, %s @ d%d", scattered ? "scattered" : "paged", r.n_depth);
     r.what = name;
     r.against = "plain";
     r.n_prompt = 0;
     r.n_gen = STEPS;
     r.n_parallel = count;
-    enum tlm_status status = open_steps(&with, m, &r, count, KV_PAGED, count == 1, err);
+    enum tlm_status status = open_steps(&with, m, &r, count, KV_PAGED, scattered, err);
     if (!status) status = open_steps(&without, m, &r, count, KV_CONTIGUOUS, false, err);
     for (int32_t i = 0; i <= repeats && !status; i++) {
         double a, b;
@@ -195,8 +199,9 @@ enum tlm_status bench_cache(const char *format, const struct tlm_model *model,
 {
     enum tlm_status status = TLM_OK;
     if (common->n_prompt) status = prompts(format, model, common, repeats, results, err);
-    if (!status && common->n_depth) status = steps(format, model, common, 1, repeats, results, err);
+    for (int scattered = 0; scattered < 2 && common->n_depth && !status; scattered++)
+        status = steps(format, model, common, 1, scattered, repeats, results, err);
     if (!status && common->n_depth && parallel > 1)
-        status = steps(format, model, common, parallel, repeats, results, err);
+        status = steps(format, model, common, parallel, false, repeats, results, err);
     return status;
 }
