@@ -54,11 +54,14 @@ losses()
 
 train "$dir/whole" || fail "a run that nobody disturbs: $(tail -1 "$dir/whole.err")"
 
-# Killed at twenty moments drawn from a fixed seed; each time the same command goes on.
-for pause in $(awk 'BEGIN { srand(7); for (i = 0; i < 20; i++) printf "%.3f ", 0.03 + rand() * 0.4 }'); do
+# Killed at twenty moments: when the log has so many lines more, and a little later; each time the same command goes on.
+count() { cat "$1/log.jsonl" 2> /dev/null | wc -l; }
+for moment in $(awk 'BEGIN { srand(7); for (i = 0; i < 20; i++) printf "%d:%.3f ", 1 + rand() * 8, rand() * 0.02 }'); do
+    lines=$(($(count "$dir/killed") + ${moment%:*}))
     "$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/killed" 2> "$dir/killed.err" &
     child=$!
-    sleep "$pause"
+    while kill -0 $child 2> /dev/null && [ "$(count "$dir/killed")" -lt "$lines" ]; do sleep 0.003; done
+    sleep "${moment#*:}"
     kill -KILL $child 2> /dev/null && wait $child 2> /dev/null
     runs=$((runs + 1))
 done
@@ -72,7 +75,7 @@ cmp -s "$dir/whole/model.gguf" "$dir/killed/model.gguf" || fail "a run that was 
 # Ctrl-C saves and stops with 0.
 "$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/stopped" 2> "$dir/stopped.err" &
 child=$!
-sleep 0.3
+while kill -0 $child 2> /dev/null && [ "$(count "$dir/stopped")" -lt 10 ]; do sleep 0.003; done
 kill -INT $child
 wait $child || fail "Ctrl-C: expected exit 0, found $?: $(tail -1 "$dir/stopped.err")"
 grep -q "the same command goes on" "$dir/stopped.err" || fail "Ctrl-C: expected word of going on, found $(tail -1 "$dir/stopped.err")"
@@ -84,7 +87,7 @@ runs=$((runs + 2))
 "$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid" quantize=Q4_0 2> "$dir/grid.err" || fail "on a grid: $(tail -1 "$dir/grid.err")"
 "$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid2" quantize=Q4_0 2> "$dir/grid2.err" &
 child=$!
-sleep 0.3
+while kill -0 $child 2> /dev/null && [ "$(count "$dir/grid2")" -lt 20 ]; do sleep 0.003; done
 kill -KILL $child 2> /dev/null && wait $child 2> /dev/null
 "$tinylm" train "$dir/config.ini" "checkpoint.dir=$dir/grid2" quantize=Q4_0 2> "$dir/grid2.err" || fail "on a grid: $(tail -1 "$dir/grid2.err")"
 cmp -s "$dir/grid/model.gguf" "$dir/grid2/model.gguf" || fail "on a grid: expected the same model behind a kill, found another"
