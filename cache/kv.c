@@ -1,7 +1,5 @@
 #include "cache/kv.h"
 
-#include <stdlib.h>
-
 #include "ops/paged.h"
 
 #ifdef TLM_DEBUG
@@ -298,21 +296,6 @@ void kv_mark_inexact(struct kv_cache *c, int32_t sequence, int32_t position)
     if (position < s->exact) s->exact = position;
 }
 
-static int by_id(const void *a, const void *b)
-{
-    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
-// New blocks for entries [from, to) of the table. The list of free blocks has sequences that were given up end first; in rising order
-// of ids a layer's keys are one stretch of memory again, which processors read a tenth faster.
-static void take_run(struct kv_cache *c, int32_t group, int32_t sequence, int32_t from, int32_t to)
-{
-    int32_t *table = table_of(c, group, sequence);
-    for (int32_t i = from; i < to; i++) table[i] = take(c, group, sequence, i);
-    if (to > from) qsort(table + from, (size_t)(to - from), sizeof *table, by_id);
-}
-
 enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length, struct tlm_error *err)
 {
     TLM_ASSERT(sequence >= 0 && sequence < c->config.sequences && length >= 0);
@@ -334,7 +317,8 @@ enum tlm_status kv_reserve(struct kv_cache *c, int32_t sequence, int32_t length,
     }
     for (int32_t g = 0; g < c->group_count; g++) {
         make_own(c, g, sequence);
-        take_run(c, g, sequence, s->first[g] > s->blocks ? s->first[g] : s->blocks, want);
+        for (int32_t i = s->first[g] > s->blocks ? s->first[g] : s->blocks; i < want; i++)
+            table_of(c, g, sequence)[i] = take(c, g, sequence, i);
     }
     s->blocks = want;
     s->length = length;

@@ -162,10 +162,7 @@ static int check_args(const struct command_line *line, const struct kld_args *ar
     if (args->kl_base && args->file)
         return options_wrong(line, "-f: the file of --kl-base holds the text that it was written of");
     if (!args->kl_base && !args->file) return options_wrong(line, "no text: name one with -f FILE");
-    if (args->session.context && args->session.context < SCAN_LEAST)
-        return options_wrong(line, "-c: expected windows of %d tokens at least, found %d", SCAN_LEAST,
-                             args->session.context);
-    return OPTIONS_GO;
+    return args->session.context ? eval_check_window(line, args->session.context) : OPTIONS_GO;
 }
 
 int eval_kld(int argc, char **argv)

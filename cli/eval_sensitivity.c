@@ -219,9 +219,8 @@ int eval_sensitivity(int argc, char **argv)
     if (type < 0 || !quant_types[type].quantize)
         return options_wrong(&line, "--type: expected a type that can be written, found '%s'", args.type);
     if (!args.file) return options_wrong(&line, "no text: name one with -f FILE");
-    if (args.session.context < SCAN_LEAST)
-        return options_wrong(&line, "-c: expected windows of %d tokens at least, found %d", SCAN_LEAST,
-                             args.session.context);
+    code = eval_check_window(&line, args.session.context);
+    if (code != OPTIONS_GO) return code;
     struct tlm_model *model;
     struct tlm_error err;
     struct report r = {.args = &args};

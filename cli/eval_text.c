@@ -17,6 +17,12 @@ enum tlm_status eval_read_tokens(const struct tlm_model *m, const char *path, in
     return status;
 }
 
+int eval_check_window(const struct command_line *line, int32_t window)
+{
+    if (window >= SCAN_LEAST) return OPTIONS_GO;
+    return options_wrong(line, "-c: expected windows of %d tokens at least, found %d", SCAN_LEAST, window);
+}
+
 int64_t eval_cut_windows(const struct tlm_model *m, int32_t *tokens, size_t count, int32_t window,
                          int32_t most)
 {

@@ -2,6 +2,7 @@
 #ifndef CLI_EVAL_TEXT_H
 #define CLI_EVAL_TEXT_H
 
+#include "cli/options.h"
 #include "quant/methods/compare.h"
 
 enum { EVAL_WINDOW = 512 }; // tokens of a window, where nothing says otherwise
@@ -10,6 +11,8 @@ enum { EVAL_WINDOW = 512 }; // tokens of a window, where nothing says otherwise
 // Errors: IO, MEMORY.
 enum tlm_status eval_read_tokens(const struct tlm_model *m, const char *path, int32_t **tokens, size_t *count,
                                  struct tlm_error *err);
+// OPTIONS_GO, or what the command returns where windows of so many tokens are too short to be measured.
+int eval_check_window(const struct command_line *line, int32_t window);
 // Cuts tokens into windows side by side, at most `most` of them (0: all). The first token of each becomes the one that begins a text, if
 // the model asks for it. Returns how many windows there are.
 int64_t eval_cut_windows(const struct tlm_model *m, int32_t *tokens, size_t count, int32_t window,

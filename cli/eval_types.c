@@ -308,9 +308,8 @@ int eval_types(int argc, char **argv)
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code;
     if (!args.file) return options_wrong(&line, "no text: name one with -f FILE");
-    if (args.session.context < SCAN_LEAST)
-        return options_wrong(&line, "-c: expected windows of %d tokens at least, found %d", SCAN_LEAST,
-                             args.session.context);
+    code = eval_check_window(&line, args.session.context);
+    if (code != OPTIONS_GO) return code;
     struct types_run *r = calloc(1, sizeof *r);
     struct tlm_error err;
     if (!r) {

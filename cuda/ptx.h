@@ -129,35 +129,27 @@ template <int GROUPS> __device__ inline void copy_async_wait()
 // ---- tensor cores -----------------------------------------------------------------------------------------
 
 // 8 x 8 matrices of 16-bit numbers: lane 8 i + r gives the begin of row r of matrix i.
+#define LDMATRIX(trans)                                                                          \
+    const unsigned from = (unsigned)__cvta_generic_to_shared(row);                               \
+    if constexpr (N == 4)                                                                        \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4" trans ".shared.b16 {%0, %1, %2, %3}, [%4];" \
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])                        \
+                     : "r"(from)                                                                 \
+                     : "memory");                                                                \
+    else                                                                                         \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x2" trans ".shared.b16 {%0, %1}, [%2];"         \
+                     : "=r"(to[0]), "=r"(to[1])                                                  \
+                     : "r"(from)                                                                 \
+                     : "memory")
 template <int N, class T> __device__ inline void ldmatrix(uint32_t (&to)[N], T *row)
 {
-    const unsigned from = (unsigned)__cvta_generic_to_shared(row);
-    if constexpr (N == 4)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                     : "r"(from)
-                     : "memory");
-    else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-                     : "=r"(to[0]), "=r"(to[1])
-                     : "r"(from)
-                     : "memory");
+    LDMATRIX("");
 }
-
 template <int N, class T> __device__ inline void ldmatrix_transposed(uint32_t (&to)[N], T *row)
 {
-    const unsigned from = (unsigned)__cvta_generic_to_shared(row);
-    if constexpr (N == 4)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                     : "r"(from)
-                     : "memory");
-    else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-                     : "=r"(to[0]), "=r"(to[1])
-                     : "r"(from)
-                     : "memory");
+    LDMATRIX(".trans");
 }
+#undef LDMATRIX
 
 // c += a b: 16 x 16 times 16 x 8, or bytes, 16 x 32 times 32 x 8
 #define MMA(shape, types, constraint)                                                     \

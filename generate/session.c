@@ -187,7 +187,8 @@ void session_rewind(struct tlm_session *s, const int32_t *tokens, size_t limit)
         }
     }
     if (other != KV_NONE) kv_release(c, other);
-    if (s->length) memcpy(s->tokens, tokens, (size_t)s->length * sizeof *tokens); // tokens may be NULL for none
+    if (s->length)
+        memcpy(s->tokens, tokens, (size_t)s->length * sizeof *tokens); // tokens may be NULL for none
 }
 
 // Computes tokens[length..count), with the logits of tokens[first_output..count).

@@ -27,7 +27,7 @@ static void fit_super(const struct grid *g, const float *x, const float *w, stru
     }
 }
 
-void grid_quantize(const struct grid *g, void *block, const float *x, const float *w)
+static void round_super(const struct grid *g, void *block, const float *x, const float *w)
 {
     struct grid_block b = {0};
     fit_super(g, x, w, &b);
@@ -39,6 +39,13 @@ void grid_quantize(const struct grid *g, void *block, const float *x, const floa
             b.code[i] = fit_code(&g->levels, (x[i] - offset) * inverse);
     }
     g->pack(block, &b);
+}
+
+void grid_quantize(const struct grid *g, void *y, const float *x, int64_t count, const float *w)
+{
+    char *block = y;
+    for (int64_t i = 0; i < count; i += g->block, block += g->bytes)
+        round_super(g, block, x + i, w ? w + i : NULL);
 }
 
 // ---- all ----------------------------------------------------------------------------------------------

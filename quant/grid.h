@@ -22,11 +22,12 @@ struct grid {
     bool offset;
     int low, high;                                         // of the multiples
     fit_write_fn *write;                                   // of blocks of 32
+    size_t bytes;                                          // of a super-block
     void (*pack)(void *block, const struct grid_block *b); // of super-blocks
 };
 
-// Rounds a super-block, by the search alone: codes are those nearest with the scales as they are stored. w may be NULL.
-void grid_quantize(const struct grid *g, void *block, const float *x, const float *w);
+// Rounds count numbers into super-blocks, by the search alone: codes are those nearest with the scales as they are stored. w may be NULL.
+void grid_quantize(const struct grid *g, void *y, const float *x, int64_t count, const float *w);
 void grid_pack(const struct grid *g, void *block, const struct grid_block *b);
 
 // The f16 numbers and multiples that make the weighted sum of squares small, for count <= FIT_LANES blocks, numbers of each side by

@@ -40,11 +40,10 @@ const struct grid iq4_xs_grid = {.block = QUANT_SUPER,
                                  .levels = {.low = -127, .high = 113, .iq4 = true},
                                  .low = -32,
                                  .high = 31,
+                                 .bytes = sizeof(struct block_iq4_xs),
                                  .pack = pack};
 
 void iq4_xs_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    struct block_iq4_xs *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
-        grid_quantize(&iq4_xs_grid, b, x + i, importance ? importance + i : NULL);
+    grid_quantize(&iq4_xs_grid, y, x, count, importance);
 }

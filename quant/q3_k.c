@@ -43,12 +43,15 @@ static void pack(void *block, const struct grid_block *b)
     bits_pack_planes(out->hmask, b->code, 2);
 }
 
-const struct grid q3_k_grid = {
-    .block = QUANT_SUPER, .sub = SUB, .levels = {.low = -4, .high = 3}, .low = -32, .high = 31, .pack = pack};
+const struct grid q3_k_grid = {.block = QUANT_SUPER,
+                               .sub = SUB,
+                               .levels = {.low = -4, .high = 3},
+                               .low = -32,
+                               .high = 31,
+                               .bytes = sizeof(struct block_q3_k),
+                               .pack = pack};
 
 void q3_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    struct block_q3_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
-        grid_quantize(&q3_k_grid, b, x + i, importance ? importance + i : NULL);
+    grid_quantize(&q3_k_grid, y, x, count, importance);
 }

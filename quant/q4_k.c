@@ -34,11 +34,10 @@ const struct grid q4_k_grid = {.block = QUANT_SUPER,
                                .levels = {.high = TOP},
                                .offset = true,
                                .high = MULTIPLE,
+                               .bytes = sizeof(struct block_q4_k),
                                .pack = pack};
 
 void q4_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    struct block_q4_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
-        grid_quantize(&q4_k_grid, b, x + i, importance ? importance + i : NULL);
+    grid_quantize(&q4_k_grid, y, x, count, importance);
 }

@@ -38,11 +38,10 @@ const struct grid q5_k_grid = {.block = QUANT_SUPER,
                                .levels = {.high = TOP},
                                .offset = true,
                                .high = MULTIPLE,
+                               .bytes = sizeof(struct block_q5_k),
                                .pack = pack};
 
 void q5_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    struct block_q5_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
-        grid_quantize(&q5_k_grid, b, x + i, importance ? importance + i : NULL);
+    grid_quantize(&q5_k_grid, y, x, count, importance);
 }

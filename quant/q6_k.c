@@ -55,11 +55,10 @@ const struct grid q6_k_grid = {.block = QUANT_SUPER,
                                .levels = {.low = -32, .high = 31},
                                .low = -128,
                                .high = 127,
+                               .bytes = sizeof(struct block_q6_k),
                                .pack = pack};
 
 void q6_k_quantize(void *y, const float *x, int64_t count, const float *importance)
 {
-    struct block_q6_k *b = y;
-    for (int64_t i = 0; i < count; i += QUANT_SUPER, b++)
-        grid_quantize(&q6_k_grid, b, x + i, importance ? importance + i : NULL);
+    grid_quantize(&q6_k_grid, y, x, count, importance);
 }
