@@ -42,8 +42,12 @@ static enum tlm_status read_text(struct replay *p, struct tlm_error *err)
     p->prompt = (int32_t)count - p->answer;
     p->guesses = malloc(count * sizeof *p->guesses);
     if (!p->guesses) return error_set(err, TLM_ERR_MEMORY, "no memory for %zu tokens", count);
+    // Of the answer, exactly that share is right, in places drawn at random.
+    int32_t wanted = (int32_t)((double)p->how->accept * p->answer + 0.5);
     for (size_t i = 0; i < count; i++) {
-        bool right = rng_uniform(SEED, 0, i) < (double)p->how->accept;
+        double left = (double)(count - i);
+        bool right = (int32_t)i >= p->prompt && rng_uniform(SEED, 0, i) * left < wanted;
+        wanted -= right;
         p->guesses[i] = right ? p->tokens[i] : (p->tokens[i] + 1) % tlm_model_vocab_size(p->model);
     }
     return TLM_OK;

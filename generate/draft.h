@@ -66,6 +66,9 @@ void draft_came_out(struct draft_control *c, int kind, int32_t branches, int32_t
 struct drafter_class {
     // What kind of guess can be made behind tokens[0..count), or -1: none; and in how many branches.
     int (*kind)(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches);
+    // Reads a prompt that it has not met, which is not the price of a guess. NULL: nothing to do.
+    enum tlm_status (*read)(struct tlm_drafter *d, const int32_t *tokens, int32_t count,
+                            struct tlm_error *err);
     // Guesses at most `most` tokens a branch and `branches` branches, whose first tokens differ; *draft comes empty. `sampler` will
     // draw the tokens. Errors: those of the model that guesses.
     enum tlm_status (*guess)(struct tlm_drafter *d, const struct tlm_sampler *sampler, const int32_t *tokens,

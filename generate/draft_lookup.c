@@ -74,7 +74,7 @@ static void lookup_close(struct tlm_drafter *d)
 
 enum tlm_status tlm_drafter_open_lookup(struct tlm_drafter **out, struct tlm_error *err)
 {
-    static const struct drafter_class class = {lookup_kind, lookup_guess, lookup_close};
+    static const struct drafter_class class = {lookup_kind, NULL, lookup_guess, lookup_close};
     struct lookup *l = calloc(1, sizeof *l);
     if (!l) return error_set(err, TLM_ERR_MEMORY, "drafter: no memory for %zu bytes", sizeof *l);
     l->base.class = &class;

@@ -24,6 +24,14 @@ static int model_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t coun
     return count < ((struct model_drafter *)d)->context ? 2 : -1; // believed as much as a long match
 }
 
+static enum tlm_status model_read(struct tlm_drafter *d, const int32_t *tokens, int32_t count,
+                                  struct tlm_error *err)
+{
+    struct tlm_session *s = ((struct model_drafter *)d)->session;
+    if (count - (int32_t)tlm_session_cached(s, tokens, (size_t)count) <= DRAFT_ROWS) return TLM_OK;
+    return tlm_session_sync(s, tokens, (size_t)count - 1, err); // the last is read by the pass that guesses
+}
+
 static enum tlm_status model_guess(struct tlm_drafter *d, const struct tlm_sampler *sampler,
                                    const int32_t *tokens, int32_t count, int32_t most, int32_t branches,
                                    struct draft *draft, struct tlm_error *err)
@@ -80,7 +88,7 @@ enum tlm_status tlm_drafter_open_model(struct tlm_drafter **out, struct tlm_sess
                                        struct tlm_sampler *sampler, const struct tlm_model *target,
                                        struct tlm_error *err)
 {
-    static const struct drafter_class class = {model_kind, model_guess, model_close};
+    static const struct drafter_class class = {model_kind, model_read, model_guess, model_close};
     *out = NULL;
     enum tlm_status status = same_vocabulary(tlm_session_model(session), target, err);
     if (status) return status;

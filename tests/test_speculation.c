@@ -79,7 +79,7 @@ static void planted_close(struct tlm_drafter *d)
     (void)d;
 }
 
-static const struct drafter_class planted_class = {planted_kind, planted_guess, planted_close};
+static const struct drafter_class planted_class = {planted_kind, NULL, planted_guess, planted_close};
 
 // ---- one answer ---------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ static enum tlm_status inner_guess(struct tlm_drafter *d, const struct tlm_sampl
     return inner->guess(d, sampler, tokens, count, most, branches, draft, err);
 }
 
-static const struct drafter_class insisting = {insisting_kind, inner_guess, planted_close};
+static const struct drafter_class insisting = {insisting_kind, NULL, inner_guess, planted_close};
 
 static int insisting_kind(struct tlm_drafter *d, const int32_t *tokens, int32_t count, int32_t *branches)
 {
@@ -360,7 +360,7 @@ START_TEST(test_distribution)
 {
     // 56 degrees of freedom: 99.9% of true chains stay below (Wilson and Hilferty's approximation gives 94.5).
     const double most = 94.46;
-    static const struct drafter_class class = {planted_kind, random_guess, planted_close};
+    static const struct drafter_class class = {planted_kind, NULL, random_guess, planted_close};
     struct temp_folder folder = temp_folder_open();
     struct tlm_model *m = tiny(&folder, &(struct tiny_model){.type = DTYPE_F32, .bigram = true, .width = 64});
     struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = CHAIN, .threads = 1});
@@ -466,6 +466,20 @@ START_TEST(test_branches)
 }
 END_TEST
 
+// A few bad second guesses stop them for a while, not for ever: they are believed to be like the first, and old ones are forgotten.
+START_TEST(test_bad_luck)
+{
+    struct draft_control c = {.plain = 1, .guess = 0.3};
+    for (int n = 2; n <= DRAFT_ROWS; n++) c.cost[n] = (struct draft_cost){1 + 0.03 * (n - 1), 100};
+    for (int i = 0; i < 12; i++) draft_came_out(&c, 2, 1, 0, 2, 1);
+    ck_assert_int_eq(length(&c, 2, 8), 1);
+    int32_t steps = 0;
+    for (; steps < 200 && length(&c, 2, 8) < 2; steps++) draft_came_out(&c, 2, 1, 0, 1, steps % 5 != 0);
+    ck_assert_int_gt(steps, 5);
+    ck_assert_int_lt(steps, 60);
+}
+END_TEST
+
 Suite *suite_speculation(void)
 {
     Suite *s = suite_create("speculation");
@@ -479,6 +493,7 @@ Suite *suite_speculation(void)
     tcase_add_loop_test(t, test_distribution, 0, 3);
     tcase_add_test(t, test_control);
     tcase_add_test(t, test_branches);
+    tcase_add_test(t, test_bad_luck);
     suite_add_tcase(s, t);
     return s;
 }
