@@ -58,18 +58,24 @@ EMU_SRC  := $(filter-out cuda/runtime.cu,$(CUDA_CU)) $(wildcard tests/cuda_emu/*
 CPU_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
 LIB_OBJ  := $(CPU_OBJ) $(BUILD)/cuda/none.o
 CUDA_OBJ := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(CUDA_CU:%.cu=$(BUILD)/%.cu.o)
-EMU_OBJ  := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(EMU_SRC:%=$(BUILD)/%.emu.o)
+# Without a device: the kernels on the emulation, and the emulation's own cuBLAS.
+EMU_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out cuda/cublas.c,$(CUDA_SRC))) $(EMU_SRC:%=$(BUILD)/%.emu.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(BUILD)/%.o)
 HERE     := $(if $(filter release,$(config)),,$(BUILD)/)
 PROGRAM  := $(HERE)tinylm
 LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
+# What checks a GPU (scripts/gpu_check.sh), for a device and on the emulation, which tests the check itself.
+GPU_BENCH   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/gpu/bench*.c))
+GPU_TESTS   := $(filter-out %/main.o %/test_cuda_emu.o,$(TEST_OBJ)) $(BUILD)/tests/gpu/main.o $(BUILD)/tests/gpu/device.cu.o
+GPU_FILES   := $(addprefix build/gpu/,tinylm test_gpu gpu_bench gpu_report)
+CHECK_FILES := $(addprefix $(BUILD)/gpu-emulation/,tinylm test_gpu gpu_bench gpu_report)
 BUILTIN  := models/pretrained/tinylm-stories-q4_0.gguf
 FUZZERS  := gguf tokenizer template tokenizer_json safetensors hf_config config grammar
 FUZZ_SECONDS ?= 60
 
-.PHONY: all cuda demo test bench check fuzz format clean help deps
+.PHONY: all cuda gpu-files gpu-check demo test bench check fuzz format clean help deps
 all: $(PROGRAM) $(LIBRARY)
 
 $(PROGRAM): $(CLI_OBJ) $(LIBRARY)
@@ -80,6 +86,7 @@ $(LIBRARY): $(LIB_OBJ)
 	@echo "  AR   $@"
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+comma   := ,
 WRAPPED := malloc calloc realloc aligned_alloc mmap
 $(TESTS): $(TEST_OBJ) $(EMU_OBJ) $(LIBRARY)
 	@echo "  LD   $@"
@@ -102,11 +109,13 @@ $(BUILD)/%.emu.o: %
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ -x c++ $<
 
 # And for a device: code for compute capability 8.0 and 9.0a, and PTX, which the driver turns into code for newer ones.
+# Results that are the host's bit for bit are rounded as often as the host's.
+$(BUILD)/cuda/adamw.cu.o $(BUILD)/cuda/kv_write.cu.o: NVCC_FLAGS := -fmad=false
 ARCHS := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80
 $(BUILD)/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
-	$(Q)$(NVCC) -std=c++20 -O3 $(ARCHS) $(CPPFLAGS) -Xcompiler -Wall,-Wextra,-Wno-unused-function,-Wno-missing-field-initializers -MMD -MP -c -o $@ $<
+	$(Q)$(NVCC) -std=c++20 -O3 $(NVCC_FLAGS) $(ARCHS) $(CPPFLAGS) -Xcompiler -Wall,-Wextra,-Wno-unused-function,-Wno-missing-field-initializers -MMD -MP -c -o $@ $<
 
 CUDA_LIBS := -L$(dir $(NVCC))../lib64 -lcudart_static -l:libstdc++.a -ldl -lrt
 $(BUILD)/tinylm-cuda: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
@@ -116,6 +125,47 @@ $(BUILD)/tinylm-cuda: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
 cuda: all ## build with the CUDA backend, by nvcc
 	@$(JOBS) $(BUILD)/tinylm-cuda
 	@cp $(BUILD)/tinylm-cuda $(PROGRAM)
+
+# Without symbols, and with the libraries beside them that another machine may lack.
+GPU_LINK = $(CC) $(LDFLAGS) -s -Wl,-rpath,'$$ORIGIN/lib' -o $@
+build/gpu/tinylm: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(GPU_LINK) $^ -ledit $(CUDA_LIBS) $(LDLIBS)
+build/gpu/test_gpu: $(GPU_TESTS) $(CUDA_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(GPU_LINK) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED) cuda_alloc cuda_free) $^ -lcheck -lsubunit $(CUDA_LIBS) $(LDLIBS)
+build/gpu/gpu_bench: $(GPU_BENCH) $(CUDA_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(GPU_LINK) $^ $(CUDA_LIBS) $(LDLIBS)
+build/gpu/gpu_report $(BUILD)/gpu-emulation/gpu_report: $(BUILD)/tests/gpu/report.o
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(GPU_LINK) $^ -ljansson -lm
+
+$(BUILD)/gpu-emulation/tinylm: $(CLI_OBJ) $(EMU_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ledit $(LDLIBS)
+$(BUILD)/gpu-emulation/gpu_bench: $(GPU_BENCH) $(EMU_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/gpu-emulation/test_gpu: $(TESTS)
+	@mkdir -p $(@D)
+	@ln -sf ../test_tinylm $@
+
+gpu-files: ## what checks a GPU, with all it needs, in build/gpu
+	@$(JOBS) $(GPU_FILES)
+	@mkdir -p build/gpu/lib
+	@ldd $(GPU_FILES) | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so/ { print $$3 }' | sort -u | xargs cp -Lt build/gpu/lib
+
+gpu-check: ## tests and speeds on the GPU of this machine, into docs/benchmarks/gpu.md
+	@sh scripts/gpu_check.sh --probe
+	@$(MAKE) --no-print-directory gpu-files
+	@sh scripts/gpu_check.sh
 
 $(BUILD)/cli/builtin.o: CPPFLAGS += -DBUILTIN_FILE='"$(BUILTIN)"'
 $(BUILD)/cli/builtin.o: $(BUILTIN)
@@ -140,13 +190,14 @@ demo: deps ## build, and let the model that is built in tell a story
 	@./$(PROGRAM) generate -p 'Once upon a time' -n 200 -s 7
 
 test: deps ## build and run all tests
-	@$(JOBS) all $(TESTS) $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
+	@$(JOBS) all $(TESTS) $(CHECK_FILES) $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
 	@$(TESTS)
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@sh tests/test_measure.sh $(PROGRAM) tests/golden $(BUILD)/tests/demo_model
 	@sh tests/test_train.sh ./$(PROGRAM) tests/golden
+	@sh tests/test_gpu_check.sh $(BUILD)/gpu-emulation
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
 bench: all ## speed of a small model, or of MODEL=file.gguf
@@ -181,4 +232,4 @@ clean: ## remove what was built
 
 help: ## this list
 	@echo 'tinylm: make [TARGET] [config=release|debug|sanitize]'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12

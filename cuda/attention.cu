@@ -25,6 +25,11 @@ __device__ static float number(const struct paged_kv &kv, const char *row, int32
     case DTYPE_F32: return load((const float *)row + i);
     case DTYPE_F16: return to_f32(load((const f16 *)row + i));
     case DTYPE_BF16: return to_f32(load((const bf16 *)row + i));
+    case DTYPE_Q4_0: {
+        const char *block = row + i / 32 * (int)sizeof(struct block_q4_0);
+        const int pair = load((const uint8_t *)block + 2 + i % 16);
+        return to_f32(load((const f16 *)block)) * (float)((pair >> i % 32 / 16 * 4 & 15) - 8);
+    }
     default: { // Q8_0
         const char *block = row + i / 32 * (int)sizeof(struct block_q8_0);
         return to_f32(load((const f16 *)block)) * (float)load((const int8_t *)block + 2 + i % 32);

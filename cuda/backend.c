@@ -6,64 +6,19 @@
 
 #include "cuda/planes.h"
 
-static enum tlm_status no_memory(const char *what, size_t bytes, struct tlm_error *err)
+enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err)
 {
     return error_set(err, TLM_ERR_MEMORY, "cuda: %s: cannot take %.1f MiB of the device's memory", what,
                      (double)bytes / 0x1p20);
 }
 
-// ---- runners ----------------------------------------------------------------------------------------------
-
-static void runner_close(struct runner *r)
+struct cublas *cuda_backend_cublas(struct cuda_backend *b)
 {
-    if (!r) return;
-    for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
-    cuda_stream_close(r->stream);
-    free(r->memory);
-    free(r);
-}
-
-static enum tlm_status runner_alloc(struct runner *r, void **out, size_t bytes, const char *what,
-                                    struct tlm_error *err)
-{
-    void **more = realloc(r->memory, (size_t)(r->memory_count + 1) * sizeof *more);
-    if (!more) return error_set(err, TLM_ERR_MEMORY, "cuda: %s: no memory", what);
-    r->memory = more;
-    if (!(*out = cuda_alloc(bytes ? bytes : 1))) return no_memory(what, bytes, err);
-    r->memory[r->memory_count++] = *out;
-    return TLM_OK;
-}
-
-static enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_error *err)
-{
-    struct runner *r = *out = calloc(1, sizeof *r);
-    if (!r) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory for a pass");
-    r->backend = (struct cuda_backend *)b;
-    r->stream = cuda_stream_open();
-    return TLM_OK;
-}
-
-static enum tlm_status runner_set_step(struct runner *r, const struct arena *step, struct tlm_error *err)
-{
-    void *copy = NULL;
-    enum tlm_status s = runner_alloc(r, &copy, step->used, "step data", err);
-    r->step = step;
-    r->device_step = copy;
-    return s;
-}
-
-static void runner_copy(struct runner *r, void *to, const void *from, size_t bytes)
-{
-    cuda_copy(r->stream, to, from, bytes);
-}
-
-static enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to,
-                                  const void *from, size_t bytes, struct tlm_error *err)
-{
-    cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
-    graph_run(g, NULL, scratch);
-    if (bytes) cuda_copy_out(r->stream, to, from, bytes);
-    return cuda_sync(r->stream, err);
+    struct tlm_error why;
+    if (!b->cublas_sought && cublas_open(&b->cublas, &why))
+        snprintf(b->base.note, sizeof b->base.note, "%.200s; products of many rows are our own", why.text);
+    b->cublas_sought = true;
+    return b->cublas;
 }
 
 // ---- placing ----------------------------------------------------------------------------------------------
@@ -75,18 +30,17 @@ static struct placed *find(const struct cuda_backend *b, const struct tensor *t)
     return NULL;
 }
 
-static enum tlm_status upload(const struct tensor *t, void *device, struct tlm_error *err)
+// A matrix may be made up; vectors are the model's.
+static enum tlm_status upload(struct cuda_backend *b, const struct tensor *t, void *device,
+                              struct tlm_error *err)
 {
-    const size_t bytes = planes_bytes(t);
-    char *planes = malloc(bytes);
-    if (!planes)
-        return error_set(err, TLM_ERR_MEMORY, "cuda: no memory to bring %.1f MiB of weights to the device",
-                         (double)bytes / 0x1p20);
-    planes_put(planes, t, 0, t->ne[1] * t->ne[2] * t->ne[3]);
-    cuda_copy_in(NULL, device, planes, bytes);
-    enum tlm_status s = cuda_sync(NULL, err);
-    free(planes);
-    return s;
+    if (!b->ring.memory.base) {
+        enum tlm_status s = upload_open(&b->ring, err);
+        if (s) return s;
+    }
+    const bool matrix = t->ne[1] * t->ne[2] * t->ne[3] > 1;
+    return b->base.stand_in && matrix ? upload_stand_in(&b->ring, t, device, err)
+                                      : upload_weight(&b->ring, t, device, err);
 }
 
 // Turns the weight to the device, where it is brought if it is not there.
@@ -105,9 +59,9 @@ static enum tlm_status place_weight(struct cuda_backend *b, struct tensor *t, st
     }
     const size_t bytes = planes_bytes(t);
     void *device = cuda_alloc(bytes);
-    if (!device) return no_memory("weights", bytes, err);
+    if (!device) return cuda_no_memory("weights", bytes, err);
     b->placed[b->placed_count++] = (struct placed){t->data, t->type, device};
-    enum tlm_status s = upload(t, device, err);
+    enum tlm_status s = upload(b, t, device, err);
     t->data = device;
     return s;
 }
@@ -156,6 +110,8 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
         struct node *n = &nodes[i];
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);
         if (s) return s;
+        if (n->op == OP_matmul && n->in[1]->out.type == DTYPE_BF16 && n->out.ne[1] >= CUBLAS_ROWS)
+            cuda_backend_cublas(r->backend);
         if (n->op != OP_attention) continue;
         struct attention_params *p = arena_alloc(&g->params, sizeof *p);
         *p = *(const struct attention_params *)n->params;
@@ -172,6 +128,8 @@ static void backend_close(struct backend *base)
     struct cuda_backend *b = (struct cuda_backend *)base;
     if (!b) return;
     for (int64_t i = 0; i < b->placed_count; i++) cuda_free(b->placed[i].device);
+    upload_close(&b->ring);
+    cublas_close(b->cublas);
     cuda_close(&b->device);
     free(b->placed);
     free(b);
@@ -188,7 +146,10 @@ static const struct backend_class cuda_class = {
     .copy = runner_copy,
     .set_step = runner_set_step,
     .place = runner_place,
+    .pin = runner_pin,
+    .keep = runner_keep,
     .run = runner_run,
+    .measure = cuda_measure,
 };
 
 enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err)

@@ -2,7 +2,9 @@
 #ifndef CUDA_BACKEND_H
 #define CUDA_BACKEND_H
 
+#include "cuda/cublas.h"
 #include "cuda/kernels.h"
+#include "cuda/upload.h"
 #include "ops/backend.h"
 
 // A tensor of the host that was brought to the device.
@@ -17,6 +19,18 @@ struct cuda_backend {
     struct cuda_device device;
     struct placed *placed; // by address
     int64_t placed_count, placed_room;
+    struct upload_ring ring; // opened with the first weight
+    struct cublas *cublas;   // NULL: not wanted yet, or not there
+    bool cublas_sought;
+};
+
+enum { KEPT_GRAPHS = 4, PINNED = 4 };
+
+// A graph whose launches are recorded once it has run.
+struct kept_graph {
+    const struct graph *graph;
+    struct cuda_recording *recording;
+    bool ran, refused;
 };
 
 struct runner {
@@ -26,16 +40,44 @@ struct runner {
     char *device_step;        // the same bytes
     void **memory;            // that was handed out
     int64_t memory_count;
+    struct kept_graph kept[KEPT_GRAPHS];
+    int kept_count;
+    void *pinned[PINNED];
+    int pinned_count;
+    bool recording;           // launches must be the same for every step
+    struct tlm_error failure; // of a library in the run so far; code TLM_OK: none
 };
+
+// Products of so many rows take cuBLAS where they can.
+enum { CUBLAS_ROWS = 64 };
+
+// Memory of the device, until the runner is closed (cuda/runner.c).
+enum tlm_status runner_alloc(struct runner *r, void **out, size_t bytes, const char *what,
+                             struct tlm_error *err);
+enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_error *err);
+void runner_close(struct runner *r);
+enum tlm_status runner_set_step(struct runner *r, const struct arena *step, struct tlm_error *err);
+void runner_copy(struct runner *r, void *to, const void *from, size_t bytes);
+void runner_pin(struct runner *r, void *pages, size_t bytes);
+void runner_keep(struct runner *r, const struct graph *g);
+enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
+                           size_t bytes, struct tlm_error *err);
+// Errors: MEMORY, with `what` and the bytes.
+enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err);
+// The library, opened when it is first asked for; NULL where there is none, for which the backend's note has the reason.
+struct cublas *cuda_backend_cublas(struct cuda_backend *b);
+// cuda/limits.c: struct backend_class's measure
+enum tlm_status cuda_measure(struct backend *b, enum backend_limit limit, double *rate,
+                             struct tlm_error *err);
 
 // The ops as the device runs them: `run` launches, `units` is 1 where there is something to do.
 extern const struct op cuda_op_table[OP_COUNT];
 // Errors: UNSUPPORTED, naming op and reason.
 enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err);
 
-static inline const struct runner *cuda_runner_of(const struct graph *g)
+static inline struct runner *cuda_runner_of(const struct graph *g)
 {
-    return g->kernels;
+    return (struct runner *)g->kernels;
 }
 
 #endif

@@ -8,7 +8,11 @@
 
 #include "cuda/device.h"
 
-#define CUDA_QUANTIZED(X) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+// clang-format off
+#define CUDA_QUANTIZED(X)                                                           \
+    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) \
+    X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0)
+// clang-format on
 
 struct half_item {
     int code[4]; // 4 codes of 8 bits with a sign in each, the first the lowest
@@ -229,6 +233,131 @@ struct decode_Q3_K {
             }
             half[h].at = (int32_t)p.block * 256 + 16 * sub;
             half[h].scale = load_f16(s + 12) * (float)((low | high << 4) - 32), half[h].min = 0;
+        }
+    }
+};
+
+// ---- values out of a table: IQ4_NL, IQ4_XS, MXFP4 -----------------------------------------------------------
+
+// 16 values of 8 bits, the first the lowest byte
+struct table16 {
+    unsigned word[4];
+};
+
+// The values for the low and the high nibbles of four bytes: __byte_perm chooses four of eight bytes by the three low bits of each of the
+// first four nibbles of its selector.
+__device__ inline void look_up(int (&value)[2], const table16 &table, unsigned nibbles)
+{
+    const unsigned high_half = 0x32103210 | (nibbles & 0x88888888) >> 1;
+    unsigned four[2];
+    for (int i = 0; i < 2; i++) {
+        const unsigned low = __byte_perm(table.word[0], table.word[1], nibbles >> 16 * i);
+        const unsigned high = __byte_perm(table.word[2], table.word[3], nibbles >> 16 * i);
+        four[i] = __byte_perm(low, high, high_half >> 16 * i);
+    }
+    value[0] = (int)__byte_perm(four[0], four[1], 0x6420);
+    value[1] = (int)__byte_perm(four[0], four[1], 0x7531);
+}
+
+// quant_iq4_values: -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
+__device__ inline table16 iq4_table()
+{
+    return {{0xbfad9881, 0xf6eaddcf, 0x26190d01, 0x71594535}};
+}
+
+// quant_fp4_values: 0 1 2 3 4 6 8 12, and these with a minus
+__device__ inline table16 fp4_table()
+{
+    return {{0x03020100, 0x0c080604, 0xfdfeff00, 0xf4f8fafc}};
+}
+
+// Nibbles 16 numbers apart, the first number at `at`
+__device__ inline void decode_table(half_item (&half)[2], const uint8_t *codes, const table16 &table,
+                                    int32_t at, float scale)
+{
+    const vec<int, 4> word = load_codes(codes);
+    for (int i = 0; i < 4; i++) {
+        int value[2];
+        look_up(value, table, (unsigned)word.x[i]);
+        half[0].code[i] = value[0], half[1].code[i] = value[1];
+    }
+    for (int h = 0; h < 2; h++) half[h].at = at + h * 16, half[h].scale = scale, half[h].min = 0;
+}
+
+struct decode_IQ4_NL {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        decode_table(half, codes + item * 16, iq4_table(), (int32_t)item * 32, load_f16(scales + item * 2));
+    }
+};
+
+struct decode_MXFP4 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const unsigned e = load(scales + item);
+        const float scale = bits_to_f32(e < 2 ? 0x00200000u << e : (e - 1) << 23); // quant_e8m0_half()
+        decode_table(half, codes + item * 16, fp4_table(), (int32_t)item * 32, scale);
+    }
+};
+
+struct decode_IQ4_XS {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const int64_t block = item / 8;
+        const int sub = (int)(item % 8);
+        const uint8_t *s = scales + block * 8;
+        const int low = load(s + 4 + sub / 2) >> 4 * (sub % 2) & 15;
+        const int high = load((const uint16_t *)(s + 2)) >> 2 * sub & 3;
+        decode_table(half, codes + block * 128 + 16 * sub, iq4_table(), (int32_t)item * 32,
+                     load_f16(s) * (float)((low | high << 4) - 32));
+    }
+};
+
+// ---- ternary ------------------------------------------------------------------------------------------------
+
+struct decode_TQ2_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const pairs_item p(item);
+        const vec<int, 4> word = load_codes(codes + p.block * 64 + 32 * p.side + 16 * p.c);
+        for (int h = 0; h < 2; h++) {
+            const int k = p.first + h;
+            for (int i = 0; i < 4; i++)
+                half[h].code[i] = (int)__vsub4((unsigned)(word.x[i] >> 2 * k & 0x03030303), 0x01010101);
+            half[h].at = (int32_t)p.block * 256 + 128 * p.side + 32 * k + 16 * p.c;
+            half[h].scale = load_f16(scales + p.block * 2), half[h].min = 0;
+        }
+    }
+};
+
+// Digit k of a byte is the carry out of the byte in 3^(k+1) byte. Halves 0 to 9 of a block are digits of 32 bytes, 10 to 14 of 16, the last one
+// of 4 (quant/quant.h), which stand with the scales.
+struct decode_TQ1_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const int64_t block = item / 8;
+        const uint8_t *from = codes + block * 48, *rest = scales + block * 6;
+        for (int h = 0; h < 2; h++) {
+            const int number = (int)(item % 8) * 2 + h; // of the half
+            for (int i = 0; i < 16; i++) {
+                int byte, digit;
+                if (number < 10)
+                    byte = load(from + 16 * (number % 2) + i), digit = number / 2;
+                else if (number < 15)
+                    byte = load(from + 32 + i), digit = number - 10;
+                else
+                    byte = load(rest + i % 4), digit = i / 4;
+                for (int k = 0; k < digit; k++) byte = byte * 3 & 0xff;
+                const int code = ((byte * 3 >> 8) - 1) & 0xff;
+                half[h].code[i / 4] = (i % 4 ? half[h].code[i / 4] : 0) | code << 8 * (i % 4);
+            }
+            half[h].at = (int32_t)block * 256 + 16 * number;
+            half[h].scale = load_f16(rest + 4), half[h].min = 0;
         }
     }
 };

@@ -67,6 +67,10 @@ void cuda_activation(struct cuda_stream *s, float *y, const float *x, struct cud
 void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *up, struct cuda_rows rows,
               int64_t cols, enum activation kind);
 
+// each `block` columns, a power of two, times the Hadamard matrix / sqrt(block); y may be x (cuda/hadamard.cu)
+void cuda_hadamard(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
+                   int32_t block);
+
 // ---- to other types (cuda/convert.cu): F32, F16, BF16; Q8_1 stands for struct cuda_q8 of rows.most rows
 void cuda_convert(struct cuda_stream *s, void *y, enum dtype type, const float *x, struct cuda_rows rows,
                   int64_t cols);
@@ -82,7 +86,7 @@ void cuda_rope_table(struct cuda_stream *s, float *table, const int32_t *pos, co
                      struct cuda_rows rows, int32_t pairs, double magnitude);
 void cuda_rope(struct cuda_stream *s, float *y, const float *x, const float *table, struct cuda_rows rows,
                int32_t heads, int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
-// The cache stands in rows (KV_ROWS) of F32, F16, BF16 or Q8_0.
+// The cache stands in rows (KV_ROWS) of F32, F16, BF16, Q8_0 or Q4_0.
 void cuda_kv_write(struct cuda_stream *s, const struct paged_kv *cache, const float *x, const int32_t *slots,
                    struct cuda_rows rows, int32_t heads, int32_t head_dim);
 
@@ -116,6 +120,15 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a);
 enum dtype cuda_matmul_input(enum dtype weights); // DTYPE_COUNT: no product of such weights
 void cuda_matmul(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
                  struct cuda_rows rows);
+// Several matrices at once, which stand behind each other in the planes that *w begins.
+struct cuda_groups {
+    int64_t count;
+    // (count + 1) where the rows of x begin that matrix g multiplies, all of them side by side: experts. NULL: matrix g multiplies part g
+    // of every row: heads, x (rows, count * K), y (rows, count * N).
+    const int32_t *first;
+};
+void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                         struct cuda_rows rows, struct cuda_groups groups);
 
 // ---- behind the logits
 // loss (rows); dx (rows, V), which may be x, or NULL; a target below 0 has no loss and no gradient (cuda/cross_entropy.cu)

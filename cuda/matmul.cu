@@ -5,48 +5,54 @@
 // A warp takes an output and COLUMNS columns; its lanes take stretches of k in turn, 16 bytes of weights each where rows stand on such
 // boundaries, and a tree adds up their sums. F32 and F16 weights meet f32 activations, so they keep every bit; BF16 weights bf16 ones.
 #include "cuda/decode.h"
-#include "cuda/device.h"
+#include "cuda/groups.h"
 #include "cuda/products.h"
 
 enum { WARPS = 4, MMA_ROWS = 9 }; // from so many rows on tensor cores are worth it
 
 template <class W, class X, int N, int COLUMNS>
-__global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct cuda_rows rows)
+__global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct cuda_rows rows,
+                              struct cuda_groups groups)
 {
-    const int64_t n = (int64_t)blockIdx.x * WARPS + warp_id(), first = (int64_t)blockIdx.y * COLUMNS;
-    const int64_t left = row_count(rows) - first, k = w.inputs;
-    if (n >= w.outputs || left <= 0) return;
-    const W *row = (const W *)((const char *)w.codes + n * (int64_t)w.code_stride);
-    float sum[COLUMNS] = {};
-    for (int64_t i = (int64_t)lane_id() * N; i < k; i += WARP_LANES * N) {
-        const vec<W, N> weight = load_stream((const vec<W, N> *)(row + i));
+    const struct group p = group_of(w, rows, groups);
+    const int64_t n = (int64_t)blockIdx.x * WARPS + warp_id(), k = w.inputs;
+    if (n >= w.outputs) return;
+    const W *row = (const W *)(p.codes + n * (int64_t)w.code_stride);
+    for (int64_t first = (int64_t)blockIdx.y * COLUMNS; first < p.rows; first += gridDim.y * COLUMNS) {
+        const int64_t left = p.rows - first;
+        const X *columns = x + p.x + first * p.x_stride;
+        float sum[COLUMNS] = {};
+#pragma unroll 4
+        for (int64_t i = (int64_t)lane_id() * N; i < k; i += WARP_LANES * N) {
+            const vec<W, N> weight = load_stream((const vec<W, N> *)(row + i));
 #pragma unroll
-        for (int t = 0; t < COLUMNS; t++) {
-            if (t >= left) break;
-            const X *column = x + (first + t) * k + i;
-            for (int j = 0; j < N; j++) sum[t] += to_f32(weight.x[j]) * to_f32(load(column + j));
+            for (int t = 0; t < COLUMNS; t++) {
+                if (t >= left) break;
+                const vec<X, N> column = load((const vec<X, N> *)(columns + t * p.x_stride + i));
+                for (int j = 0; j < N; j++) sum[t] += to_f32(weight.x[j]) * to_f32(column.x[j]);
+            }
         }
-    }
-    for (int t = 0; t < COLUMNS && t < left; t++) {
-        const float total = warp_sum(sum[t]);
-        if (lane_id() == 0) store(y + (first + t) * w.outputs + n, total);
+        for (int t = 0; t < COLUMNS && t < left; t++) {
+            const float total = warp_sum(sum[t]);
+            if (lane_id() == 0) store(y + p.y + (first + t) * p.y_stride + n, total);
+        }
     }
 }
 
 template <class W, class X>
 static void launch(struct cuda_stream *s, float *y, const X *x, const struct cuda_matrix *w,
-                   struct cuda_rows rows)
+                   struct cuda_rows rows, struct cuda_groups groups)
 {
     constexpr int N = 16 / sizeof(W);
-    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)WARPS),
-                    (unsigned)ceil_div(rows.most, (int64_t)8));
+    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)WARPS), tiles_for(rows, groups, 8),
+                    (unsigned)groups.count);
     const int threads = WARPS * WARP_LANES;
-    if (w->inputs % N || !aligned_to(w->codes, 16))
-        CUDA_LAUNCH((matmul_kernel<W, X, 1, 8>), grid, threads, 0, s, y, x, *w, rows);
+    if (w->inputs % N || !aligned_to(w->codes, 16) || !aligned_to(x, N * sizeof(X)))
+        CUDA_LAUNCH((matmul_kernel<W, X, 1, 8>), grid, threads, 0, s, y, x, *w, rows, groups);
     else if (rows.most <= 2)
-        CUDA_LAUNCH((matmul_kernel<W, X, N, 2>), grid, threads, 0, s, y, x, *w, rows);
+        CUDA_LAUNCH((matmul_kernel<W, X, N, 2>), grid, threads, 0, s, y, x, *w, rows, groups);
     else
-        CUDA_LAUNCH((matmul_kernel<W, X, N, 8>), grid, threads, 0, s, y, x, *w, rows);
+        CUDA_LAUNCH((matmul_kernel<W, X, N, 8>), grid, threads, 0, s, y, x, *w, rows, groups);
 }
 
 enum dtype cuda_matmul_input(enum dtype weights)
@@ -63,25 +69,33 @@ enum dtype cuda_matmul_input(enum dtype weights)
     }
 }
 
+void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                         struct cuda_rows rows, struct cuda_groups groups)
+{
+    if (!rows.most || !w->outputs) return;
+    const bool many = groups.first ? rows.most >= MMA_ROWS * groups.count : rows.most >= MMA_ROWS;
+    switch (w->type) {
+    case DTYPE_F32: launch<float>(s, y, (const float *)x, w, rows, groups); return;
+    case DTYPE_F16: launch<f16>(s, y, (const float *)x, w, rows, groups); return;
+    case DTYPE_BF16:
+        if (many && groups.count == 1 && w->inputs % 8 == 0)
+            matmul_mma(s, y, (const bf16 *)x, w, rows);
+        else
+            launch<bf16>(s, y, (const bf16 *)x, w, rows, groups);
+        return;
+    default: {
+        const int64_t parts = groups.first ? 1 : groups.count;
+        const struct cuda_q8 q8 = cuda_q8_at((void *)x, rows.most, parts * w->inputs);
+        if (many)
+            matmul_mma_q8(s, y, q8, w, rows, groups);
+        else
+            matmul_quantized(s, y, q8, w, rows, groups);
+    }
+    }
+}
+
 void cuda_matmul(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
                  struct cuda_rows rows)
 {
-    if (!rows.most || !w->outputs) return;
-    switch (w->type) {
-    case DTYPE_F32: launch<float>(s, y, (const float *)x, w, rows); return;
-    case DTYPE_F16: launch<f16>(s, y, (const float *)x, w, rows); return;
-    case DTYPE_BF16:
-        if (rows.most >= MMA_ROWS && w->inputs % 8 == 0)
-            matmul_mma(s, y, (const bf16 *)x, w, rows);
-        else
-            launch<bf16>(s, y, (const bf16 *)x, w, rows);
-        return;
-    default: {
-        const struct cuda_q8 q8 = cuda_q8_at((void *)x, rows.most, w->inputs);
-        if (rows.most >= MMA_ROWS)
-            matmul_mma_q8(s, y, q8, w, rows);
-        else
-            matmul_quantized(s, y, q8, w, rows);
-    }
-    }
+    cuda_matmul_grouped(s, y, x, w, rows, {1, NULL});
 }

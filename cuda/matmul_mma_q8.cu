@@ -5,7 +5,7 @@
 // for each 16. 32 numbers have two scales, so a fragment of weights is multiplied half by half, the other half zero. Sums are those of
 // cuda/matmul_quantized.cu, in another order. Rows of shared memory are 272 bytes, so that eight of them lie in different banks.
 #include "cuda/decode.h"
-#include "cuda/device.h"
+#include "cuda/groups.h"
 #include "cuda/products.h"
 
 constexpr int ROWS = 64, OUTPUTS = 64, CHUNK = 256, THREADS = 128, TILES_M = 2, TILES_N = 4;
@@ -35,13 +35,13 @@ __device__ static struct panels panels_at(shared<char> memory)
     return p;
 }
 
-__device__ static void fetch_x(const struct panels &p, const struct cuda_q8 &x, int64_t t0, int64_t t_count,
-                               int64_t k0, int64_t k)
+__device__ static void fetch_x(const struct panels &p, const struct cuda_q8 &x, const struct group &group,
+                               int64_t t0, int64_t k0, int64_t k)
 {
     for (int i = (int)threadIdx.x; i < ROWS * HALVES; i += THREADS) {
         const int row = i / HALVES, h = i % HALVES;
-        const bool there = t0 + row < t_count && k0 + h * 16 < k;
-        const int64_t at = (t0 + row) * k + k0 + h * 16;
+        const bool there = t0 + row < group.rows && k0 + h * 16 < k;
+        const int64_t at = group.x + (t0 + row) * group.x_stride + k0 + h * 16;
         vec<int, 4> codes = {};
         int sum = 0;
         if (there) codes = load((const vec<int, 4> *)(x.codes + at));
@@ -55,15 +55,16 @@ __device__ static void fetch_x(const struct panels &p, const struct cuda_q8 &x, 
 }
 
 template <class F>
-__device__ static void fetch_w(const struct panels &p, const struct cuda_matrix &w, int64_t n0, int64_t k0)
+__device__ static void fetch_w(const struct panels &p, const struct cuda_matrix &w, const struct group &group,
+                               int64_t n0, int64_t k0)
 {
     for (int i = (int)threadIdx.x; i < OUTPUTS * BLOCKS; i += THREADS) {
         const int n = i / BLOCKS;
         const int64_t item = k0 / 32 + i % BLOCKS;
         struct half_item half[2] = {};
         if (n0 + n < w.outputs && item < w.inputs / 32)
-            F::decode(half, (const uint8_t *)w.codes + (n0 + n) * (int64_t)w.code_stride,
-                      (const uint8_t *)w.scales + (n0 + n) * (int64_t)w.scale_stride, item);
+            F::decode(half, group.codes + (n0 + n) * (int64_t)w.code_stride,
+                      group.scales + (n0 + n) * (int64_t)w.scale_stride, item);
         else // zeros, in the places that nobody else fills
             for (int h = 0; h < 2; h++) half[h].at = (int32_t)item * 32 + h * 16;
         for (int h = 0; h < 2; h++) {
@@ -93,20 +94,17 @@ __device__ static void multiply(float (&c)[4], const struct panels &p, const uin
     }
 }
 
+// Rows t0 .. of a group's.
 template <class F>
-__global__ void __launch_bounds__(THREADS)
-    matmul_mma_q8_kernel(float *y, struct cuda_q8 x, struct cuda_matrix w, struct cuda_rows rows)
+__device__ static void multiply_tile(float *y, const struct cuda_q8 &x, const struct cuda_matrix &w,
+                                     const struct group &group, const struct panels &p, int64_t t0)
 {
-    SHARED_DYNAMIC(char, memory);
-    const struct panels p = panels_at(memory);
-    const int64_t t0 = (int64_t)blockIdx.y * ROWS, n0 = (int64_t)blockIdx.x * OUTPUTS,
-                  t_count = row_count(rows);
-    if (t0 >= t_count) return;
+    const int64_t n0 = (int64_t)blockIdx.x * OUTPUTS;
     const int row = warp_id() % 2 * 32, column = warp_id() / 2 * 32, g = lane_id() / 4, t = lane_id() % 4;
     float c[TILES_M][TILES_N][4] = {};
     for (int64_t k0 = 0; k0 < w.inputs; k0 += CHUNK) {
-        fetch_x(p, x, t0, t_count, k0, w.inputs);
-        fetch_w<F>(p, w, n0, k0);
+        fetch_x(p, x, group, t0, k0, w.inputs);
+        fetch_w<F>(p, w, group, n0, k0);
         __syncthreads();
         // Sums stay in registers where the loops over tiles are unrolled, and the loop over blocks is not.
 #pragma unroll 1
@@ -127,19 +125,33 @@ __global__ void __launch_bounds__(THREADS)
         for (int n = 0; n < TILES_N; n++)
             for (int i = 0; i < 4; i++) {
                 const int64_t to = t0 + row + m * 16 + g + i / 2 * 8, o = n0 + column + n * 8 + 2 * t + i % 2;
-                if (to < t_count && o < w.outputs) store(y + to * w.outputs + o, c[m][n][i]);
+                if (to < group.rows && o < w.outputs)
+                    store(y + group.y + to * group.y_stride + o, c[m][n][i]);
             }
 }
 
-void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
-                   struct cuda_rows rows)
+template <class F>
+__global__ void __launch_bounds__(THREADS)
+    matmul_mma_q8_kernel(float *y, struct cuda_q8 x, struct cuda_matrix w, struct cuda_rows rows,
+                         struct cuda_groups groups)
 {
-    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)OUTPUTS),
-                    (unsigned)ceil_div(rows.most, (int64_t)ROWS));
+    SHARED_DYNAMIC(char, memory);
+    const struct panels p = panels_at(memory);
+    const struct group group = group_of(w, rows, groups);
+    for (int64_t t0 = (int64_t)blockIdx.y * ROWS; t0 < group.rows; t0 += gridDim.y * ROWS)
+        multiply_tile<F>(y, x, w, group, p, t0);
+}
+
+void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
+                   struct cuda_rows rows, struct cuda_groups groups)
+{
+    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)OUTPUTS), tiles_for(rows, groups, ROWS),
+                    (unsigned)groups.count);
     switch (w->type) {
-#define PRODUCT(name)                                                                                     \
-    case DTYPE_##name:                                                                                    \
-        CUDA_LAUNCH(matmul_mma_q8_kernel<decode_##name>, grid, THREADS, SHARED_BYTES, s, y, x, *w, rows); \
+#define PRODUCT(name)                                                                                    \
+    case DTYPE_##name:                                                                                   \
+        CUDA_LAUNCH(matmul_mma_q8_kernel<decode_##name>, grid, THREADS, SHARED_BYTES, s, y, x, *w, rows, \
+                    groups);                                                                             \
         return;
         CUDA_QUANTIZED(PRODUCT)
     default: TLM_ASSERT(!"a quantized type with kernels");

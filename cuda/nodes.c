@@ -2,35 +2,13 @@
 //
 // Grids are for the rows of the bucket; how many of them a step has is read on the device, from the copy of the step's counts. So what
 // is launched for a node is the same in every step.
-#include "core/dtype.h"
-#include "cuda/backend.h"
+#include "cuda/nodes.h"
+
 #include "cuda/planes.h"
-
-static struct cuda_stream *stream_of(const struct graph *g)
-{
-    return cuda_runner_of(g)->stream;
-}
-
-static struct cuda_rows rows_of(const struct graph *g, enum extent extent, int64_t most)
-{
-    const int32_t *counts = (const int32_t *)cuda_runner_of(g)->device_step;
-    return (struct cuda_rows){extent == EXTENT_FIXED ? NULL : counts + extent, most};
-}
-
-static struct cuda_rows rows(const struct graph *g, const struct node *n)
-{
-    return rows_of(g, n->extent, n->out.ne[1]);
-}
 
 #define RUN(name)                                                                                   \
     static void run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                            void *scratch)
-#define UNUSED (void)begin, (void)end, (void)scratch
-
-static const void *input(const struct node *n, int i)
-{
-    return n->in[i]->out.data;
-}
 
 RUN(embed)
 {
@@ -68,10 +46,22 @@ RUN(layernorm)
                    tensor_elements(&n->in[1]->out) / p->group, p->eps);
 }
 
+// As many rows as the host has counted: not for a recording, which serves every count.
+static bool run_cublas(const struct graph *g, const struct node *n, const struct cuda_matrix *w)
+{
+    struct runner *r = cuda_runner_of(g);
+    const int64_t count = graph_rows(g, n);
+    if (r->recording || w->type != DTYPE_BF16 || count < CUBLAS_ROWS || !r->backend->cublas) return false;
+    cublas_matmul(r->backend->cublas, r->stream, n->out.data, input(n, 0), w, count,
+                  r->failure.code ? NULL : &r->failure);
+    return true;
+}
+
 RUN(matmul)
 {
     UNUSED;
     const struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
+    if (run_cublas(g, n, &w)) return;
     cuda_matmul(stream_of(g), n->out.data, input(n, 0), &w, rows(g, n));
 }
 
@@ -99,6 +89,13 @@ RUN(softcap)
     UNUSED;
     const struct factor_params *p = n->params;
     cuda_softcap(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], p->factor);
+}
+
+RUN(hadamard)
+{
+    UNUSED;
+    const struct hadamard_params *p = n->params;
+    cuda_hadamard(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], (int32_t)p->block);
 }
 
 RUN(activation)
@@ -229,6 +226,7 @@ const struct op cuda_op_table[OP_COUNT] = {
     LAUNCH(add),
     LAUNCH(scale),
     LAUNCH(softcap),
+    LAUNCH(hadamard),
     LAUNCH(activation),
     LAUNCH(glu),
     LAUNCH(slice),
@@ -237,6 +235,14 @@ const struct op cuda_op_table[OP_COUNT] = {
     LAUNCH(rope),
     LAUNCH(kv_write),
     [OP_attention] = {"attention", units_one, run_attention, scratch_attention, false},
+#define LAUNCH_GROUPED(name, scratch) [OP_##name] = {#name, units_one, cuda_run_##name, scratch, false}
+    LAUNCH_GROUPED(route, NULL),
+    LAUNCH_GROUPED(sort_experts, NULL),
+    LAUNCH_GROUPED(gather_experts, NULL),
+    LAUNCH_GROUPED(matmul_experts, NULL),
+    LAUNCH_GROUPED(bias_experts, NULL),
+    LAUNCH_GROUPED(combine_experts, NULL),
+    LAUNCH_GROUPED(matmul_heads, cuda_scratch_matmul_heads),
     [OP_attention_prefix] = {"attention_prefix", units_none, run_attention, NULL, false},
 };
 
@@ -248,8 +254,10 @@ static const char *const op_names[] = {
 
 static enum tlm_status check_cache(enum dtype type, const char *what, struct tlm_error *err)
 {
-    if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_Q8_0) return TLM_OK;
-    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: cached %s: expected F32, F16, BF16 or Q8_0, found %s",
+    if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_Q8_0 ||
+        type == DTYPE_Q4_0)
+        return TLM_OK;
+    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: cached %s: expected F32, F16, BF16, Q8_0 or Q4_0, found %s",
                      what, dtype_traits[type].name);
 }
 
@@ -258,7 +266,8 @@ enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err)
     const char *name = op_names[n->op];
     if (!cuda_op_table[n->op].run)
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no kernel for the op '%s' yet", name);
-    const int weight = n->op == OP_embed ? 0 : n->op == OP_matmul ? 1 : -1;
+    const bool product = n->op == OP_matmul || n->op == OP_matmul_experts || n->op == OP_matmul_heads;
+    const int weight = n->op == OP_embed ? 0 : product ? 1 : -1;
     if (weight >= 0 && !planes_known(n->in[weight]->out.type))
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: %s: no kernel for weights of type %s yet", name,
                          dtype_traits[n->in[weight]->out.type].name);

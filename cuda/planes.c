@@ -23,6 +23,11 @@ static const struct cut cuts[DTYPE_COUNT] = {
     [DTYPE_Q4_K] = {offsetof(struct block_q4_k, qs), 128},
     [DTYPE_Q5_K] = {offsetof(struct block_q5_k, qh), 160},
     [DTYPE_Q6_K] = {offsetof(struct block_q6_k, ql), 192},
+    [DTYPE_IQ4_NL] = {offsetof(struct block_iq4_nl, qs), 16},
+    [DTYPE_IQ4_XS] = {offsetof(struct block_iq4_xs, qs), 128},
+    [DTYPE_MXFP4] = {offsetof(struct block_mxfp4, qs), 16},
+    [DTYPE_TQ1_0] = {offsetof(struct block_tq1_0, qs), 48},
+    [DTYPE_TQ2_0] = {offsetof(struct block_tq2_0, qs), 64},
 };
 
 static bool is_plain(enum dtype type)
@@ -70,17 +75,16 @@ static void part_row(char *codes, char *scales, const char *from, enum dtype typ
     }
 }
 
-void planes_put(char *to, const struct tensor *t, int64_t first, int64_t count)
+void planes_put_rows(char *codes, char *scales, const struct tensor *t, int64_t first, int64_t count)
 {
-    const size_t codes = code_stride(t), scales = scale_stride(t);
+    const size_t code_bytes = code_stride(t), scale_bytes = scale_stride(t);
     const int64_t blocks = t->ne[0] / dtype_traits[t->type].block_size;
-    char *scale_plane = to + (size_t)rows_of(t) * codes;
-    for (int64_t r = first; r < first + count; r++) {
-        const char *from = (const char *)t->data + (size_t)r * t->nb[1];
+    for (int64_t r = 0; r < count; r++) {
+        const char *from = (const char *)t->data + (size_t)(first + r) * t->nb[1];
         if (is_plain(t->type))
-            memcpy(to + (size_t)r * codes, from, codes);
+            memcpy(codes + (size_t)r * code_bytes, from, code_bytes);
         else
-            part_row(to + (size_t)r * codes, scale_plane + (size_t)r * scales, from, t->type, blocks);
+            part_row(codes + (size_t)r * code_bytes, scales + (size_t)r * scale_bytes, from, t->type, blocks);
     }
 }
 

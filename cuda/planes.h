@@ -17,8 +17,8 @@
 bool planes_known(enum dtype type);
 // Bytes on the device of all the matrices of t (ne[2] of them).
 size_t planes_bytes(const struct tensor *t);
-// Rows first .. first + count of t's matrices into their planes at `to`, which stand for all rows.
-void planes_put(char *to, const struct tensor *t, int64_t first, int64_t count);
+// Rows first .. first + count of t's matrices, counted through all of them: their codes, and (of quantized types) their scales.
+void planes_put_rows(char *codes, char *scales, const struct tensor *t, int64_t first, int64_t count);
 // Matrix `number` of t, whose planes are at `data`.
 struct cuda_matrix planes_matrix(const struct tensor *t, const void *data, int64_t number);
 

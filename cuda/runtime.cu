@@ -71,17 +71,17 @@ void cuda_stream_close(struct cuda_stream *s)
 
 void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes)
 {
-    cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_of(s));
+    cudaMemcpyAsync(device, host, bytes, cudaMemcpyDefault, stream_of(s));
 }
 
 void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes)
 {
-    cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_of(s));
+    cudaMemcpyAsync(host, device, bytes, cudaMemcpyDefault, stream_of(s));
 }
 
 void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
 {
-    cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(s));
+    cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(s));
 }
 
 // Launches and copies leave their error with the runtime, which keeps it until it is asked.
@@ -90,4 +90,74 @@ enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
     cudaError_t e = cudaGetLastError(), later = cudaStreamSynchronize(stream_of(s));
     if (!e) e = later;
     return e ? error_set(err, TLM_ERR_IO, "cuda: %s", cudaGetErrorString(e)) : TLM_OK;
+}
+
+bool cuda_pin(void *pages, size_t bytes)
+{
+    if (!bytes || cudaHostRegister(pages, bytes, cudaHostRegisterDefault) == cudaSuccess) return true;
+    cudaGetLastError(); // no failure of the work
+    return false;
+}
+
+void cuda_unpin(void *pages)
+{
+    if (cudaHostUnregister(pages) != cudaSuccess) cudaGetLastError();
+}
+
+// ---- events -----------------------------------------------------------------------------------------------
+
+struct cuda_event *cuda_event_open(void)
+{
+    cudaEvent_t e = NULL;
+    return cudaEventCreate(&e) == cudaSuccess ? (struct cuda_event *)e : NULL;
+}
+
+void cuda_event_close(struct cuda_event *e)
+{
+    if (e) cudaEventDestroy((cudaEvent_t)e);
+}
+
+void cuda_event_record(struct cuda_event *e, struct cuda_stream *s)
+{
+    cudaEventRecord((cudaEvent_t)e, stream_of(s));
+}
+
+void cuda_event_wait(struct cuda_event *e)
+{
+    cudaEventSynchronize((cudaEvent_t)e);
+}
+
+double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)
+{
+    float milliseconds = 0;
+    cudaEventElapsedTime(&milliseconds, (cudaEvent_t)begin, (cudaEvent_t)end);
+    return milliseconds / 1e3;
+}
+
+// ---- recordings: CUDA graphs ------------------------------------------------------------------------------
+
+void cuda_record_begin(struct cuda_stream *s)
+{
+    cudaStreamBeginCapture(stream_of(s), cudaStreamCaptureModeThreadLocal);
+}
+
+struct cuda_recording *cuda_record_end(struct cuda_stream *s)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t run = NULL;
+    if (cudaStreamEndCapture(stream_of(s), &graph) != cudaSuccess || !graph ||
+        cudaGraphInstantiate(&run, graph, 0) != cudaSuccess)
+        cudaGetLastError(); // told to the caller by NULL
+    if (graph) cudaGraphDestroy(graph);
+    return (struct cuda_recording *)run;
+}
+
+void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *s)
+{
+    cudaGraphLaunch((cudaGraphExec_t)r, stream_of(s));
+}
+
+void cuda_recording_free(struct cuda_recording *r)
+{
+    if (r) cudaGraphExecDestroy((cudaGraphExec_t)r);
 }

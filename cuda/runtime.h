@@ -5,6 +5,8 @@
 #ifndef CUDA_RUNTIME_H
 #define CUDA_RUNTIME_H
 
+#include <stdbool.h>
+
 #include "core/error.h"
 
 #ifdef __cplusplus
@@ -34,6 +36,28 @@ void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t
 void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes); // on the device
 // Waits for all that the stream was given. Errors: IO, with the text of the first thing that went wrong since the last call.
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err);
+
+// Memory of the host that copies take their own way from, and to: whole pages that somebody else owns, from cuda_pin() to cuda_unpin(). False
+// where the system does not want to; copies are slower then.
+bool cuda_pin(void *pages, size_t bytes);
+void cuda_unpin(void *pages);
+
+// A point in a stream's work.
+struct cuda_event;
+struct cuda_event *cuda_event_open(void); // NULL: there is none to be had
+void cuda_event_close(struct cuda_event *e);
+void cuda_event_record(struct cuda_event *e, struct cuda_stream *s);
+void cuda_event_wait(struct cuda_event *e); // the host waits; at once where it was not recorded
+// Seconds of the device between two that were recorded on one stream and have passed.
+double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end);
+
+// Launches and copies on the device, recorded to be sent again as one, with the arguments that they had: what the stream is given between
+// begin and end is not run. NULL: it could not be recorded.
+struct cuda_recording;
+void cuda_record_begin(struct cuda_stream *s);
+struct cuda_recording *cuda_record_end(struct cuda_stream *s);
+void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *s);
+void cuda_recording_free(struct cuda_recording *r); // NULL is allowed
 
 #ifdef __cplusplus
 }

@@ -51,6 +51,9 @@ static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size
     const size_t logits = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * sizeof(float);
     if ((s = arena_init(&f->arena, logits, "logits", err))) return s;
     f->float_logits = arena_alloc(&f->arena, logits);
+    class->pin(f->runner, f->arena.base, f->arena.size);
+    class->keep(f->runner, &f->large.graph);
+    class->keep(f->runner, &f->small.graph);
     return TLM_OK;
 }
 

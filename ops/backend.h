@@ -11,6 +11,11 @@
 struct backend;
 struct runner;
 
+enum backend_limit {
+    BACKEND_COPY,    // bytes a second, read and written, of a copy in its memory
+    BACKEND_PRODUCT, // operations a second of a large bf16 product
+};
+
 struct backend_class {
     const char *name;     // "cuda"
     const struct op *ops; // the table that graph_init() takes, with the runner as its `kernels`
@@ -29,14 +34,24 @@ struct backend_class {
     enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
     // Between building and planning. Errors: those of check(), MEMORY.
     enum tlm_status (*place)(struct runner *r, struct graph *g, struct tlm_error *err);
+    // The host's pages that results are brought to, until the runner is closed: that goes faster then.
+    void (*pin)(struct runner *r, void *pages, size_t bytes);
+    // The graph stays as it is until the runner is closed, and is run many times, with the same scratch: its launches may be recorded.
+    void (*keep)(struct runner *r, const struct graph *g);
     // Runs the planned and bound graph, then brings `bytes` of `from` to the host's `to`. Errors: IO.
     enum tlm_status (*run)(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
                            size_t bytes, struct tlm_error *err);
+
+    // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
+    enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,
+                               struct tlm_error *err);
 };
 
 struct backend {
     const struct backend_class *class;
-    char device[288];       // what it is, in words
+    char device[288]; // what it is, in words
+    char note[288];   // what it does without, and why; "" where it has all that was wanted so far
+    bool stand_in; // matrices are made up on the device, and those of the host never read: to measure speed
     struct kernels kernels; // what passes ask: the type that products take their activations in
 };
 

@@ -57,6 +57,7 @@ static const struct {
     {"constraint", suite_constraint},
     {"cuda_emu", suite_cuda_emu},
     {"cuda", suite_cuda},
+    {"cuda_experts", suite_cuda_experts},
     {"cuda_model", suite_cuda_model},
 };
 

@@ -1,77 +1,10 @@
 // tests/test_cuda.c -- the GPU's kernels, on the emulation, against the references in double; in every order of threads, over odd shapes,
 // into outputs full of NaNs, with fewer rows than the launch is for.
-#include <check.h>
-
-#include "cuda/kernels.h"
 #include "cuda/planes.h"
 #include "ops/paged.h"
 #include "quant/quant.h"
-#include "tests/cuda_emu/control.h"
-#include "tests/kernels.h"
+#include "tests/cuda_kernels.h"
 #include "tests/tests.h"
-
-enum { MOST_ALLOCATIONS = 64 };
-
-// What a test has on the device.
-static void *allocations[MOST_ALLOCATIONS];
-static int allocation_count;
-
-static void *device(const void *host, size_t bytes)
-{
-    ck_assert_int_lt(allocation_count, MOST_ALLOCATIONS);
-    void *p = allocations[allocation_count++] = cuda_alloc(bytes);
-    if (host) cuda_copy_in(NULL, p, host, bytes);
-    return p;
-}
-
-// Frees all of it, which looks at what stands behind, and expects that nothing went wrong.
-static void done(void)
-{
-    ck_assert_msg(!emu_error(), "%s", emu_error());
-    while (allocation_count) cuda_free(allocations[--allocation_count]);
-}
-
-// count random numbers of stream `stream`, on the device, and in double on the host.
-static float *random_device(double *oracle, int64_t count, uint64_t stream, float size)
-{
-    float *x = device(NULL, (size_t)count * sizeof *x);
-    for (int64_t i = 0; i < count; i++) {
-        x[i] = size * random_signed(stream, (uint64_t)i);
-        if (oracle) oracle[i] = x[i];
-    }
-    return x;
-}
-
-static float *empty_device(int64_t count)
-{
-    return device(NULL, (size_t)count * sizeof(float));
-}
-
-// `used` rows of a launch for `most`.
-static struct cuda_rows some_rows(int32_t used, int64_t most)
-{
-    return (struct cuda_rows){device(&used, sizeof used), most};
-}
-
-static void expect(const char *what, const float *y, const double *oracle, int64_t used, int64_t most,
-                   int64_t cols, double tolerance)
-{
-    ck_assert_msg(!emu_error(), "%s, %d of %d rows, %d columns: %s", what, (int)used, (int)most, (int)cols,
-                  emu_error());
-    ck_assert_msg(agrees(y, oracle, used * cols, tolerance), "%s, %d rows, %d columns: error %g", what,
-                  (int)used, (int)cols, rel_error(y, oracle, used * cols));
-    for (int64_t i = used * cols; i < most * cols; i++)
-        ck_assert_msg(isnan(y[i]), "%s: row %d, which is not used, was written", what, (int)(i / cols));
-}
-
-static const int64_t odd[] = {1, 2, 3, 4, 5, 7, 8, 12, 17, 31, 32, 33, 64, 511, 512, 513, 1024};
-enum { ODD = sizeof odd / sizeof *odd, MOST = 5, USED = 3, WIDEST = 1024 };
-
-static void orders(int i)
-{
-    static const enum emu_order order[] = {EMU_FORWARD, EMU_BACKWARD, EMU_RANDOM};
-    emu_set_order(order[i % 3], (uint64_t)i);
-}
 
 // ---- number by number ---------------------------------------------------------------------------------
 
@@ -199,9 +132,10 @@ END_TEST
 
 // ---- weights ------------------------------------------------------------------------------------------
 
-static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0,
-                                   DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q2_K, DTYPE_Q3_K,
-                                   DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+static const enum dtype types[] = {DTYPE_F32,   DTYPE_F16,   DTYPE_BF16, DTYPE_Q8_0,   DTYPE_Q4_0,
+                                   DTYPE_Q4_1,  DTYPE_Q5_0,  DTYPE_Q5_1, DTYPE_Q2_K,   DTYPE_Q3_K,
+                                   DTYPE_Q4_K,  DTYPE_Q5_K,  DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS,
+                                   DTYPE_MXFP4, DTYPE_TQ1_0, DTYPE_TQ2_0};
 enum { TYPES = sizeof types / sizeof *types };
 
 // Random weights (n, k) of a type: as the file has them, in double, and on the device.
@@ -225,7 +159,8 @@ static struct weights make_weights(enum dtype type, int64_t n, int64_t k)
     }
     char *planes = malloc(planes_bytes(&w.t));
     memset(planes, 0, planes_bytes(&w.t));
-    planes_put(planes, &w.t, 0, n);
+    const struct cuda_matrix host = planes_matrix(&w.t, planes, 0);
+    planes_put_rows(planes, (char *)host.scales, &w.t, 0, n);
     w.matrix = planes_matrix(&w.t, device(planes, planes_bytes(&w.t)), 0);
     free(planes);
     free(row);
@@ -378,7 +313,7 @@ START_TEST(test_rope_cuda)
 }
 END_TEST
 
-static const enum dtype cache_types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
+static const enum dtype cache_types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
 
 // The bytes that the host's conversion puts there, and no others.
 START_TEST(test_kv_write_cuda)
@@ -520,6 +455,7 @@ START_TEST(test_attention_cuda)
         {2, 2, 128, 128, 40, 2, 0, false, true, DTYPE_BF16, DTYPE_F32},
         {3, 3, 12, 20, 0, 2, 5, true, true, DTYPE_F32, DTYPE_BF16}, // odd sizes
         {1, 1, 256, 500, 64, 2, 0, false, false, DTYPE_F32, DTYPE_F16},
+        {2, 1, 64, 32, 0, 2, 0, false, false, DTYPE_Q4_0, DTYPE_Q4_0},
     };
     orders(_i);
     try_attention(&cases[_i]);
@@ -687,7 +623,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_convert);
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
-    tcase_add_loop_test(t, test_attention_cuda, 0, 6);
+    tcase_add_loop_test(t, test_attention_cuda, 0, 7);
     tcase_add_loop_test(t, test_attention_mma, 0, 4);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);

@@ -27,31 +27,23 @@ START_TEST(test_golden)
     struct tlm_model *m = open_on("tests/golden/llama-plain.gguf", "cuda", NULL, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
     struct golden g = golden_read("llama-plain-33");
-    int64_t launches = emu_launches();
     emu_set_order(EMU_BACKWARD, 0);
     golden_check(&g, m, "llama-plain-33", 15, 1e-4);
-    ck_assert_int_gt(emu_launches(), launches);
+    ck_assert_msg(!strncmp(tlm_model_backend(m), "cuda: ", 6), "%s", tlm_model_backend(m));
     golden_free(&g);
     tlm_model_close(m);
 }
 END_TEST
 
-// A prompt in one pass, then single tokens, against the CPU in double: false where the backend lacks an op, which it says when
-// the model is opened.
-static bool check_model(const char *path)
+// A prompt in one pass, then single tokens, of which the second is recorded and the third is what was recorded, against the CPU in double.
+static void check_model(const char *path)
 {
-    enum { PROMPT = 5, TOKENS = 7 };
-    static const char *const lacking[] = {"'route'", "'matmul_heads'"};
-    static const int32_t tokens[TOKENS] = {1, 5, 9, 8, 7, 2, 4};
+    enum { PROMPT = 5, TOKENS = 8 };
+    static const int32_t tokens[TOKENS] = {1, 5, 9, 8, 7, 2, 4, 6};
+    const double tolerance = strstr(path, "mxfp4") ? 0.1 : 1e-5; // activations of 8 bits
     struct tlm_error err;
-    struct tlm_model *m = open_on(path, "cuda", NULL, &err), *oracle;
-    if (!m) {
-        bool known = false;
-        for (int i = 0; i < 2; i++) known |= strstr(err.text, lacking[i]) != NULL;
-        ck_assert_msg(err.code == TLM_ERR_UNSUPPORTED && known, "%s", err.text);
-        return false;
-    }
-    oracle = open_model(path, "f64");
+    struct tlm_model *m = open_on(path, "cuda", NULL, &err), *oracle = open_model(path, "f64");
+    ck_assert_msg(m != NULL, "%s", err.text);
     const int32_t vocab = tlm_model_vocab_size(m);
     const struct tlm_session_options options = {.context = 16, .kv_type_k = "f32", .kv_type_v = "f32"};
     struct tlm_session *own = open_session(m, options), *other = open_session(oracle, options);
@@ -60,13 +52,12 @@ static bool check_model(const char *path)
         ck_assert_msg(!tlm_session_sync(own, tokens, n, &err), "%s: %s", path, err.text);
         ck_assert_msg(!tlm_session_sync(other, tokens, n, &err), "%s: %s", path, err.text);
         for (int32_t i = 0; i < vocab; i++) expected[i] = (double)tlm_session_logits(other)[i];
-        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, 1e-5), "%s, %d tokens: error %g", path,
+        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, tolerance), "%s, %d tokens: error %g", path,
                       (int)n, rel_error(tlm_session_logits(own), expected, vocab));
     }
     free(expected);
     tlm_session_close(own), tlm_session_close(other);
     tlm_model_close(m), tlm_model_close(oracle);
-    return true;
 }
 
 enum { PARTS = 4 };
@@ -83,7 +74,9 @@ START_TEST(test_architectures_cuda)
         if (!strcmp(path, last)) continue;
         memcpy(last, path, sizeof last);
         emu_set_order((enum emu_order)(model % 3), (uint64_t)model);
-        if (model++ % PARTS == _i) ran += check_model(path);
+        if (model++ % PARTS != _i) continue;
+        check_model(path);
+        ran++;
     }
     free(names);
     ck_assert_int_gt(ran, 8);
@@ -96,14 +89,21 @@ START_TEST(test_types)
 {
     static const struct {
         enum dtype type;
-        const char *cache;
+        const char *cache, *oracle;
         double tolerance;
+        int prompt, batch;
     } kinds[] = {
-        {DTYPE_F32, "f32", 1e-4},  {DTYPE_F16, "f16", 2e-3}, {DTYPE_BF16, "bf16", 2e-2},
-        {DTYPE_Q8_0, "q8_0", 0.1}, {DTYPE_Q4_0, "f16", 0.1}, {DTYPE_Q4_K, "f16", 0.1},
-        {DTYPE_Q6_K, "f16", 0.1},
+        {DTYPE_F32, "f32", "f64", 1e-4, 13, 11},
+        {DTYPE_F16, "f16", "f64", 2e-3, 13, 11},
+        {DTYPE_BF16, "bf16", "f64", 2e-2, 13, 11},
+        {DTYPE_BF16, "f16", "f64", 2e-2, 77, 70}, // products by cuBLAS, and not
+        {DTYPE_Q8_0, "q8_0", "f64", 0.1, 13, 11},
+        {DTYPE_Q4_0, "f16", "f64", 0.1, 13, 11},
+        {DTYPE_Q4_K, "f16", "f64", 0.1, 13, 11},
+        {DTYPE_Q6_K, "f16", "f64", 0.1, 13, 11},
+        {DTYPE_F32, "q4_0", "ref", 1e-2, 13, 11}, // the same codes in the cache, but for ties
     };
-    enum { PROMPT = 13, TOKENS = 15 };
+    enum { MOST_TOKENS = 80 };
     const struct temp_folder folder = temp_folder_open();
     const struct temp_path path = temp_path(&folder, "tiny.gguf");
     struct tiny_model shape = {.type = kinds[_i].type, .width = 256, .seed = 3};
@@ -111,16 +111,16 @@ START_TEST(test_types)
     tiny_model_write(path.text, &shape);
     struct tlm_error err;
     struct tlm_model *gpu = open_on(path.text, "cuda", NULL, &err),
-                     *oracle = open_on(path.text, NULL, "f64", &err);
+                     *oracle = open_on(path.text, NULL, kinds[_i].oracle, &err);
     ck_assert_msg(gpu && oracle, "%s", err.text);
     struct tlm_session_options options = {
-        .context = 64, .batch = 11, .kv_type_k = kinds[_i].cache, .kv_type_v = kinds[_i].cache};
+        .context = 96, .batch = kinds[_i].batch, .kv_type_k = kinds[_i].cache, .kv_type_v = kinds[_i].cache};
     struct tlm_session *own = open_session(gpu, options), *other = open_session(oracle, options);
-    int32_t tokens[TOKENS];
+    int32_t tokens[MOST_TOKENS];
     double expected[TINY_VOCAB];
-    for (int i = 0; i < TOKENS; i++) tokens[i] = 3 + i * 17 % 250;
+    for (int i = 0; i < MOST_TOKENS; i++) tokens[i] = 3 + i * 17 % 250;
     emu_set_order(EMU_RANDOM, (uint64_t)_i);
-    for (int n = PROMPT; n <= TOKENS; n++) {
+    for (int n = kinds[_i].prompt; n <= kinds[_i].prompt + 2; n++) {
         ck_assert_msg(!tlm_session_sync(own, tokens, (size_t)n, &err), "%s", err.text);
         ck_assert_msg(!tlm_session_sync(other, tokens, (size_t)n, &err), "%s", err.text);
         for (int i = 0; i < TINY_VOCAB; i++) expected[i] = (double)tlm_session_logits(other)[i];
@@ -141,7 +141,7 @@ START_TEST(test_choice)
     struct tlm_error err;
     const char *path = "tests/golden/llama-plain.gguf";
     struct tlm_model *m = open_on(path, "auto", NULL, &err);
-    ck_assert_str_eq(tlm_model_backend(m), "cuda: emulation, 4 GiB");
+    ck_assert_msg(!strncmp(tlm_model_backend(m), "cuda: ", 6), "%s", tlm_model_backend(m));
     tlm_model_close(m);
     m = open_on(path, "auto", "f64", &err);
     ck_assert_str_eq(tlm_model_backend(m), "cpu (cuda: computes in float, not in double (isa f64))");
@@ -156,7 +156,7 @@ START_TEST(test_choice)
 }
 END_TEST
 
-// A kernel that fails is an error of the pass, with the place.
+// A kernel that fails is an error of the pass; the emulation knows the place.
 START_TEST(test_failure)
 {
     struct tlm_error err;
@@ -166,7 +166,8 @@ START_TEST(test_failure)
     ck_assert_int_eq(tlm_session_sync(s, tokens, 1, &err), TLM_OK);
     cuda_select(NULL, NULL, NULL, tokens, (struct cuda_rows){NULL, 1}, 4); // reads what is in no allocation
     ck_assert_int_eq(tlm_session_sync(s, (const int32_t[]){1, 2}, 2, &err), TLM_ERR_IO);
-    ck_assert_msg(strstr(err.text, "select_kernel: block (0,0,0)"), "%s", err.text);
+    ck_assert_msg(strstr(err.text, "select_kernel: block (0,0,0)") || strstr(err.text, "illegal memory"),
+                  "%s", err.text);
     tlm_session_close(s);
     tlm_model_close(m);
     emu_forget();
@@ -180,7 +181,7 @@ Suite *suite_cuda_model(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_golden);
     tcase_add_loop_test(t, test_architectures_cuda, 0, PARTS);
-    tcase_add_loop_test(t, test_types, 0, 7);
+    tcase_add_loop_test(t, test_types, 0, 9);
     tcase_add_test(t, test_choice);
     tcase_add_test(t, test_failure);
     suite_add_tcase(s, t);

@@ -54,6 +54,7 @@ Suite *suite_grammar(void);
 Suite *suite_constraint(void);
 Suite *suite_cuda_emu(void);
 Suite *suite_cuda(void);
+Suite *suite_cuda_experts(void);
 Suite *suite_cuda_model(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.

@@ -41,11 +41,9 @@ template <class U, class T> shared<U> shared_as(shared<T> s)
 }
 
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream),                                                \
-     emu::launch(#kernel, (grid), (block), (shared_bytes), false, [&] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), false, kernel, __VA_ARGS__))
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream),                                                         \
-     emu::launch(#kernel, (grid), (block), (shared_bytes), true, [&] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), true, kernel, __VA_ARGS__))
 
 // ---- barriers, shuffles, votes ----------------------------------------------------------------------------
 
@@ -130,6 +128,19 @@ inline int __vsub4(int a, int b)
     unsigned out = 0;
     for (int i = 0; i < 4; i++) out |= ((((unsigned)a >> 8 * i) - ((unsigned)b >> 8 * i)) & 0xff) << 8 * i;
     return (int)out;
+}
+
+inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
+{
+    const uint64_t both = a | (uint64_t)b << 32;
+    unsigned out = 0;
+    for (int i = 0; i < 4; i++) out |= (unsigned)(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return out;
 }
 
 inline float __fdividef(float a, float b)

@@ -122,11 +122,21 @@ extern struct grid grid;
 void yield(void); // to whoever has a turn
 void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
          void (*body)(void *), void *user);
-template <class F>
-void launch(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative, F body)
+// Between cuda_record_begin() and cuda_record_end() launches and copies are kept, with `bytes` of what `user` points to, and not run. False
+// where nothing is recorded.
+bool keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+          void (*body)(void *), const void *user, size_t bytes);
+
+// Arguments are those of the moment of the launch, as a device has them.
+template <class... P, class... A>
+void launch(const char *name, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+            void (*kernel)(P...), A... arguments)
 {
-    run(
-        kernel, size, block_size, shared_bytes, cooperative, [](void *f) { (*(F *)f)(); }, &body);
+    auto call = [=] { kernel(P(arguments)...); };
+    static_assert(__is_trivially_copyable(decltype(call)), "arguments are copied as bytes");
+    void (*body)(void *) = [](void *f) { (*(decltype(call) *)f)(); };
+    if (!keep(name, size, block_size, shared_bytes, cooperative, body, &call, sizeof call))
+        run(name, size, block_size, shared_bytes, cooperative, body, &call);
 }
 
 // ---- shared memory ----------------------------------------------------------------------------------------

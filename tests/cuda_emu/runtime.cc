@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "tests/cuda_emu/emu.h"
 
@@ -104,11 +105,6 @@ void cuda_copy_out(struct cuda_stream *, void *host, const void *device, size_t 
     memcpy(host, device, bytes);
 }
 
-void cuda_copy(struct cuda_stream *, void *to, const void *from, size_t bytes)
-{
-    memmove(to, from, bytes);
-}
-
 struct cuda_stream *cuda_stream_open(void)
 {
     return NULL;
@@ -116,6 +112,46 @@ struct cuda_stream *cuda_stream_open(void)
 
 void cuda_stream_close(struct cuda_stream *)
 {
+}
+
+bool cuda_pin(void *, size_t)
+{
+    return true;
+}
+
+void cuda_unpin(void *)
+{
+}
+
+// Events are moments of the host's clock: work has ended when the next call is made.
+struct cuda_event {
+    double seconds;
+};
+
+struct cuda_event *cuda_event_open(void)
+{
+    return (struct cuda_event *)calloc(1, sizeof(struct cuda_event));
+}
+
+void cuda_event_close(struct cuda_event *e)
+{
+    free(e);
+}
+
+void cuda_event_record(struct cuda_event *e, struct cuda_stream *)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    e->seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void cuda_event_wait(struct cuda_event *)
+{
+}
+
+double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)
+{
+    return end->seconds - begin->seconds;
 }
 
 enum tlm_status cuda_sync(struct cuda_stream *, struct tlm_error *err)

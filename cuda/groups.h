@@ -1,0 +1,41 @@
+// cuda/groups.h -- which rows and which matrix a block of a product works on, where a launch is for several matrices (struct cuda_groups).
+#ifndef CUDA_GROUPS_H
+#define CUDA_GROUPS_H
+
+#include "cuda/device.h"
+
+struct group {
+    const uint8_t *codes, *scales; // of its matrix
+    int64_t rows;
+    int64_t x, x_stride; // number of its first activation, and from row to row
+    int64_t y, y_stride; // likewise of its results
+};
+
+// That of blockIdx.z
+__device__ inline struct group group_of(const struct cuda_matrix &w, struct cuda_rows rows,
+                                        const struct cuda_groups &groups)
+{
+    const int64_t g = blockIdx.z;
+    struct group p;
+    p.codes = (const uint8_t *)w.codes + g * w.outputs * (int64_t)w.code_stride;
+    p.scales = (const uint8_t *)w.scales + g * w.outputs * (int64_t)w.scale_stride;
+    if (groups.first) {
+        const int64_t first = load(groups.first + g);
+        p.rows = load(groups.first + g + 1) - first;
+        p.x = first * w.inputs, p.x_stride = w.inputs;
+        p.y = first * w.outputs, p.y_stride = w.outputs;
+    } else {
+        p.rows = row_count(rows);
+        p.x = g * w.inputs, p.x_stride = groups.count * w.inputs;
+        p.y = g * w.outputs, p.y_stride = groups.count * w.outputs;
+    }
+    return p;
+}
+
+// Blocks along y for tiles of `tile` rows: enough for all rows, or for those of an expert of the usual size; blocks walk on from there.
+static inline unsigned tiles_for(struct cuda_rows rows, const struct cuda_groups &groups, int64_t tile)
+{
+    return (unsigned)(groups.first ? 1 + rows.most / (groups.count * tile) : ceil_div(rows.most, tile));
+}
+
+#endif

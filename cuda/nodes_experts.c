@@ -1,0 +1,95 @@
+// cuda/nodes_experts.c -- ops whose products are of several matrices at once, as the device runs them: experts, and the heads of latent
+// attention.
+#include "ops/nodes_experts.h"
+#include "cuda/experts.h"
+#include "cuda/nodes.h"
+#include "cuda/planes.h"
+
+#define RUN(name)                                                                                 \
+    void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
+                         void *scratch)
+
+static struct cuda_order order(const struct node *sort)
+{
+    const struct order o = order_of(sort);
+    return (struct cuda_order){o.active_count, o.active, o.offset, o.source, o.expert, o.place};
+}
+
+RUN(route)
+{
+    UNUSED;
+    const struct route_params *p = n->params;
+    const struct cuda_route a = {
+        .out = n->out.data,
+        .logits = input(n, 0),
+        .choice_bias = n->input_count == 2 ? input(n, 1) : NULL,
+        .rows = rows(g, n),
+        .experts = p->experts,
+        .used = p->used,
+        .groups = p->groups,
+        .groups_used = p->groups_used,
+        .gate = p->gate,
+        .normalize = p->normalize,
+        .scale = (float)p->scale,
+    };
+    cuda_route(stream_of(g), &a);
+}
+
+RUN(sort_experts)
+{
+    UNUSED;
+    const struct route_params *p = n->params;
+    const struct cuda_order o = order(n);
+    cuda_sort_experts(stream_of(g), &o, input(n, 0), rows(g, n->in[0]), p->experts, p->used);
+}
+
+RUN(gather_experts)
+{
+    UNUSED;
+    const struct cuda_order o = order(n->in[1]);
+    cuda_gather_experts(stream_of(g), n->out.data, input(n, 0), n->out.type, &o, rows(g, n), n->out.ne[0],
+                        ((const struct route_params *)n->in[1]->params)->used);
+}
+
+RUN(matmul_experts)
+{
+    UNUSED;
+    const struct tensor *w = &n->in[1]->out;
+    const struct cuda_matrix first = planes_matrix(w, w->data, 0);
+    cuda_matmul_grouped(stream_of(g), n->out.data, input(n, 0), &first, rows(g, n),
+                        (struct cuda_groups){w->ne[2], order(n->in[2]).offset});
+}
+
+RUN(bias_experts)
+{
+    UNUSED;
+    const struct cuda_order o = order(n->in[2]);
+    cuda_bias_experts(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->out.ne[0]);
+}
+
+RUN(combine_experts)
+{
+    UNUSED;
+    const struct cuda_order o = order(n->in[2]);
+    cuda_combine_experts(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->out.ne[0],
+                         ((const struct route_params *)n->in[1]->params)->used);
+}
+
+// Activations come in f32, whatever the weights are; the scratch has them as these take them.
+RUN(matmul_heads)
+{
+    (void)begin, (void)end;
+    const struct node *x = n->in[0];
+    const struct tensor *w = &n->in[1]->out;
+    const struct cuda_matrix first = planes_matrix(w, w->data, 0);
+    const enum dtype type = cuda_matmul_input(w->type);
+    if (type != DTYPE_F32) cuda_convert(stream_of(g), scratch, type, x->out.data, rows(g, x), x->out.ne[0]);
+    cuda_matmul_grouped(stream_of(g), n->out.data, type == DTYPE_F32 ? x->out.data : scratch, &first,
+                        rows(g, n), (struct cuda_groups){w->ne[2], NULL});
+}
+
+size_t cuda_scratch_matmul_heads(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    return sizeof(float) * (size_t)tensor_elements(&n->in[0]->out); // as much as any type takes
+}

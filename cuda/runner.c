@@ -1,0 +1,144 @@
+// cuda/runner.c -- one pass on the device: its memory, its step, its launches, which are recorded and sent as one from the second run on.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cuda/backend.h"
+
+// More rows have work for the device while the host launches, and products that cuBLAS may do.
+enum { RECORDED_ROWS = CUBLAS_ROWS - 1 };
+enum { MOST_PINNED = 64 << 20 };
+
+enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_error *err)
+{
+    struct runner *r = *out = calloc(1, sizeof *r);
+    if (!r) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory for a pass");
+    r->backend = (struct cuda_backend *)b;
+    r->stream = cuda_stream_open();
+    return TLM_OK;
+}
+
+void runner_close(struct runner *r)
+{
+    if (!r) return;
+    for (int i = 0; i < r->kept_count; i++) cuda_recording_free(r->kept[i].recording);
+    for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
+    for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
+    cuda_stream_close(r->stream);
+    free(r->memory);
+    free(r);
+}
+
+enum tlm_status runner_alloc(struct runner *r, void **out, size_t bytes, const char *what,
+                             struct tlm_error *err)
+{
+    void **more = realloc(r->memory, (size_t)(r->memory_count + 1) * sizeof *more);
+    if (!more) return error_set(err, TLM_ERR_MEMORY, "cuda: %s: no memory", what);
+    r->memory = more;
+    if (!(*out = cuda_alloc(bytes ? bytes : 1))) return cuda_no_memory(what, bytes, err);
+    r->memory[r->memory_count++] = *out;
+    return TLM_OK;
+}
+
+enum tlm_status runner_set_step(struct runner *r, const struct arena *step, struct tlm_error *err)
+{
+    void *copy = NULL;
+    enum tlm_status s = runner_alloc(r, &copy, step->used, "step data", err);
+    r->step = step;
+    r->device_step = copy;
+    if (!s) runner_pin(r, step->base, step->size);
+    return s;
+}
+
+void runner_copy(struct runner *r, void *to, const void *from, size_t bytes)
+{
+    cuda_copy(r->stream, to, from, bytes);
+}
+
+// The system gives up pinned memory for good, and takes its time: not for the logits of whole texts.
+void runner_pin(struct runner *r, void *pages, size_t bytes)
+{
+    if (bytes <= MOST_PINNED && r->pinned_count < PINNED && cuda_pin(pages, bytes))
+        r->pinned[r->pinned_count++] = pages;
+}
+
+void runner_keep(struct runner *r, const struct graph *g)
+{
+    if (r->kept_count < KEPT_GRAPHS) r->kept[r->kept_count++] = (struct kept_graph){.graph = g};
+}
+
+// ---- running ----------------------------------------------------------------------------------------------
+
+static struct kept_graph *find_kept(struct runner *r, const struct graph *g)
+{
+    for (int i = 0; i < r->kept_count; i++)
+        if (r->kept[i].graph == g) return &r->kept[i];
+    return NULL;
+}
+
+// The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one.
+static void run_kept(struct runner *r, struct kept_graph *k, void *scratch)
+{
+    if (!k->recording && k->ran && !k->refused) {
+        r->recording = true;
+        cuda_record_begin(r->stream);
+        graph_run(k->graph, NULL, scratch);
+        k->recording = cuda_record_end(r->stream);
+        k->refused = !k->recording;
+        r->recording = false;
+    }
+    k->ran = true;
+    if (k->recording)
+        cuda_recording_run(k->recording, r->stream);
+    else
+        graph_run(k->graph, NULL, scratch);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Somebody wants to know what each node takes: the device's time of it, node by node.
+static enum tlm_status run_watched(struct runner *r, const struct graph *g, void *scratch,
+                                   struct tlm_error *err)
+{
+    struct cuda_event *begin = cuda_event_open(), *end = cuda_event_open();
+    enum tlm_status s = TLM_OK;
+    if (!begin || !end) s = error_set(err, TLM_ERR_MEMORY, "cuda: no events to measure with");
+    for (int64_t i = 0; i < g->order_count && !s; i++) {
+        const struct node *n = g->order[i];
+        const int64_t units = g->ops[n->op].units(g, n);
+        const double at = now();
+        cuda_event_record(begin, r->stream);
+        if (units) g->ops[n->op].run(g, n, 0, units, scratch);
+        cuda_event_record(end, r->stream);
+        s = cuda_sync(r->stream, err);
+        if (!s) g->watch->done(g->watch->user, g, n, 0, at, at + cuda_event_seconds(begin, end));
+    }
+    cuda_event_close(begin);
+    cuda_event_close(end);
+    return s;
+}
+
+enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
+                           size_t bytes, struct tlm_error *err)
+{
+    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
+    enum tlm_status s = TLM_OK;
+    r->failure.code = TLM_OK;
+    cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
+    if (g->watch)
+        s = run_watched(r, g, scratch, err);
+    else if (k)
+        run_kept(r, k, scratch);
+    else
+        graph_run(g, NULL, scratch);
+    if (s) return s;
+    if (bytes) cuda_copy_out(r->stream, to, from, bytes);
+    if ((s = cuda_sync(r->stream, err)) || !r->failure.code) return s;
+    if (err) *err = r->failure;
+    return r->failure.code;
+}

@@ -1,0 +1,35 @@
+// tests/cuda_emu/cublas.cc -- cuda/cublas.h in the emulation: plain loops.
+#include "cuda/cublas.h"
+
+#include <stdlib.h>
+
+#include "core/dtype.h"
+
+struct cublas {
+    int unused;
+};
+
+enum tlm_status cublas_open(struct cublas **out, struct tlm_error *)
+{
+    *out = (struct cublas *)calloc(1, sizeof(struct cublas));
+    return TLM_OK;
+}
+
+void cublas_close(struct cublas *c)
+{
+    free(c);
+}
+
+enum tlm_status cublas_matmul(struct cublas *, struct cuda_stream *, float *y, const void *x,
+                              const struct cuda_matrix *w, int64_t rows, struct tlm_error *)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t n = 0; n < w->outputs; n++) {
+            const uint16_t *column = (const uint16_t *)x + r * w->inputs;
+            const uint16_t *row = (const uint16_t *)((const char *)w->codes + (size_t)n * w->code_stride);
+            float sum = 0;
+            for (int64_t k = 0; k < w->inputs; k++) sum += f32_from_bf16(column[k]) * f32_from_bf16(row[k]);
+            y[r * w->outputs + n] = sum;
+        }
+    return TLM_OK;
+}
