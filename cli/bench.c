@@ -6,14 +6,17 @@
 // median of the ratios of these pairs counts, and its quartiles say how far to trust it.
 #include "cli/bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli/bench_profile.h"
+#include "cli/bench_shape.h"
 #include "cli/bench_work.h"
 #include "core/rng.h"
 #include "generate/forward.h"
+#include "ops/backend.h"
 
 static const double SLICE = 0.5; // seconds
 
@@ -21,7 +24,8 @@ struct bench_args {
     struct option_strings models, types_k, types_v, train;
     struct option_ints prompt, gen, parallel, depth, threads;
     int32_t batch, repeats;
-    const char *isa, *format, *plot, *compare, *trace;
+    const char *isa, *format, *plot, *compare, *trace, *shape, *type;
+    struct model_args device;
     struct bench_replay replay;
     bool no_warmup, load, cache, profile;
 };
@@ -29,6 +33,12 @@ struct bench_args {
 static const struct option options[] = {
     {"-m, --model", "FILE", OPTION_STRINGS, offsetof(struct bench_args, models),
      .help = "a GGUF file; may be given several times. Default: none."},
+    {"--shape", "NAME", OPTION_CHOICE, offsetof(struct bench_args, shape), .choices = bench_shapes,
+     .help =
+         "instead of a file, a model of that shape with random weights: llama-1b, llama-8b, gpt2-124m, tiny. "
+         "Default: none."},
+    {"--type", "TYPE", OPTION_STRING, offsetof(struct bench_args, type),
+     .help = "type of its matrices, such as Q4_K or Q8_0. Default: BF16."},
     {"-p, --n-prompt", "LIST", OPTION_INTS, offsetof(struct bench_args, prompt), .low = 0, .high = 1 << 24,
      .help = "prompt tokens, joined by commas; 0 for no such test. Default: 512."},
     {"-n, --n-gen", "LIST", OPTION_INTS, offsetof(struct bench_args, gen), .low = 0, .high = 1 << 24,
@@ -102,9 +112,10 @@ static const char notes[] = "pp is the prompt in one go, tg generates token by t
 
 // ---- the work of a test -------------------------------------------------------------------------------
 
-// The units that most of a pass runs on: those that the kernel of most weights uses.
+// The units that most of a pass runs on: those that the kernel of most weights uses; of a GPU the bf16 product of cuBLAS.
 static enum limit compute_limit(const struct tlm_model *m)
 {
+    if (m->backend) return LIMIT_BF16;
     switch ((int)m->kernels.matmul[work_main_type(m)].x_type) {
     case DTYPE_BF16: return LIMIT_BF16;
     case DTYPE_Q8_K: return LIMIT_INT8;
@@ -118,7 +129,7 @@ struct bench {
     const struct tlm_model *model;
     struct forward forward;
     struct forward_row *rows; // [forward.config.max_rows]
-    struct limits *limits;
+    struct limits *limits;    // of the CPU; NULL where something else computes
     struct bench_result *result;
     uint64_t run;                     // counts runs, so that each has other tokens
     double slice_work, slice_seconds; // since the last pair
@@ -139,6 +150,18 @@ static void sample_memory(struct bench_result *r)
     if (f) fclose(f);
 }
 
+// Of what computes. NaN where the device does not tell: then shares are, too.
+static enum tlm_status measure_limit(struct bench *b, enum limit limit, double *rate, struct tlm_error *err)
+{
+    struct backend *device = b->model->backend;
+    if (!device) return limits_measure(b->limits, limit, SLICE, rate, err);
+    enum tlm_status status =
+        device->class->measure(device, limit == LIMIT_READ ? BACKEND_COPY : BACKEND_PRODUCT, rate, err);
+    if (status != TLM_ERR_UNSUPPORTED) return status;
+    *rate = NAN;
+    return TLM_OK;
+}
+
 // Counts work of the test; where that fills a slice, measures the limit and notes the pair.
 static enum tlm_status add_work(struct bench *b, double work, double seconds, struct tlm_error *err)
 {
@@ -148,7 +171,7 @@ static enum tlm_status add_work(struct bench *b, double work, double seconds, st
     if (b->slice_seconds < SLICE) return TLM_OK;
     sample_memory(r);
     double rate = b->slice_work / b->slice_seconds, bound;
-    enum tlm_status status = limits_measure(b->limits, r->limit, SLICE, &bound, err);
+    enum tlm_status status = measure_limit(b, r->limit, &bound, err);
     if (status) return status;
     r->work += b->slice_work;
     r->seconds += b->slice_seconds;
@@ -252,10 +275,10 @@ static enum tlm_status choose_limit(struct bench *b, struct tlm_error *err)
     r->limit = compute_limit(b->model);
     double operations = step_work(b, r->n_depth + 1);
     enum tlm_status status;
-    if ((status = limits_measure(b->limits, LIMIT_READ, SLICE, &read, err)) ||
-        (status = limits_measure(b->limits, r->limit, SLICE, &compute, err)))
+    if ((status = measure_limit(b, LIMIT_READ, &read, err)) ||
+        (status = measure_limit(b, r->limit, &compute, err)))
         return status;
-    if (bytes / read > operations / compute) r->limit = LIMIT_READ;
+    if (!(bytes / read < operations / compute)) r->limit = LIMIT_READ;
     return TLM_OK;
 }
 
@@ -297,6 +320,7 @@ struct plan {
     struct bench_baseline *baseline; // what --compare names; NULL: none
     struct bench_plot *plot;         // NULL: none
     size_t results;                  // reported so far
+    bool told;                       // the device's note
 };
 
 static enum tlm_status cache_type(const struct tlm_model *m, const char *name, const char *option,
@@ -338,6 +362,14 @@ static void finish_test(struct plan *p, const struct bench_result *r)
     if (p->baseline) bench_baseline_compare(p->baseline, r);
 }
 
+// What the device does without, said once.
+static void tell_note(struct plan *p, const struct tlm_model *model)
+{
+    if (p->told || !model->backend || !*model->backend->note) return;
+    fprintf(stderr, "tinylm bench: %s\n", model->backend->note);
+    p->told = true;
+}
+
 // Opens what one test needs, runs it and reports it. Errors: all of the pass's and the limits'.
 static enum tlm_status bench_test(struct plan *p, const struct tlm_model *model, struct bench_result *r,
                                   struct tlm_error *err)
@@ -347,7 +379,8 @@ static enum tlm_status bench_test(struct plan *p, const struct tlm_model *model,
     struct tm utc;
     strftime(r->test_time, sizeof r->test_time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     enum tlm_status status = open_forward(&b, err);
-    if (!status) status = limits_open(&b.limits, model->isa, r->n_threads, err);
+    if (!status && !model->backend) status = limits_open(&b.limits, model->isa, r->n_threads, err);
+    if (!status) tell_note(p, model);
     if (!status) status = run_test(&b, p->args, err);
     if (!status) finish_test(p, r);
     if (!status && (p->args->profile || p->args->trace)) status = profile(&b, p->args, err);
@@ -363,6 +396,7 @@ static struct bench_result new_result(const struct plan *p, const struct tlm_mod
         .model_filename = path,
         .model_type = tlm_model_description(model),
         .isa = tlm_model_isa(model),
+        .device = model->backend ? model->backend->device : NULL,
         .model_size = tlm_model_bytes(model),
         .model_n_params = tlm_model_parameters(model),
         .n_batch = p->args->batch,
@@ -420,12 +454,20 @@ static enum tlm_status bench_trainings(struct plan *p, const struct tlm_model *m
 static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_error *err)
 {
     const struct bench_args *args = p->args;
-    struct tlm_model_options how = {.isa = args->isa};
+    struct tlm_model_options how = {.isa = args->isa, .backend = args->device.backend};
     struct tlm_model *model;
+    struct arena memory = {0};
     enum tlm_status status = TLM_OK;
     if (args->load && (status = bench_load(args->format, path, args->isa, args->repeats, &p->results, err)))
         return status;
-    if ((status = tlm_model_open(&model, path, &how, err))) return status;
+    status = args->shape ? bench_shape_open(&model, &memory, path, args->type, &how, err)
+                         : tlm_model_open(&model, path, &how, err);
+    if (status) {
+        arena_free(&memory);
+        return status;
+    }
+    if (how.backend && strcmp(how.backend, "cpu"))
+        fprintf(stderr, "tinylm bench: backend: %s\n", tlm_model_backend(model));
     if (model->hparams.vocab < 2)
         status = error_set(err, TLM_ERR_UNSUPPORTED, "expected a vocabulary of 2 tokens at least, found %lld",
                            (long long)model->hparams.vocab);
@@ -456,6 +498,7 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
     }
     if (status) error_prefix(err, "%s", path);
     tlm_model_close(model);
+    arena_free(&memory);
     return status;
 }
 
@@ -478,18 +521,24 @@ int command_bench(int argc, char **argv)
         .repeats = 5,
         .replay = {.accept = 0.75f},
         .format = bench_formats[BENCH_MD],
+        .type = "BF16",
     };
-    const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
+    const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args),
+                                          OPTION_GROUP("Device:", device_options, &args.device)};
     const struct command_line line = {"bench",
-                                      "-m MODEL [OPTION ...]",
+                                      "-m MODEL | --shape NAME [OPTION ...]",
                                       "Measures the speed of reading a prompt and of generating, beside the "
                                       "machine's limits, which are measured in turn.",
                                       groups,
-                                      1,
+                                      2,
                                       notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
-    if (!args.models.count) return options_wrong(&line, "no model: expected -m FILE");
+    if (!args.models.count && !args.shape)
+        return options_wrong(&line, "no model: expected -m FILE or --shape NAME");
+    if (args.shape && (args.models.count || args.load || args.replay.text))
+        return options_wrong(&line, "--shape: expected neither -m nor --load nor --spec-replay beside it");
+    if (args.shape) args.models = (struct option_strings){1, {args.shape}};
     if (!any(&args.prompt) && !any(&args.gen) && !args.load && !args.replay.text)
         return options_wrong(&line, "no test: expected -p or -n above 0");
     if (!args.types_k.count) args.types_k = (struct option_strings){1, {"f16"}};

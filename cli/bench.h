@@ -20,6 +20,7 @@ double series_quantile(const struct series *s,
 
 struct bench_result {
     const char *model_filename, *model_type, *isa, *type_k, *type_v;
+    const char *device; // what computes in the CPU's place, in words; NULL: the CPU
     uint64_t model_size, model_n_params;
     int32_t n_batch, n_threads, n_prompt, n_gen, n_depth; // of n_prompt and n_gen one is 0
     int32_t n_parallel;                                   // sequences that generate side by side

@@ -147,7 +147,8 @@ static void write_fields(struct fields *f, const struct bench_result *r)
     cpu_name(cpu, sizeof cpu);
     text_field(f, "tinylm_version", TLM_VERSION);
     text_field(f, "cpu_info", cpu);
-    text_field(f, "backends", "CPU");
+    text_field(f, "backends", r->device ? "CUDA" : "CPU");
+    text_field(f, "gpu_info", r->device ? r->device : "");
     text_field(f, "isa", r->isa);
     text_field(f, "model_filename", r->model_filename);
     text_field(f, "model_type", r->model_type);
@@ -244,7 +245,7 @@ static void report_row(const struct bench_result *r, size_t results)
                "-------------------");
     char size[16], params[16], backend[24], test[40], speed[32], rate[24], share[40];
     bench_test_name(r, test, sizeof test);
-    snprintf(backend, sizeof backend, "CPU %s", r->isa);
+    snprintf(backend, sizeof backend, r->device ? "CUDA" : "CPU %s", r->isa);
     snprintf(speed, sizeof speed, "%.2f \u00b1 %.2f", series_mean(&r->samples_ts),
              series_deviation(&r->samples_ts));
     bool plain = r->against && !strcmp(r->against, "plain");

@@ -169,5 +169,8 @@ enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err)
 // the bytes for free(). Errors: MEMORY; also ARGUMENT (data missing).
 enum tlm_status gguf_writer_open_memory(struct gguf_writer **out, const char *name, struct tlm_error *err);
 enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err);
+// Or with what stands in front of the data alone, and how many bytes of data a file has behind it.
+enum tlm_status gguf_writer_take_head(struct gguf_writer *w, void **head, size_t *size, size_t *data_bytes,
+                                      struct tlm_error *err);
 
 #endif

@@ -462,11 +462,8 @@ enum tlm_status gguf_writer_finish(struct gguf_writer *w, struct tlm_error *err)
     return file_writer_finish(file, err);
 }
 
-enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err)
+static enum tlm_status take_memory(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err)
 {
-    TLM_ASSERT(w->memory);
-    enum tlm_status status = complete(w, err);
-    if (status) return status;
     FILE *memory = w->memory;
     w->memory = NULL;
     if (fclose(memory)) return error_set(err, TLM_ERR_MEMORY, "%.300s: no memory for its data", w->path);
@@ -474,4 +471,22 @@ enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *siz
     *size = w->size;
     w->bytes = NULL;
     return TLM_OK;
+}
+
+enum tlm_status gguf_writer_take(struct gguf_writer *w, void **data, size_t *size, struct tlm_error *err)
+{
+    TLM_ASSERT(w->memory);
+    enum tlm_status status = complete(w, err);
+    return status ? status : take_memory(w, data, size, err);
+}
+
+enum tlm_status gguf_writer_take_head(struct gguf_writer *w, void **head, size_t *size, size_t *data_bytes,
+                                      struct tlm_error *err)
+{
+    TLM_ASSERT(w->memory && !w->started);
+    enum tlm_status status = start(w, err);
+    *data_bytes = 0;
+    for (const struct output *t = w->tensors; t; t = t->next)
+        *data_bytes = align_up(t->offset + t->bytes, w->alignment);
+    return status ? status : take_memory(w, head, size, err);
 }

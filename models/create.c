@@ -11,6 +11,7 @@
 #include "models/create_init.h"
 #include "models/create_plan.h"
 #include "models/hf_folder.h"
+#include "quant/mix.h"
 
 struct plan {
     struct create_plan wanted;
@@ -365,5 +366,53 @@ enum tlm_status model_create(const char *path, const struct create_options *o, s
     if (!s) s = write_model(p, w, err);
     gguf_writer_close(w);
     close_plan(p);
+    return s;
+}
+
+// ---- shapes alone -------------------------------------------------------------------------------------
+
+struct shapes_output {
+    struct gguf_writer *writer;
+    enum dtype type;
+};
+
+static enum tlm_status declare_shape(struct plan *p, const struct weight_spec *spec, int64_t l,
+                                     const struct tensor *shape, void *user, struct tlm_error *err)
+{
+    const struct shapes_output *o = user;
+    struct tensor t = *shape;
+    if (weight_is_matrix(spec))
+        t = tensor_shape(mix_fitting_type(o->type, t.ne[0]), t.ne[0], t.ne[1], t.ne[2], t.ne[3]);
+    return declare_tensor(p, spec, l, &t, o->writer, err);
+}
+
+static enum tlm_status make_shapes_file(struct arena *file, void *head, size_t head_bytes, size_t data_bytes,
+                                        struct tlm_error *err)
+{
+    if (data_bytes > SIZE_MAX / 2) return error_set(err, TLM_ERR_MEMORY, "a model of %zu bytes", data_bytes);
+    enum tlm_status s = arena_init(file, head_bytes + data_bytes, "a model of shapes", err);
+    if (s) return s;
+    memcpy(file->base, head, head_bytes);
+    file->used = head_bytes + data_bytes;
+    return TLM_OK;
+}
+
+enum tlm_status model_create_shapes(struct arena *file, const struct create_options *o, enum dtype type,
+                                    struct tlm_error *err)
+{
+    struct plan *p;
+    struct shapes_output out = {.type = type};
+    void *head = NULL;
+    size_t head_bytes, data_bytes;
+    *file = (struct arena){0};
+    enum tlm_status s = open_plan(&p, o, false, err);
+    if (!s) s = gguf_writer_open_memory(&out.writer, p->wanted.arch->name, err);
+    if (!s) s = create_set_keys(&p->wanted, out.writer, err);
+    if (!s) s = each_tensor(p, declare_shape, &out, err);
+    if (!s) s = gguf_writer_take_head(out.writer, &head, &head_bytes, &data_bytes, err);
+    if (!s) s = make_shapes_file(file, head, head_bytes, data_bytes, err);
+    gguf_writer_close(out.writer);
+    close_plan(p);
+    free(head);
     return s;
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "core/arena.h"
 #include "core/gguf.h"
 
 // Names for the hyperparameters that most architectures have. Beside these a model takes the GGUF keys that its architecture reads,
@@ -40,6 +41,10 @@ struct create_options {
 // Writes the file. Its bytes depend on the options but for `threads`. Errors: ARGUMENT ("KEY: expected X, found Y"), IO, MEMORY, and
 // what opening the tokenizer gives.
 enum tlm_status model_create(const char *path, const struct create_options *o, struct tlm_error *err);
+// A file of that model in memory, to measure speed with: no tokenizer, matrices of `type`, or of one like it whose blocks their rows can be
+// cut into, and numbers that are all zero, whose pages cost nothing until they are touched. Errors: as above.
+enum tlm_status model_create_shapes(struct arena *file, const struct create_options *o, enum dtype type,
+                                    struct tlm_error *err);
 // How many parameters it would have: nothing is written, and no tokenizer needed where `vocab` is given. Errors: as above.
 enum tlm_status model_create_count(uint64_t *parameters, const struct create_options *o,
                                    struct tlm_error *err);

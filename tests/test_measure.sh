@@ -233,6 +233,12 @@ fails 'broken.json' bench -m "$model" --compare "$work/broken.json"
 fails 'nowhere' bench -m "$model" --compare "$work/nowhere"
 wrong 'no test' bench -m "$model" -p 0 -n 0
 wrong 'no model' bench
+# a model of a shape: no file, random weights of any type that can be written
+run 0 bench --shape tiny --type Q4_K -t 1 -r 1 -p 3 -n 2 -o jsonl
+prints '"model_filename": "tiny"'; prints '"model_type": "llama 1.7M Q4_K"'
+fails 'expected a type that can be written' bench --shape tiny --type IQ2_XXS
+wrong 'neither -m' bench --shape tiny -m "$model"
+wrong 'llama-8b' bench --shape huge
 fails 'nowhere' bench -m "$work/nowhere"
 
 # ---- a model that was really trained: the known perplexity of the last tenth of its text

@@ -1,0 +1,71 @@
+// tests/gpu/device.cu -- the tests of kernels on a real device: what tests/cuda_emu/ is to them elsewhere.
+//
+// Tests of kernels read and write the device's memory as their own, so theirs is pinned memory of the host, which the device reaches by the
+// same addresses, full of NaNs as the emulation's, with a guard behind; every launch is waited for (tests/gpu/main.c), so that what they read
+// is there. Tests of models get the device's own memory.
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "tests/cuda_emu/control.h"
+
+extern "C" {
+extern bool gpu_memory_shared;
+void *__wrap_cuda_alloc(size_t bytes);
+void __wrap_cuda_free(void *p);
+void *__real_cuda_alloc(size_t bytes);
+void __real_cuda_free(void *p);
+}
+
+enum { HEAD = 256, GUARD_BYTES = 256, GUARD = 0xA5 };
+
+// | size, HEAD bytes | data | GUARD_BYTES |
+void *__wrap_cuda_alloc(size_t bytes)
+{
+    char *p = NULL;
+    if (!gpu_memory_shared) return __real_cuda_alloc(bytes);
+    if (cudaHostAlloc((void **)&p, HEAD + bytes + GUARD_BYTES, cudaHostAllocMapped) != cudaSuccess) {
+        cudaGetLastError();
+        return NULL;
+    }
+    memcpy(p, &bytes, sizeof bytes);
+    memset(p + HEAD, 0xff, bytes);
+    memset(p + HEAD + bytes, GUARD, GUARD_BYTES);
+    return p + HEAD;
+}
+
+void __wrap_cuda_free(void *data)
+{
+    if (!data || !gpu_memory_shared) {
+        __real_cuda_free(data);
+        return;
+    }
+    const bool well = cudaDeviceSynchronize() == cudaSuccess;
+    char *p = (char *)data - HEAD;
+    size_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    for (size_t i = 0; well && i < GUARD_BYTES; i++)
+        if ((unsigned char)p[HEAD + bytes + i] != GUARD) {
+            fprintf(stderr, "gpu: byte %zu behind an allocation of %zu bytes was written\n", i, bytes);
+            abort();
+        }
+    cudaFreeHost(p);
+}
+
+void emu_set_order(enum emu_order, uint64_t)
+{
+}
+
+const char *emu_error(void)
+{
+    cudaError_t e = cudaDeviceSynchronize();
+    if (!e) e = cudaGetLastError();
+    return e ? cudaGetErrorString(e) : NULL;
+}
+
+// A device that has failed stays so until the process ends; each test is a process of its own.
+void emu_forget(void)
+{
+}
