@@ -37,10 +37,12 @@ endif
 # Instruction sets are chosen by the names of files; all else runs on any x86-64. Kernels say themselves where a product and a
 # sum become one: nothing is contracted behind their backs.
 ISA_avx2        := -O3 -mavx2 -mfma -mf16c
+# The assembler knows its one instruction; compilers of before 2021 have no name for the set.
+ISA_avx_vnni    := $(ISA_avx2)
 ISA_avx512      := $(ISA_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 ISA_avx512_vnni := $(ISA_avx512) -mavx512vnni
 ISA_avx512_bf16 := $(ISA_avx512_vnni) -mavx512bf16
-ISAS            := avx2 avx512 avx512_vnni avx512_bf16
+ISAS            := avx2 avx_vnni avx512 avx512_vnni avx512_bf16
 isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),$i))))
 KERNELS          := $(if $(filter release,$(config)),-O3)
 kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)

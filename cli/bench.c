@@ -58,9 +58,8 @@ static const struct option options[] = {
     {"-ctv, --cache-type-v", "TYPE", OPTION_STRINGS, offsetof(struct bench_args, types_v),
      .help = "type of cached values, likewise; each goes with each type of keys. Default: f16."},
     {"--isa", "NAME", OPTION_STRING, offsetof(struct bench_args, isa),
-     .help = "instruction sets that kernels and limits use: auto, ref, avx2, avx512, avx512-vnni, "
-             "avx512-bf16. Default: "
-             "auto."},
+     .help = "instruction sets that kernels and limits use: auto, ref, avx2, avx-vnni, avx512, "
+             "avx512-vnni, avx512-bf16. Default: auto."},
     {"-o, --output", "FORMAT", OPTION_CHOICE, offsetof(struct bench_args, format), .choices = bench_formats,
      .help = "md (a table; memory on standard error), json, jsonl or csv. Default: md."},
     {"--load", NULL, OPTION_FLAG, offsetof(struct bench_args, load),

@@ -15,7 +15,7 @@
 
 // ---- a model and a session ----------------------------------------------------------------------------
 
-static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx512",
+static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx-vnni", "avx512",
                                           "avx512-vnni", "avx512-bf16", "f64",  NULL};
 static const char *const backend_choices[] = {"auto", "cpu", "cuda", NULL};
 static const char *const kv_choices[] = {"f16", "bf16", "f32", "q8_0", "q4_0", NULL};
@@ -26,9 +26,9 @@ const struct option model_options[MODEL_OPTION_COUNT] = {
          "a GGUF file, of a split set the first, or a Hugging Face folder; scripts/get_model.sh downloads "
          "public ones. Default: the small model that is built in, " BUILTIN_NAME "."},
     {"--isa", "NAME", OPTION_CHOICE, offsetof(struct model_args, isa),
-     .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx512 (the best AVX-512 "
-             "there is), "
-             "avx512-vnni, avx512-bf16; f64 computes everything in double precision. Default: auto.",
+     .help = "instruction sets that kernels may use: auto, ref (plain C), avx2, avx-vnni, avx512 (the best "
+             "AVX-512 there is), avx512-vnni, avx512-bf16; f64 computes everything in double precision. "
+             "Default: auto.",
      .choices = isa_choices},
 };
 

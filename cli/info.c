@@ -211,7 +211,8 @@ static int info_machine(void)
     printf("processor  %s\n", name);
     printf("cores      %d for this process, %ld online\n", cpu_count(), sysconf(_SC_NPROCESSORS_ONLN));
     printf("isa        ");
-    for (int i = 0; i <= (int)best; i++) printf("%s ", isa_name((enum isa)i));
+    for (enum isa i = ISA_REF; i <= best; i++)
+        if (isa_supported(i)) printf("%s ", isa_name(i));
     printf("(auto takes %s); f64 as an oracle\n", isa_name(best));
     print_backends();
     print_memory();

@@ -75,6 +75,7 @@ static void choose_kernels(struct limits *l, enum isa isa)
         l->peak[LIMIT_FMA] = limit_fma_avx2;
         l->peak[LIMIT_INT8] = limit_int8_avx2;
     }
+    if (isa == ISA_AVX_VNNI) l->peak[LIMIT_INT8] = limit_int8_avx_vnni;
     if (vectors && isa >= ISA_AVX512) l->read = limit_read_avx512, l->peak[LIMIT_FMA] = limit_fma_avx512;
     if (vectors && isa >= ISA_AVX512_VNNI) l->peak[LIMIT_INT8] = limit_int8_avx512_vnni;
     if (vectors && isa >= ISA_AVX512_BF16) l->peak[LIMIT_BF16] = limit_bf16_avx512_bf16;

@@ -38,7 +38,7 @@ limit_read_fn limit_read_ref, limit_read_avx2, limit_read_avx512;
 // Keeps the arithmetic units busy for some tens of microseconds; returns the operations that were done.
 typedef double limit_peak_fn(void);
 limit_peak_fn limit_fma_ref, limit_fma_avx2, limit_fma_avx512, limit_bf16_avx512_bf16, limit_int8_avx2,
-    limit_int8_avx512_vnni;
+    limit_int8_avx_vnni, limit_int8_avx512_vnni;
 
 // Independent chains: enough to hide the latency of any multiply-add (4 to 6 cycles, at two a cycle), few
 // enough for the 16 registers of AVX2.

@@ -65,32 +65,15 @@ static void use_dequantized(struct kernels *k)
 
 #ifndef REAL_DOUBLE
 // Quantized weights in integers, from packed groups of rows (ops/matmul_int8.h).
-static void use_packed(struct kernels *k, bool vnni)
+static void use_packed(struct kernels *k, matmul_fwd_fn *const *forms)
 {
-    static const struct {
-        enum dtype type;
-        matmul_fwd_fn *avx2, *vnni;
-    } forms[] = {
-        {DTYPE_Q4_0, matmul_fwd_q4_0_avx2, matmul_fwd_q4_0_avx512_vnni},
-        {DTYPE_Q4_1, matmul_fwd_q4_1_avx2, matmul_fwd_q4_1_avx512_vnni},
-        {DTYPE_Q5_0, matmul_fwd_q5_0_avx2, matmul_fwd_q5_0_avx512_vnni},
-        {DTYPE_Q5_1, matmul_fwd_q5_1_avx2, matmul_fwd_q5_1_avx512_vnni},
-        {DTYPE_Q8_0, matmul_fwd_q8_0_avx2, matmul_fwd_q8_0_avx512_vnni},
-        {DTYPE_IQ4_NL, matmul_fwd_iq4_nl_avx2, matmul_fwd_iq4_nl_avx512_vnni},
-        {DTYPE_MXFP4, matmul_fwd_mxfp4_avx2, matmul_fwd_mxfp4_avx512_vnni},
-        {DTYPE_Q2_K, matmul_fwd_q2_k_avx2, matmul_fwd_q2_k_avx512_vnni},
-        {DTYPE_Q3_K, matmul_fwd_q3_k_avx2, matmul_fwd_q3_k_avx512_vnni},
-        {DTYPE_Q4_K, matmul_fwd_q4_k_avx2, matmul_fwd_q4_k_avx512_vnni},
-        {DTYPE_Q5_K, matmul_fwd_q5_k_avx2, matmul_fwd_q5_k_avx512_vnni},
-        {DTYPE_Q6_K, matmul_fwd_q6_k_avx2, matmul_fwd_q6_k_avx512_vnni},
-        {DTYPE_IQ4_XS, matmul_fwd_iq4_xs_avx2, matmul_fwd_iq4_xs_avx512_vnni},
-    };
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        k->matmul[forms[i].type] = (struct matmul_kernel){.fwd = vnni ? forms[i].vnni : forms[i].avx2,
-                                                          .x_type = DTYPE_Q8_K,
-                                                          .unit = PACKED_UNIT,
-                                                          .scratch = MATMUL_SCRATCH,
-                                                          .packed = true};
+    static const enum dtype types[] = {PACKED_TYPES};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        k->matmul[types[i]] = (struct matmul_kernel){.fwd = forms[i],
+                                                     .x_type = DTYPE_Q8_K,
+                                                     .unit = PACKED_UNIT,
+                                                     .scratch = MATMUL_SCRATCH,
+                                                     .packed = true};
 }
 
 static void use_nn(struct kernels *k, matmul_fwd_fn *f32, matmul_fwd_fn *f16, matmul_fwd_fn *bf16,
@@ -128,8 +111,15 @@ static void use_avx2(struct kernels *k)
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
     k->update_adamw = update_adamw_avx2, k->update_lion = update_lion_avx2, k->update_sgd = update_sgd_avx2;
     k->sum_squares = sum_squares_avx2;
-    use_packed(k, false);
+    static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx2)};
+    use_packed(k, packed);
     k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx2;
+}
+
+static void use_avx_vnni(struct kernels *k)
+{
+    static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx_vnni)};
+    use_packed(k, packed);
 }
 
 static void use_avx512(struct kernels *k)
@@ -156,7 +146,8 @@ static void use_avx512(struct kernels *k)
 
 static void use_avx512_vnni(struct kernels *k)
 {
-    use_packed(k, true);
+    static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx512_vnni)};
+    use_packed(k, packed);
     k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx512_vnni;
     k->attention_fwd = attention_fwd_avx512_vnni, k->attention_scratch = attention_scratch_avx512_vnni;
 }
@@ -175,6 +166,7 @@ struct kernels kernels_for(enum isa isa)
     struct kernels k = {.isa = isa};
     use_reference(&k);
     if (isa >= ISA_AVX2) use_avx2(&k);
+    if (isa == ISA_AVX_VNNI) use_avx_vnni(&k);
     if (isa >= ISA_AVX512) use_avx512(&k);
     if (isa >= ISA_AVX512_VNNI) use_avx512_vnni(&k);
     if (isa >= ISA_AVX512_BF16) use_avx512_bf16(&k);

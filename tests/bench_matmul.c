@@ -72,6 +72,7 @@ PEAK(peak_avx2, "avx2,fma", __m256, _mm256_setzero_ps, "vfmadd231ps")
 PEAK(peak_avx512, "avx512f", __m512, _mm512_setzero_ps, "vfmadd231ps")
 PEAK(peak_bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps, "vdpbf16ps")
 PEAK(peak_int8, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512, "vpdpbusd")
+PEAK(peak_int8_avx_vnni, "avx2", __m256i, _mm256_setzero_si256, "%{vex%} vpdpbusd")
 
 // Without VNNI the product is widened: vpmaddubsw, vpmaddwd and vpaddd, here of 12 chains.
 __attribute__((target("avx2"))) static void peak_int8_avx2(const struct slice *s, int64_t unit, void *scratch)
@@ -192,7 +193,7 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type, int
     if (t >= 4) {
         bool wide = isa >= ISA_AVX512_VNNI;
         double operations = wide ? 128 : 64; // an instruction, or three
-        limit.work = wide ? peak_int8 : peak_int8_avx2;
+        limit.work = wide ? peak_int8 : isa == ISA_AVX_VNNI ? peak_int8_avx_vnni : peak_int8_avx2;
         if (kernel->x_type == DTYPE_BF16)
             limit.work = peak_bf16, operations = 64;
         else if (kernel->x_type == DTYPE_F32)
@@ -206,7 +207,9 @@ static void bench(const struct slice *shared, enum isa isa, enum dtype type, int
 // A tier has its own form of the type's kernel, not that of the tier below.
 static bool is_new(enum isa isa, enum dtype type)
 {
-    struct kernels k = kernels_for(isa), below = kernels_for(isa > ISA_REF ? isa - 1 : isa);
+    struct kernels k = kernels_for(isa), below = kernels_for(isa == ISA_AVX512 ? ISA_AVX2
+                                                             : isa > ISA_REF   ? isa - 1
+                                                                               : isa);
     return !k.matmul[type].dequantize && k.matmul[type].fwd != below.matmul[type].fwd;
 }
 
@@ -237,7 +240,7 @@ int main(int argc, char **argv)
     s.weights = weights, s.x = x, s.y = y;
     for (enum isa isa = ISA_AVX512_BF16; isa > ISA_REF; isa--)
         for (enum dtype t = 0; t < DTYPE_COUNT; t++) {
-            if (isa > isa_detect() || (tiers && !tier[isa]) || (types && !type[t]) || !is_new(isa, t))
+            if (!isa_supported(isa) || (tiers && !tier[isa]) || (types && !type[t]) || !is_new(isa, t))
                 continue;
             for (int m = 0; m < (chosen_columns ? chosen_columns : 5); m++)
                 for (size_t h = 0; h < sizeof shapes / sizeof *shapes; h++)

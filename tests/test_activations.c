@@ -111,7 +111,7 @@ static void check_glu(const struct kernels *k, enum activation kind, int64_t n, 
 START_TEST(test_activations)
 {
     enum activation kind = (enum activation)_i;
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES + SPREADS; i++) {
             int64_t n = i < SIZES ? sizes[i] : 50000;
@@ -126,7 +126,7 @@ END_TEST
 START_TEST(test_special_numbers)
 {
     enum activation kind = (enum activation)_i;
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         float y[SPECIAL], up[SPECIAL];
         for (int i = 0; i < SPECIAL; i++) up[i] = i % 3 ? 1 : -2;
@@ -207,7 +207,7 @@ END_TEST
 START_TEST(test_softcap)
 {
     static const double caps[] = {0.5, 5, 30, 50};
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int c = 0; c < 4; c++) {
             for (int s = 0; s < SIZES; s++) check_softcap(&k, sizes[s], 6, caps[c]);
@@ -226,7 +226,7 @@ END_TEST
 
 START_TEST(test_scale)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++) {
             int64_t n = sizes[s];

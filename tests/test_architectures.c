@@ -58,8 +58,7 @@ static void check_model(const char *path, const char *isa, char **names, int cou
 
 static void check_tiers(const char *path, char **names, int count)
 {
-    for (int isa = ISA_REF; isa <= (int)isa_detect(); isa++)
-        check_model(path, isa_name((enum isa)isa), names, count);
+    EACH_ISA (isa, ISA_REF) check_model(path, isa_name(isa), names, count);
     check_model(path, "f64", names, count);
 }
 

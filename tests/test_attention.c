@@ -237,7 +237,7 @@ static void check_scene(const struct scene *e, double tolerance)
 {
     struct result want = oracle(e);
     int64_t numbers = (int64_t)e->s.rows * e->s.heads;
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         struct result got = result_make(&k, &e->s, sizeof(float));
         attend_all(&k, e, e->q.data, &got, sizeof(float));
@@ -365,7 +365,7 @@ START_TEST(test_sinks)
     float value[8];
     fill_random(value, 8, 5000000);
     e.o.sinks = true;
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         struct result got = result_make(&k, &s, sizeof(float));
         attend_all(&k, &e, e.q.data, &got, sizeof(float)); // the one key has the score 0
@@ -459,7 +459,7 @@ START_TEST(test_row_independence)
     int32_t group = s->heads / s->kv_heads;
     struct scene e = scene_with(s, options[_i], s->first + s->rows, 1, 2),
                  moved = scene_with(s, options[_i], s->first + s->rows, 2, 2);
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         struct result want = result_make(&k, s, sizeof(float));
         attend_all(&k, &e, e.q.data, &want, sizeof(float));
@@ -499,7 +499,7 @@ START_TEST(test_unseen_keys)
     for (int i = 0; i < D; i++) infinite[i] = INFINITY;
     for (int32_t j = 120; j < 150; j++)
         for (int32_t g = 0; g < 2; g++) put(&e, &v, j, g, infinite, D), put(&e, &k, j, g, infinite, D);
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels kernels = kernels_for(isa);
         struct result all = result_make(&kernels, &s, sizeof(float)),
                       alone = result_make(&kernels, &s, sizeof(float));
@@ -537,7 +537,7 @@ START_TEST(test_extremes)
     struct scene one = scene_random(&s, 1, 1, 1e9f);
     float value[33];
     fill_random(value, 33, 5000000);
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         struct result got = result_make(&k, &s, sizeof(float));
         attend_all(&k, &one, one.q.data, &got, sizeof(float));
@@ -568,7 +568,7 @@ START_TEST(test_extremes)
     float nan[33]; // a NaN that a row does see is not lost
     for (int i = 0; i < 33; i++) nan[i] = i == 20 ? NAN : 0;
     put(&e, &k, 191, 0, nan, 33);
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels kernels = kernels_for(isa);
         struct result got = result_make(&kernels, &s, sizeof(float));
         attend_all(&kernels, &e, e.q.data, &got, sizeof(float));
@@ -653,7 +653,7 @@ START_TEST(test_prefix)
     int64_t n = (int64_t)s->rows * s->heads * s->d;
     double *q = malloc((size_t)n * sizeof *q);
     for (int64_t i = 0; i < n; i++) q[i] = ((float *)e.q.data)[i];
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         check_prefix(&k, &e, e.q.data, sizeof(float), cases[_i].keys);
     }
@@ -713,8 +713,8 @@ static void check_forks(const struct tlm_model *m, enum dtype type, int32_t sequ
 START_TEST(test_forks)
 {
     static const enum dtype types[] = {DTYPE_F16, DTYPE_F32, DTYPE_BF16};
-    for (int isa = ISA_REF; isa <= (int)isa_detect(); isa++) {
-        struct tlm_model *m = open_model("tests/golden/llama-plain.gguf", isa_name((enum isa)isa));
+    EACH_ISA (isa, ISA_REF) {
+        struct tlm_model *m = open_model("tests/golden/llama-plain.gguf", isa_name(isa));
         check_forks(m, types[isa % 3], 2, 1);
         check_forks(m, types[isa % 3], 5, 1);
         check_forks(m, types[isa % 3], SHARING, 3);

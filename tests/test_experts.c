@@ -18,7 +18,7 @@ struct tier {
 static bool open_tier(int i, struct tier *t)
 {
     bool f64 = i == ISA_F64;
-    if (!f64 && (enum isa)i > isa_detect()) return false;
+    if (!isa_supported((enum isa)i)) return false;
     *t = (struct tier){.kernels = f64 ? kernels_for_f64() : kernels_for((enum isa)i),
                        .ops = f64 ? op_table_f64 : op_table_ref,
                        .real = f64 ? DTYPE_F64 : DTYPE_F32};

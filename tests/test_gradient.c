@@ -174,7 +174,7 @@ static void check_tiers(const char *path, int number)
     struct setup oracle, s;
     open_setup(&oracle, path, "f64", DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
     double expected = run(&oracle, false);
-    for (enum isa isa = ISA_REF; isa <= isa_detect() && isa < ISA_F64; isa++) {
+    EACH_ISA (isa, ISA_REF) {
         open_setup(&s, path, isa_name(isa), DTYPE_F32, number % 4 == 1 ? 0.3 : 0, NULL, RECOMPUTE_NONE);
         double found = run(&s, false);
         ck_assert_msg(fabs(found - expected) <= 1e-5 * expected, "%s, %s: expected %.9g, found %.9g", path,

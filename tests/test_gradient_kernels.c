@@ -103,7 +103,7 @@ static void check_row(const struct kernels *k, int64_t vocab, float spread, int6
 START_TEST(test_cross_entropy)
 {
     static const float spreads[] = {0, 1e-3f, 10, 200};
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++)
             for (size_t s = 0; s < sizeof spreads / sizeof *spreads; s++) {
@@ -147,7 +147,7 @@ static void check_transpose(const struct kernels *k, enum dtype type, int64_t ro
 
 START_TEST(test_transpose)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++)
             for (int64_t other = 1; other < 140; other = 2 * other + i % 3)
@@ -289,7 +289,7 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 START_TEST(test_attention)
 {
     static const int64_t rows[] = {1, 2, 5, 6, 7, 15, 16, 17, 33, 63, 64, 65, 70, 127, 128, 129, 200};
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             check_attention(&k, &shapes[_i], rows[i], i % 2 ? 3 : 0);
@@ -319,7 +319,7 @@ static void check_dropout(const struct kernels *k, int64_t n, double rate, uint6
 
 START_TEST(test_dropout)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++) check_dropout(&k, sizes[i], 0.3, (uint64_t)i * 77);
         for (int i = 0; i <= 10; i++) check_dropout(&k, 20000, i / 10.0 * 0.99, 0xffffff00u + (uint64_t)i);
@@ -346,7 +346,7 @@ static void check_sum_rows(const struct kernels *k, int64_t rows, int64_t cols, 
 
 START_TEST(test_sum_rows)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++)
             for (int64_t other = 1; other < 140; other = 2 * other + i % 3) {
@@ -392,7 +392,7 @@ static void check_norm(const struct kernels *k, bool layer, int64_t rows, int64_
 
 START_TEST(test_norms)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++)
             for (int64_t rows = 1; rows < 8; rows += 2)
@@ -450,7 +450,7 @@ static void check_slopes(const struct kernels *k, enum activation kind, int64_t 
 
 START_TEST(test_slopes)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int i = 0; i < SIZES; i++) check_slopes(&k, (enum activation)_i, sizes[i], 6);
         check_slopes(&k, (enum activation)_i, 20000, 1e-3f);
@@ -464,7 +464,7 @@ START_TEST(test_large_slopes)
 {
     static const float large[] = {1e10f, -1e10f, 3e38f, -3e38f, 1e20f, -1e20f, 200, -200};
     enum { COUNT = sizeof large / sizeof *large };
-    for (enum isa isa = ISA_AVX2; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_AVX2) {
         struct kernels k = kernels_for(isa);
         for (int kind = ACT_SILU; kind <= ACT_GELU_TANH; kind++) {
             float one[COUNT], dx[COUNT];

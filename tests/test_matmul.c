@@ -140,10 +140,10 @@ static void check_shape(const struct kernels *ks, enum dtype type, int64_t n, in
 }
 
 // Every tier from the reference to the best of this machine, every type of weights.
-#define EACH_TIER_AND_TYPE(ks, type)                                                         \
-    for (int isa = 0; isa <= (int)isa_detect(); isa++)                                       \
-        for (struct kernels ks = kernels_for((enum isa)isa), *once = &ks; once; once = NULL) \
-            for (size_t type##_i = 0; type##_i < TYPES; type##_i++)                          \
+#define EACH_TIER_AND_TYPE(ks, type)                                               \
+    EACH_ISA (isa, ISA_REF)                                                        \
+        for (struct kernels ks = kernels_for(isa), *once = &ks; once; once = NULL) \
+            for (size_t type##_i = 0; type##_i < TYPES; type##_i++)                \
                 for (enum dtype type = types[type##_i], *go = &type; go; go = NULL)
 
 // Each of N, K, T goes through all its values, the other two through a few.

@@ -8,9 +8,7 @@
 #include "tests/kernels.h"
 #include "tests/tests.h"
 
-static const enum dtype types[] = {DTYPE_Q4_0,   DTYPE_Q4_1,  DTYPE_Q5_0,  DTYPE_Q5_1, DTYPE_Q8_0,
-                                   DTYPE_IQ4_NL, DTYPE_MXFP4, DTYPE_Q2_K,  DTYPE_Q3_K, DTYPE_Q4_K,
-                                   DTYPE_Q5_K,   DTYPE_Q6_K,  DTYPE_IQ4_XS};
+static const enum dtype types[] = {PACKED_TYPES};
 enum { TYPES = sizeof types / sizeof *types, SUPER = 256, X_BYTES = 292 };
 
 // What the weights are: rounded numbers; bytes at random, which give every code and every sub-scale, with sane block scales;
@@ -182,12 +180,28 @@ static void check_shape(const struct kernels *ks, enum dtype type, int64_t n, in
     product_free(&p);
 }
 
+// The kernels of AVX-VNNI with the encoding of AVX-512 (tests/evex_avx512_vnni.c), so that they are tested on more processors.
+matmul_fwd_fn PACKED_KERNELS(evex);
+
+static bool open_tier(enum isa isa, struct kernels *k)
+{
+    static matmul_fwd_fn *const twins[] = {PACKED_KERNELS(evex)};
+    const bool twin = isa == ISA_AVX_VNNI && !isa_supported(isa) && isa_detect() >= ISA_AVX512_VNNI;
+    if (!twin && !isa_supported(isa)) return false;
+    *k = kernels_for(twin ? ISA_AVX2 : isa);
+    for (size_t i = 0; twin && i < TYPES; i++) k->matmul[types[i]].fwd = twins[i];
+    k->isa = isa;
+    return true;
+}
+
 // Every tier that has packed kernels, every type.
-#define EACH_TIER_AND_TYPE(ks, type)                                                         \
-    for (int isa = ISA_AVX2; isa <= (int)isa_detect(); isa++)                                \
-        for (struct kernels ks = kernels_for((enum isa)isa), *once = &ks; once; once = NULL) \
-            for (size_t type##_i = 0; type##_i < TYPES; type##_i++)                          \
-                for (enum dtype type = types[type##_i], *go = &type; go; go = NULL)
+#define EACH_TIER(ks)                                         \
+    for (enum isa isa = ISA_AVX2; isa <= isa_detect(); isa++) \
+        for (struct kernels ks, *once = open_tier(isa, &ks) ? &ks : NULL; once; once = NULL)
+#define EACH_TIER_AND_TYPE(ks, type)                            \
+    EACH_TIER (ks)                                              \
+        for (size_t type##_i = 0; type##_i < TYPES; type##_i++) \
+            for (enum dtype type = types[type##_i], *go = &type; go; go = NULL)
 
 START_TEST(packing)
 {
@@ -252,8 +266,7 @@ START_TEST(row_independence)
     for (size_t i = 0; i < TYPES; i++)
         for (int64_t k = 256; k <= 4352; k += 4096) {
             float *first = NULL;
-            for (int isa = ISA_AVX2; isa <= (int)isa_detect(); isa++) {
-                struct kernels ks = kernels_for((enum isa)isa);
+            EACH_TIER (ks) {
                 struct product all = product_make(&ks, types[i], N, k, T, 0, FILL_BYTES);
                 product_run(&all, 0, N);
                 if (!first) {
@@ -289,10 +302,9 @@ START_TEST(activations)
 {
     static const int64_t counts[] = {1, 31, 32, 255, 256, 257, 288, 700, 2048};
     static const float scales[] = {1, 0, 1e-30f, 1e30f, 1e-42f};
-    for (int isa = ISA_AVX2; isa <= (int)isa_detect(); isa++)
+    EACH_TIER (ks)
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
             for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
-                struct kernels ks = kernels_for((enum isa)isa);
                 const int64_t n = counts[c];
                 struct guarded x = guarded_alloc((size_t)n * 4),
                                y = guarded_alloc((size_t)blocks_of(n) * X_BYTES);

@@ -35,7 +35,7 @@ static void check_all(const char *isa, double tolerance)
 START_TEST(test_golden)
 {
     enum isa isa = (enum isa)_i;
-    if (isa > isa_detect()) return; // this processor has no such tier: what it has is tested
+    if (!isa_supported(isa)) return; // this processor has no such tier: what it has is tested
     check_all(isa_name(isa), 1e-5);
 }
 END_TEST

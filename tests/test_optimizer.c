@@ -79,7 +79,7 @@ static void golden_gradients_of(struct net *n, int step, double factor)
 static void follow(const char *what, const struct optimizer_options *options, double rate, const double *want,
                    double tolerance)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct net n = net_open(golden_shape);
         struct threads *threads = threads_of(2);
         struct optimizer *o = opened(&n, options, isa, threads);
@@ -178,7 +178,7 @@ START_TEST(test_one_result)
             enum isa first = kind == OPTIMIZER_MUON ? isa_detect() : ISA_REF;
             uint64_t want = bits_after(&o, first, 1, 5);
             // Muon's products round as those of its tier do.
-            for (enum isa isa = first; isa <= isa_detect(); isa++)
+            EACH_ISA (isa, first)
                 for (int threads = 1; threads <= 3; threads++)
                     ck_assert_msg(bits_after(&o, isa, threads, 5) == want,
                                   "kind %d, moments %d, %s, %d threads: other bits", kind, type,
@@ -223,7 +223,7 @@ END_TEST
 START_TEST(test_edges)
 {
     static const int64_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 255, 256, 257, 511, 513};
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         update_fn *forms[] = {k.update_adamw, k.update_lion, k.update_sgd};
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes * 3 * MOMENT_TYPES; i++) {
@@ -268,7 +268,7 @@ END_TEST
 
 START_TEST(test_sum_squares)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int64_t n = 0; n <= 100; n++) {
             struct guarded x = guarded_alloc((size_t)n * sizeof(float));

@@ -90,7 +90,7 @@ static void check_rmsnorm(const struct kernels *k, int64_t rows, int64_t cols, e
 
 START_TEST(test_rmsnorm)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++)
             for (int64_t rows = 1; rows <= 5; rows += 2)
@@ -136,7 +136,7 @@ static void check_layernorm(const struct kernels *k, int64_t rows, int64_t cols,
 
 START_TEST(test_layernorm)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++) {
             for (enum fill kind = 0; kind < FILL_COUNT; kind++)
@@ -151,7 +151,7 @@ END_TEST
 // A row of one number, and rows of equal ones: exactly the bias.
 START_TEST(test_layernorm_of_equals)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         float x[64], y[64], w[64], b[64], mean, rstd;
         for (int n = 1; n <= 64; n *= 2) { // sums of powers of two are exact
@@ -166,7 +166,7 @@ END_TEST
 
 START_TEST(test_add_and_bias)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++) {
             int64_t rows = 3, cols = sizes[s], n = rows * cols;
@@ -219,7 +219,7 @@ static void check_rope(const struct kernels *k, int64_t rows, int32_t heads, int
 
 START_TEST(test_rope)
 {
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int32_t d = 1; d <= 70; d += d < 20 ? 1 : 7)
             for (int32_t pairs = 0; 2 * pairs <= d; pairs += 1 + d / 20)
@@ -240,7 +240,7 @@ START_TEST(test_convert_from)
     static uint16_t h[ALL], back[ALL];
     static float want[ALL], got[ALL];
     for (int i = 0; i < ALL; i++) h[i] = (uint16_t)i;
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int bf16 = 0; bf16 < 2; bf16++) {
             enum dtype type = bf16 ? DTYPE_BF16 : DTYPE_F16;
@@ -281,7 +281,7 @@ START_TEST(test_convert_to)
         for (int bf16 = 0; bf16 < 2; bf16++) {
             enum dtype type = bf16 ? DTYPE_BF16 : DTYPE_F16;
             for (int i = 0; i < CHUNK; i++) want[i] = bf16 ? bf16_from_f32(x[i]) : f16_from_f32(x[i]);
-            for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+            EACH_ISA (isa, ISA_REF) {
                 struct kernels k = kernels_for(isa);
                 memset(got, 0, sizeof got);
                 k.from_real[type](got, x, CHUNK);
@@ -309,7 +309,7 @@ END_TEST
 START_TEST(test_convert_lengths)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
-    for (enum isa isa = ISA_REF; isa <= isa_detect(); isa++) {
+    EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++) {
             for (int t = 0; t < 4; t++) {

@@ -113,8 +113,7 @@ START_TEST(test_row_independence)
     struct temp_folder folder = temp_folder_open();
     struct temp_path path = temp_path(&folder, "model.gguf");
     write_converted(path.text, type);
-    for (int isa = ISA_REF; isa <= (int)isa_detect(); isa++)
-        check_bits(path.text, isa_name((enum isa)isa), kv_types[_i % 3]);
+    EACH_ISA (isa, ISA_REF) check_bits(path.text, isa_name(isa), kv_types[_i % 3]);
     temp_folder_close(&folder);
 }
 END_TEST

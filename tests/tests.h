@@ -6,6 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/cpu.h"
+
+// The tiers of this processor, from the first named on.
+#define EACH_ISA(isa, first)                               \
+    for (enum isa isa = first; isa <= isa_detect(); isa++) \
+        if (isa_supported(isa))
+
 Suite *suite_core(void);
 Suite *suite_file(void);
 Suite *suite_gguf(void);
