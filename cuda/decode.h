@@ -11,7 +11,8 @@
 // clang-format off
 #define CUDA_QUANTIZED(X)                                                           \
     X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) \
-    X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0)
+    X(IQ4_NL) X(IQ4_XS) X(MXFP4) X(TQ1_0) X(TQ2_0)                                  \
+    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(NVFP4) X(Q1_0)
 // clang-format on
 
 struct half_item {
@@ -316,6 +317,45 @@ struct decode_IQ4_XS {
     }
 };
 
+// Blocks of 64 with a scale in UE4M3 for each 16, whose nibbles are 8 numbers apart
+struct decode_NVFP4 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const vec<int, 4> word = load_codes(codes + item * 16);
+        for (int h = 0; h < 2; h++) {
+            const unsigned bits = load(scales + 2 * item + h), d = bits & 0x7f;
+            for (int i = 0; i < 2; i++) {
+                int value[2];
+                look_up(value, fp4_table(), (unsigned)word.x[2 * h + i]);
+                half[h].code[i] = value[0], half[h].code[2 + i] = value[1];
+            }
+            half[h].at = (int32_t)item * 32 + 16 * h, half[h].min = 0;
+            half[h].scale = bits == 0x7f ? 0
+                            : d < 8      ? (float)d / 1024
+                                         : bits_to_f32(((d >> 3) + 119) << 23 | (d & 7) << 20);
+        }
+    }
+};
+
+// ---- one bit: 1 or -1 ---------------------------------------------------------------------------------------
+
+struct decode_Q1_0 {
+    __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
+                                  int64_t item)
+    {
+        const unsigned bits = load((const uint32_t *)(codes + item * 4));
+        for (int h = 0; h < 2; h++) {
+            for (int i = 0; i < 4; i++) {
+                const int ones = spread_bits((int)(bits >> (16 * h + 4 * i) & 15), 1); // 2 or 0
+                half[h].code[i] = (int)__vsub4((unsigned)ones, 0x01010101);
+            }
+            half[h].at = (int32_t)item * 32 + 16 * h, half[h].min = 0;
+            half[h].scale = load_f16(scales + item / 4 * 2);
+        }
+    }
+};
+
 // ---- ternary ------------------------------------------------------------------------------------------------
 
 struct decode_TQ2_0 {
@@ -361,5 +401,7 @@ struct decode_TQ1_0 {
         }
     }
 };
+
+#include "cuda/decode_grid.h"
 
 #endif

@@ -26,8 +26,17 @@ static const struct cut cuts[DTYPE_COUNT] = {
     [DTYPE_IQ4_NL] = {offsetof(struct block_iq4_nl, qs), 16},
     [DTYPE_IQ4_XS] = {offsetof(struct block_iq4_xs, qs), 128},
     [DTYPE_MXFP4] = {offsetof(struct block_mxfp4, qs), 16},
+    [DTYPE_NVFP4] = {offsetof(struct block_nvfp4, qs), 32},
+    [DTYPE_Q1_0] = {offsetof(struct block_q1_0, qs), 16},
     [DTYPE_TQ1_0] = {offsetof(struct block_tq1_0, qs), 48},
     [DTYPE_TQ2_0] = {offsetof(struct block_tq2_0, qs), 64},
+    [DTYPE_IQ1_S] = {offsetof(struct block_iq1_s, qs), 32},
+    [DTYPE_IQ1_M] = {offsetof(struct block_iq1_m, qs), 48},
+    [DTYPE_IQ2_XXS] = {offsetof(struct block_iq2_xxs, qs), 64},
+    [DTYPE_IQ2_XS] = {offsetof(struct block_iq2_xs, qs), 64},
+    [DTYPE_IQ2_S] = {offsetof(struct block_iq2_s, qs), 64},
+    [DTYPE_IQ3_XXS] = {offsetof(struct block_iq3_xxs, qs), 96},
+    [DTYPE_IQ3_S] = {offsetof(struct block_iq3_s, qs), 64},
 };
 
 static bool is_plain(enum dtype type)
