@@ -128,8 +128,8 @@ cuda: all ## build with the CUDA backend, by nvcc
 	@$(JOBS) $(BUILD)/tinylm-cuda
 	@cp $(BUILD)/tinylm-cuda $(PROGRAM)
 
-# Without symbols, and with the libraries beside them that another machine may lack.
-GPU_LINK = $(CC) $(LDFLAGS) -s -Wl,-rpath,'$$ORIGIN/lib' -o $@
+# Without symbols, and with the libraries beside them that another machine may lack, also those that these need.
+GPU_LINK = $(CC) $(LDFLAGS) -s -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/lib' -o $@
 build/gpu/tinylm: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"

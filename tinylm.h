@@ -51,6 +51,7 @@ struct tlm_model_options {
     bool vocab_only; // open the vocabulary alone; any architecture, no weights
     // "cpu" (default); "cuda": a GPU; "auto": a GPU where there is one that can run all of the model
     const char *backend;
+    int32_t gpu_layers; // where a GPU runs it: so many of the layers, the last, are the GPU's; 0: all
 };
 
 // Maps the GGUF file `path` (the first of a split set stands for all), checks it, and makes it ready to run.

@@ -10,14 +10,21 @@ enum { DEBUG_FILL = 0 };
 
 // ---- storage ------------------------------------------------------------------------------------------
 
-static struct paged_kv layout_keys(const struct kv_config *c, int32_t blocks)
+// Is the layer's storage that of c->store?
+static bool is_elsewhere(const struct kv_config *c, int32_t l)
 {
-    return paged_layout(c->type_k, c->value_dim && !c->store.alloc ? KV_KEYS : KV_ROWS, blocks, c->head_dim);
+    return c->store.alloc && l >= c->host_layers;
 }
 
-static struct paged_kv layout_values(const struct kv_config *c, int32_t blocks)
+static struct paged_kv layout_keys(const struct kv_config *c, int32_t l, int32_t blocks)
 {
-    return paged_layout(c->type_v, c->store.alloc ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
+    return paged_layout(c->type_k, c->value_dim && !is_elsewhere(c, l) ? KV_KEYS : KV_ROWS, blocks,
+                        c->head_dim);
+}
+
+static struct paged_kv layout_values(const struct kv_config *c, int32_t l, int32_t blocks)
+{
+    return paged_layout(c->type_v, is_elsewhere(c, l) ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
 }
 
 // Bytes of one layer's keys or values.
@@ -50,15 +57,23 @@ static int32_t pool_size(const struct kv_config *c, int32_t window)
     return (int32_t)(most < all ? most : all);
 }
 
-size_t kv_storage_bytes(const struct kv_config *c)
+// Of the layers on the host, and of the others.
+static void storage_bytes(const struct kv_config *c, size_t *host, size_t *elsewhere)
 {
     int32_t windows[KV_GROUPS] = {0}, count = 1;
-    size_t total = 0;
+    *host = *elsewhere = 0;
     for (int32_t l = 0; l < c->layers; l++) {
         int32_t blocks = pool_size(c, windows[group_of_layer(c, l, windows, &count)]);
-        total += layer_bytes(c, layout_keys(c, blocks)) + layer_bytes(c, layout_values(c, blocks));
+        *(is_elsewhere(c, l) ? elsewhere : host) +=
+            layer_bytes(c, layout_keys(c, l, blocks)) + layer_bytes(c, layout_values(c, l, blocks));
     }
-    return total;
+}
+
+size_t kv_storage_bytes(const struct kv_config *c)
+{
+    size_t host, elsewhere;
+    storage_bytes(c, &host, &elsewhere);
+    return host + elsewhere;
 }
 
 static enum tlm_status whole_blocks(enum dtype type, int32_t dim, const char *what, struct tlm_error *err)
@@ -92,11 +107,14 @@ static size_t lay_out(struct kv_cache *c)
 // What all layers take, of the arena or of the store.
 static enum tlm_status open_storage(struct kv_cache *c, struct tlm_error *err)
 {
-    const size_t bytes = kv_storage_bytes(&c->config);
-    if (!c->config.store.alloc) return arena_init(&c->memory, bytes, "key-value cache", err);
-    void *elsewhere;
-    enum tlm_status s = c->config.store.alloc(c->config.store.user, &elsewhere, bytes, err);
-    if (!s) c->memory = (struct arena){.base = elsewhere, .size = bytes};
+    size_t host, elsewhere;
+    void *memory;
+    enum tlm_status s = TLM_OK;
+    storage_bytes(&c->config, &host, &elsewhere);
+    if (host) s = arena_init(&c->memory, host, "key-value cache", err);
+    if (s || !elsewhere) return s;
+    if (!(s = c->config.store.alloc(c->config.store.user, &memory, elsewhere, err)))
+        c->elsewhere = (struct arena){.base = memory, .size = elsewhere};
     return s;
 }
 
@@ -104,10 +122,11 @@ static void open_layer(struct kv_cache *c, int32_t l, int32_t windows[KV_GROUPS]
 {
     c->group_of[l] = group_of_layer(&c->config, l, windows, count);
     int32_t blocks = c->groups[c->group_of[l]].pool.count;
-    c->keys[l] = layout_keys(&c->config, blocks);
-    c->values[l] = layout_values(&c->config, blocks);
-    c->keys[l].data = arena_alloc(&c->memory, layer_bytes(&c->config, c->keys[l]));
-    c->values[l].data = arena_alloc(&c->memory, layer_bytes(&c->config, c->values[l]));
+    struct arena *memory = is_elsewhere(&c->config, l) ? &c->elsewhere : &c->memory;
+    c->keys[l] = layout_keys(&c->config, l, blocks);
+    c->values[l] = layout_values(&c->config, l, blocks);
+    c->keys[l].data = arena_alloc(memory, layer_bytes(&c->config, c->keys[l]));
+    c->values[l].data = arena_alloc(memory, layer_bytes(&c->config, c->values[l]));
 }
 
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err)
@@ -117,8 +136,10 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
            entries = sequences * (size_t)c->blocks_per_sequence;
     enum tlm_status s;
     if ((s = whole_blocks(config->type_k, config->head_dim, "keys", err)) ||
-        (s = whole_blocks(config->type_v, config->value_dim, "values", err)) || (s = open_storage(c, err)))
+        (s = whole_blocks(config->type_v, config->value_dim, "values", err)) || (s = open_storage(c, err))) {
+        kv_close(c);
         return s;
+    }
     if ((s = arena_init(&c->books, lay_out(c), "key-value cache", err))) {
         kv_close(c);
         return s;
@@ -141,7 +162,7 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
 
 void kv_close(struct kv_cache *c)
 {
-    if (!c->config.store.alloc) arena_free(&c->memory);
+    arena_free(&c->memory);
     arena_free(&c->books);
     *c = (struct kv_cache){0};
 }
@@ -181,7 +202,7 @@ static void poison(const struct kv_cache *c, int32_t group, int32_t block)
 
 static void copy_rows(const struct kv_cache *c, char *to, const char *from, size_t bytes)
 {
-    if (c->config.store.copy)
+    if (c->elsewhere.base && to >= c->elsewhere.base && to < c->elsewhere.base + c->elsewhere.size)
         c->config.store.copy(c->config.store.user, to, from, bytes);
     else
         memcpy(to, from, bytes);

@@ -52,6 +52,8 @@ struct kv_config {
     int32_t
         blocks; // of layers without a window; 0: `context` positions for each sequence. Others have what their windows need
     struct kv_store store; // elsewhere than on the host keys and values stand in rows
+    int32_t
+        host_layers; // layers in front whose keys and values are in the host's memory in spite of the store
     uint64_t
         identity; // of all that keys and values depend on beside the rows: model, adapter, types, rotation
 };
@@ -73,7 +75,8 @@ struct kv_sequence {
 
 struct kv_cache {
     struct kv_config config;
-    struct arena memory;            // storage of all layers; pages are touched as blocks are used
+    struct arena memory;            // storage of the layers on the host; pages are touched as blocks are used
+    struct arena elsewhere;         // of the others, in the store's memory
     struct arena books;             // what follows
     struct paged_kv *keys, *values; // [layers]
     int32_t *group_of;              // [layers]

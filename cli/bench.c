@@ -453,7 +453,11 @@ static enum tlm_status bench_trainings(struct plan *p, const struct tlm_model *m
 static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_error *err)
 {
     const struct bench_args *args = p->args;
-    struct tlm_model_options how = {.isa = args->isa, .backend = args->device.backend};
+    const struct model_args *device = &args->device;
+    struct tlm_model_options how = {.isa = args->isa,
+                                    .backend =
+                                        device->gpu_layers && !device->backend ? "cuda" : device->backend,
+                                    .gpu_layers = device->gpu_layers};
     struct tlm_model *model;
     struct arena memory = {0};
     enum tlm_status status = TLM_OK;

@@ -36,8 +36,13 @@ const struct option device_options[DEVICE_OPTION_COUNT] = {
     {"--backend", "NAME", OPTION_CHOICE, offsetof(struct model_args, backend),
      .help = "what computes: cpu; cuda, a GPU ('tinylm info' shows it); auto, a GPU where there is one that "
              "has kernels "
-             "for all of the model, which is said on stderr. Default: cpu.",
+             "for all of the model, which is said on stderr. Default: cpu, with -ngl cuda.",
      .choices = backend_choices},
+    {"-ngl, --gpu-layers", "N", OPTION_INT, offsetof(struct model_args, gpu_layers), .low = 1,
+     .high = INT32_MAX,
+     .help =
+         "layers, the last of the model, that the GPU computes, with what stands behind them; the CPU has "
+         "those in front. Default: all."},
 };
 
 const struct option session_options[SESSION_OPTION_COUNT] = {
@@ -69,12 +74,14 @@ int common_open_model(const struct command_line *line, const struct model_args *
                       struct tlm_model **model)
 {
     struct tlm_error err;
-    struct tlm_model_options options = {.isa = args->isa, .vocab_only = vocab_only, .backend = args->backend};
+    const char *backend = args->gpu_layers && !args->backend ? "cuda" : args->backend;
+    struct tlm_model_options options = {
+        .isa = args->isa, .vocab_only = vocab_only, .backend = backend, .gpu_layers = args->gpu_layers};
     enum tlm_status status = args->path ? tlm_model_open(model, args->path, &options, &err)
                                         : tlm_model_open_memory(model, builtin_model, builtin_bytes(),
                                                                 BUILTIN_NAME, &options, &err);
     if (status) return common_failed(line, &err);
-    if (args->backend && strcmp(args->backend, "cpu"))
+    if (backend && strcmp(backend, "cpu"))
         fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(*model));
     return OPTIONS_GO;
 }

@@ -12,6 +12,7 @@
 struct model_args {
     const char *path, *isa;
     const char *backend; // NULL: cpu
+    int32_t gpu_layers;  // 0: all
 };
 struct session_args {
     int32_t context, batch, threads; // 0: the library's default
@@ -19,10 +20,10 @@ struct session_args {
     int32_t reuse_shifted;
 };
 
-enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 1, SESSION_OPTION_COUNT = 6 };
+enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 2, SESSION_OPTION_COUNT = 6 };
 // -m, --isa: into a struct model_args
 extern const struct option model_options[MODEL_OPTION_COUNT];
-// --backend: likewise, of commands that run on a GPU too
+// --backend, -ngl: likewise, of commands that run on a GPU too
 extern const struct option device_options[DEVICE_OPTION_COUNT];
 // -c, -b, -t, -ctk, -ctv, --cache-reuse: into a struct session_args
 extern const struct option session_options[SESSION_OPTION_COUNT];

@@ -71,10 +71,19 @@ static bool in_step(const struct runner *r, const void *p)
     return (const char *)p >= r->step->base && (const char *)p < r->step->base + r->step->used;
 }
 
-// A leaf is an array of the step, whose copy has the same layout; the frequencies of rotation, which are the pass's own; or a weight.
+static bool is_own(const struct runner *r, const void *p)
+{
+    for (int64_t i = 0; i < r->memory_count; i++)
+        if (r->memory[i] == p) return true;
+    return false;
+}
+
+// A leaf is an array of the step, whose copy has the same layout; the frequencies of rotation, which are the pass's own; memory of the
+// device already, or nothing, of what is computed on the host; or a weight.
 static enum tlm_status place_leaf(struct runner *r, struct node *n, struct tlm_error *err)
 {
     struct tensor *t = &n->out;
+    if (!t->data || is_own(r, t->data)) return TLM_OK;
     if (in_step(r, t->data)) {
         t->data = r->device_step + ((char *)t->data - r->step->base);
         return TLM_OK;
@@ -144,6 +153,7 @@ static const struct backend_class cuda_class = {
     .runner_close = runner_close,
     .alloc = runner_alloc,
     .copy = runner_copy,
+    .bring = runner_bring,
     .set_step = runner_set_step,
     .place = runner_place,
     .pin = runner_pin,

@@ -58,6 +58,7 @@ enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_e
 void runner_close(struct runner *r);
 enum tlm_status runner_set_step(struct runner *r, const struct arena *step, struct tlm_error *err);
 void runner_copy(struct runner *r, void *to, const void *from, size_t bytes);
+void runner_bring(struct runner *r, void *to, const void *from, size_t bytes);
 void runner_pin(struct runner *r, void *pages, size_t bytes);
 void runner_keep(struct runner *r, const struct graph *g);
 enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,

@@ -55,6 +55,11 @@ void runner_copy(struct runner *r, void *to, const void *from, size_t bytes)
     cuda_copy(r->stream, to, from, bytes);
 }
 
+void runner_bring(struct runner *r, void *to, const void *from, size_t bytes)
+{
+    cuda_copy_in(r->stream, to, from, bytes);
+}
+
 // The system gives up pinned memory for good, and takes its time: not for the logits of whole texts.
 void runner_pin(struct runner *r, void *pages, size_t bytes)
 {

@@ -5,6 +5,84 @@
 
 enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
 
+static struct build_inputs build_inputs(const struct forward *f, struct graph *g, int32_t max_rows,
+                                        int32_t max_outputs)
+{
+    return (struct build_inputs){
+        .step = g_step(g, &f->step, max_rows, max_outputs),
+        .rope = {graph_leaf(g, &f->rope.freq, EXTENT_FIXED), f->rope.magnitude},
+        .rope_local = {graph_leaf(g, &f->rope_local.freq, EXTENT_FIXED), f->rope_local.magnitude},
+        .keys = f->cache.keys,
+        .values = f->cache.values,
+        .group_of = f->cache.group_of,
+    };
+}
+
+// ---- layers of the CPU in front of those of a backend -------------------------------------------------------
+
+static struct node *node_at(const struct graph *g, int64_t i)
+{
+    return (struct node *)g->nodes.base + i;
+}
+
+static bool in_front(const struct forward *f, const struct node *n)
+{
+    return n->layer >= 0 && n->layer < f->model->host_layers;
+}
+
+// The one node of the layers in front whose rows those behind read. What stands in front of all layers (rows of the embedding, tables of
+// rotation) is computed on both sides.
+static enum tlm_status find_border(const struct forward *f, const struct graph *g, struct node **border,
+                                   struct tlm_error *err)
+{
+    *border = NULL;
+    for (int64_t i = 0; i < g->node_count; i++) {
+        const struct node *n = node_at(g, i);
+        for (int j = 0; j < n->input_count && !in_front(f, n); j++) {
+            struct node *x = n->in[j];
+            if (x->op == GRAPH_LEAF || !in_front(f, x) || x == *border) continue;
+            if (*border || x->extent != EXTENT_ROWS || x->out.type != DTYPE_F32)
+                return error_set(
+                    err, TLM_ERR_UNSUPPORTED,
+                    "layers: those of %s hand on more than hidden rows, and cannot be shared between "
+                    "processor and GPU",
+                    f->model->arch->name);
+            *border = x;
+        }
+    }
+    TLM_ASSERT(*border);
+    return TLM_OK;
+}
+
+static enum tlm_status build_front(struct forward *f, struct forward_pass *pass, int32_t max_rows,
+                                   int threads, struct tlm_error *err)
+{
+    const struct tlm_model *m = f->model;
+    struct graph *g = &pass->front;
+    enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
+    if (s) return s;
+    g->threads = threads;
+    const struct build_inputs in = build_inputs(f, g, max_rows, 1);
+    m->arch->build(g, m, &in);
+    if ((s = find_border(f, g, &pass->border, err))) return s;
+    pass_convert(g, &m->kernels);
+    return graph_plan(g, &pass->border, 1, err);
+}
+
+// In the graph of the layers behind, the border is a leaf, and nothing is left of those in front.
+static void cut_front(const struct forward *f, struct graph *g, const struct node *border)
+{
+    for (int64_t i = 0; i < g->node_count; i++) {
+        struct node *n = node_at(g, i);
+        if (!in_front(f, n)) continue;
+        n->op = GRAPH_LEAF;
+        n->input_count = 0;
+        n->out.data = n->index == border->index ? f->entry : NULL;
+    }
+}
+
+// ---- the pass -----------------------------------------------------------------------------------------
+
 // The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
 static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32_t max_rows, int threads,
                              struct tlm_error *err)
@@ -13,19 +91,16 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
     struct graph *g = &pass->graph;
     int32_t max_outputs = max_rows < f->config.max_outputs ? max_rows : f->config.max_outputs;
     const struct backend *b = m->backend;
-    enum tlm_status s = graph_init(g, b ? b->class->ops : m->ops, b ? (const void *)f->runner : &m->kernels,
-                                   m->real, f->step.counts, err);
-    if (s) return s;
+    enum tlm_status s = TLM_OK;
+    if (m->host_layers && (s = build_front(f, pass, max_rows, threads, err))) return s;
+    if ((s = graph_init(g, b ? b->class->ops : m->ops, b ? (const void *)f->runner : &m->kernels, m->real,
+                        f->step.counts, err)))
+        return s;
     g->threads = b ? 0 : threads;
-    struct build_inputs in = {
-        .step = g_step(g, &f->step, max_rows, max_outputs),
-        .rope = {graph_leaf(g, &f->rope.freq, EXTENT_FIXED), f->rope.magnitude},
-        .rope_local = {graph_leaf(g, &f->rope_local.freq, EXTENT_FIXED), f->rope_local.magnitude},
-        .keys = f->cache.keys,
-        .values = f->cache.values,
-        .group_of = f->cache.group_of,
-    };
-    struct node *x = pass_narrow(g, g_select(g, m->arch->build(g, m, &in), in.step.outputs));
+    const struct build_inputs in = build_inputs(f, g, max_rows, max_outputs);
+    struct node *x = m->arch->build(g, m, &in);
+    if (m->host_layers) cut_front(f, g, pass->border);
+    x = pass_narrow(g, g_select(g, x, in.step.outputs));
     g->layer = -1;
     pass->logits = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
     pass_convert(g, b ? &b->kernels : &m->kernels);
@@ -57,26 +132,44 @@ static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size
     return TLM_OK;
 }
 
-// One pass runs at a time: both use the same memory.
+// Memory of the host for two graphs, of which one runs at a time, and `more` bytes behind it, which *rest receives.
+static enum tlm_status allocate_here(const struct forward *f, struct arena *arena, struct graph *large,
+                                     struct graph *small, void **scratch, size_t more, void **rest,
+                                     struct tlm_error *err)
+{
+    const size_t threads = (size_t)f->config.threads;
+    size_t shared = align_up(larger(large->arena_bytes, small->arena_bytes), 4096);
+    size_t local = small->local_bytes * threads;
+    size_t all = larger(large->scratch_bytes, small->scratch_bytes) * threads;
+    enum tlm_status s = arena_init(arena, shared + local + all + more + 4096, "activations", err);
+    if (s) return s;
+    char *memory = arena_alloc(arena, shared), *own = arena_alloc(arena, local);
+    graph_bind(large, memory, NULL);
+    graph_bind(small, memory, own);
+    *scratch = arena_alloc(arena, all);
+    *rest = more ? arena_alloc(arena, more) : NULL;
+    return TLM_OK;
+}
+
 static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
 {
-    const struct forward_config *c = &f->config;
-    const struct graph *large = &f->large.graph, *small = &f->small.graph;
-    size_t shared = align_up(larger(large->arena_bytes, small->arena_bytes), 4096);
-    size_t local = small->local_bytes * (size_t)c->threads;
-    size_t scratch = larger(large->scratch_bytes, small->scratch_bytes);
-    if (f->runner) return allocate_elsewhere(f, shared, scratch, err);
-    scratch *= (size_t)c->threads;
-    size_t copies =
-        f->model->real == DTYPE_F32 ? 0 : (size_t)c->max_outputs * (size_t)f->model->hparams.vocab * 4;
-    enum tlm_status s = arena_init(&f->arena, shared + local + scratch + copies + 4096, "activations", err);
-    if (s) return s;
-    char *memory = arena_alloc(&f->arena, shared), *own = arena_alloc(&f->arena, local);
-    graph_bind(&f->large.graph, memory, NULL);
-    graph_bind(&f->small.graph, memory, own);
-    f->scratch = arena_alloc(&f->arena, scratch);
-    if (copies) f->float_logits = arena_alloc(&f->arena, copies);
-    return TLM_OK;
+    struct graph *large = &f->large.graph, *small = &f->small.graph;
+    const size_t copies = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * 4;
+    void *rest;
+    if (f->runner) {
+        const size_t scratch = larger(large->scratch_bytes, small->scratch_bytes);
+        enum tlm_status s = TLM_OK;
+        if (f->model->host_layers)
+            s = allocate_here(f, &f->front, &f->large.front, &f->small.front, &f->front_scratch, 0, &rest,
+                              err);
+        return s ? s
+                 : allocate_elsewhere(f, align_up(larger(large->arena_bytes, small->arena_bytes), 4096),
+                                      scratch, err);
+    }
+    enum tlm_status s = allocate_here(f, &f->arena, large, small, &f->scratch,
+                                      f->model->real == DTYPE_F32 ? 0 : copies, &rest, err);
+    f->float_logits = s ? NULL : rest;
+    return s;
 }
 
 static struct kv_config cache_config(const struct tlm_model *m, const struct forward_config *config)
@@ -134,6 +227,9 @@ static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struc
     enum tlm_status s = b->class->runner_open(b, &f->runner, err);
     if (s) return s;
     kv->store = (struct kv_store){store_alloc, store_copy, f};
+    kv->host_layers = (int32_t)f->model->host_layers;
+    const size_t entry = (size_t)f->config.max_rows * (size_t)f->model->hparams.width * sizeof(float);
+    if (kv->host_layers && (s = b->class->alloc(f->runner, &f->entry, entry, "hidden rows", err))) return s;
     return kv_open(&f->cache, kv, err);
 }
 
@@ -174,7 +270,10 @@ void forward_close(struct forward *f)
     threads_close(f->threads);
     graph_free(&f->large.graph);
     graph_free(&f->small.graph);
+    graph_free(&f->large.front);
+    graph_free(&f->small.front);
     arena_free(&f->arena);
+    arena_free(&f->front);
     step_free(&f->step);
     kv_close(&f->cache);
     rope_source_close(&f->rope);
@@ -261,6 +360,16 @@ static enum tlm_status enter_sequence(struct forward *f, const struct forward_ro
     return TLM_OK;
 }
 
+// The layers in front, whose rows then go to the device.
+static void run_front(struct forward *f, struct threads *threads)
+{
+    const struct forward_pass *pass = f->last;
+    const size_t rows = (size_t)f->step.counts[EXTENT_ROWS];
+    graph_run(&pass->front, threads, f->front_scratch);
+    f->model->backend->class->bring(f->runner, f->entry, pass->border->out.data,
+                                    rows * pass->border->out.nb[1]);
+}
+
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err)
 {
@@ -287,6 +396,7 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
     f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
+    if (f->model->host_layers) run_front(f, small ? NULL : f->threads);
     if (f->runner)
         return f->model->backend->class->run(
             f->runner, &f->last->graph, f->scratch, f->float_logits, f->last->logits->out.data,

@@ -35,6 +35,9 @@ struct forward {
     struct forward_pass {
         struct graph graph;
         struct node *logits;
+        // Where the first layers are the CPU's and the others a backend's: the graph of those in front, and the rows that it hands over.
+        struct graph front;
+        struct node *border;
     } large, small;
     const struct forward_pass *last; // the one that ran
     struct arena arena;              // activations, scratch of the threads, logits
@@ -44,6 +47,9 @@ struct forward {
     float *
         float_logits; // (max_outputs, V) where the model runs in double or elsewhere than on the CPU, else NULL
     struct runner *runner; // of the model's backend, or NULL
+    struct arena front;    // activations of the CPU's layers beside it, and scratch
+    void *front_scratch;
+    void *entry; // of the device: the rows that these hand over
 };
 
 // Bytes of address space that the cache of such a pass takes.

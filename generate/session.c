@@ -274,7 +274,7 @@ struct tlm_session_info tlm_session_info(const struct tlm_session *s)
         .threads = f->config.threads,
         .batch = f->config.max_rows,
         .length = s->length,
-        .kv_bytes = f->cache.memory.size,
+        .kv_bytes = f->cache.memory.size + f->cache.elsewhere.size,
         .scratch_bytes = f->arena.size + f->step.memory.size,
         .tokens_computed = s->computed,
         .tokens_reused = s->reused,

@@ -1,7 +1,6 @@
 // models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
 #include "models/hf.h"
 #include "ops/backend.h"
-#include "quant/composite.h"
 
 #include <math.h>
 
@@ -216,9 +215,8 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     }
     if ((uint64_t)found != m->gguf->tensor_count && (s = find_stranger(m, err))) return s;
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
-        const struct tensor *t = &m->gguf->tensors[i].tensor;
-        m->weight_bytes += composite_file_bytes(t->type, t);
-        m->parameters += (uint64_t)tensor_elements(t);
+        m->weight_bytes += tensor_bytes(&m->gguf->tensors[i].tensor);
+        m->parameters += (uint64_t)tensor_elements(&m->gguf->tensors[i].tensor);
     }
     if (m->hparams.alibi_bias > 0) make_slopes(m);
     m->head = (struct head){
@@ -256,7 +254,19 @@ static void describe(struct tlm_model *m)
              unit, type);
 }
 
-static enum tlm_status open_weights(struct tlm_model *m, const char *backend, struct tlm_error *err)
+// The last `wanted` layers are the backend's; 0: all of them.
+static void share_layers(struct tlm_model *m, int64_t wanted)
+{
+    const size_t used = strlen(m->backend_text);
+    if (!m->backend || !wanted || wanted >= m->hparams.layers) return;
+    m->host_layers = m->hparams.layers - wanted;
+    snprintf(m->backend_text + used, sizeof m->backend_text - used,
+             "; %lld of %lld layers, the first, on the CPU", (long long)m->host_layers,
+             (long long)m->hparams.layers);
+}
+
+static enum tlm_status open_weights(struct tlm_model *m, const struct tlm_model_options *options,
+                                    struct tlm_error *err)
 {
     struct gguf_string name = {"", 0};
     enum tlm_status s = gguf_get_string(m->gguf, "general.architecture", &name, err);
@@ -267,8 +277,9 @@ static enum tlm_status open_weights(struct tlm_model *m, const char *backend, st
         return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
                          arch_names(), gguf_printable(name, shown, sizeof shown));
     if ((s = hparams_read(&m->hparams, m->arch, m->gguf, err))) return s;
-    if ((s = load_weights(m, err)) || (s = model_choose_backend(m, backend, err))) return s;
-    if (!m->backend && (s = model_pack(m, err))) return s;
+    if ((s = load_weights(m, err)) || (s = model_choose_backend(m, options->backend, err))) return s;
+    share_layers(m, options->gpu_layers);
+    if ((!m->backend || m->host_layers) && (s = model_pack(m, err))) return s;
     describe(m);
     return TLM_OK;
 }
@@ -283,10 +294,7 @@ struct source {
 static enum tlm_status open_file(struct tlm_model *m, const struct source *from, bool vocab_only,
                                  struct tlm_error *err)
 {
-    if (from->data) {
-        enum tlm_status s = gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
-        return s ? s : composite_assemble(m->gguf, err);
-    }
+    if (from->data) return gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
     return model_file_open(&m->gguf, from->name, vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err);
 }
 
@@ -316,7 +324,7 @@ static enum tlm_status open_model(struct tlm_model **out, const struct source *f
     if (s && (options->vocab_only || (s != TLM_ERR_UNSUPPORTED && !none))) {
         if (err) *err = m->tokenizer_error;
     } else {
-        s = options->vocab_only ? TLM_OK : open_weights(m, options->backend, err);
+        s = options->vocab_only ? TLM_OK : open_weights(m, options, err);
     }
     if (s) {
         error_prefix(err, "%s", from->name);

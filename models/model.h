@@ -219,6 +219,7 @@ struct tlm_model {
     enum dtype real;         // of activations and vectors
     struct backend *backend; // what runs the graphs in the CPU's place; NULL: the CPU
     char backend_text[640];  // which it is, and why
+    int64_t host_layers;     // layers in front that the CPU computes all the same
     struct arena vectors;    // norms and biases, converted to `real`; tensor headers; layers
     struct arena made;       // weights that finish() works out of those of the file; mostly none
     struct arena packed,

@@ -34,7 +34,7 @@ static bool is_packed(const struct tlm_model *m, const struct tensor *t)
     return t && m->kernels.matmul[t->type].packed;
 }
 
-// Calls `found` for every slot whose matrix is to be packed.
+// Calls `found` for every slot whose matrix is to be packed: of what the CPU computes.
 static void each_matrix(struct packer *p, void (*found)(struct packer *p, const struct tensor **slot))
 {
     struct tlm_model *m = p->m;
@@ -43,13 +43,15 @@ static void each_matrix(struct packer *p, void (*found)(struct packer *p, const 
         bool in_layer = strstr(spec->gguf, "%d") != NULL;
         // What is multiplied head by head takes rows of the file (ops/nodes.c).
         if ((spec->role != ROLE_MATRIX && spec->role != ROLE_ROUTER) || spec->depth == DIM_HEADS) continue;
-        for (int64_t l = 0; l < (in_layer ? m->hparams.layers : 1); l++) {
+        const int64_t layers = m->backend ? m->host_layers : m->hparams.layers;
+        for (int64_t l = 0; l < (in_layer ? layers : !m->backend); l++) {
             char *base = in_layer ? (char *)&m->weights.layer[l] : (char *)&m->weights;
             const struct tensor **slot = (const struct tensor **)(base + spec->slot);
             if (is_packed(m, *slot)) found(p, slot);
         }
     }
-    if (m->head.weight == m->weights.embed && is_packed(m, m->head.weight)) found(p, &m->head.weight);
+    if (!m->backend && m->head.weight == m->weights.embed && is_packed(m, m->head.weight))
+        found(p, &m->head.weight);
 }
 
 static void count_matrix(struct packer *p, const struct tensor **slot)

@@ -29,7 +29,8 @@ struct backend_class {
     // Memory of the device, until the runner is closed. Errors: MEMORY, with `what` and the bytes.
     enum tlm_status (*alloc)(struct runner *r, void **out, size_t bytes, const char *what,
                              struct tlm_error *err);
-    void (*copy)(struct runner *r, void *to, const void *from, size_t bytes); // on the device, in order
+    void (*copy)(struct runner *r, void *to, const void *from, size_t bytes);  // on the device, in order
+    void (*bring)(struct runner *r, void *to, const void *from, size_t bytes); // from the host, in order
     // The memory of a struct step, whose counts stand first: it is copied to the device before each run. Errors: MEMORY.
     enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
     // Between building and planning. Errors: those of check(), MEMORY.
