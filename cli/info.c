@@ -9,6 +9,7 @@
 #include "core/gguf.h"
 #include "models/hf.h"
 #include "ops/backend.h"
+#include "quant/composite.h"
 
 enum { STRING_WIDTH = 72, ARRAY_ITEMS = 4, ITEM_WIDTH = 16 };
 
@@ -108,7 +109,7 @@ static void print_tensors(const struct gguf *g)
         const struct tensor *t = &g->tensors[i].tensor;
         shape_text(t, shape, sizeof shape);
         printf("  %-*s  %-8s %-20s %14zu\n", width, gguf_printable(g->tensors[i].name, name, sizeof name),
-               dtype_traits[t->type].name, shape, tensor_bytes(t));
+               dtype_traits[t->type].name, shape, composite_file_bytes(t->type, t));
     }
 }
 
@@ -120,9 +121,9 @@ static void print_totals(const struct gguf *g)
     for (uint64_t i = 0; i < g->tensor_count; i++) {
         const struct tensor *t = &g->tensors[i].tensor;
         tensors[t->type]++;
-        bytes[t->type] += tensor_bytes(t);
+        bytes[t->type] += composite_file_bytes(t->type, t);
         numbers += (uint64_t)tensor_elements(t);
-        all += tensor_bytes(t);
+        all += composite_file_bytes(t->type, t);
     }
     printf("\ntotal\n");
     for (int type = 0; type < DTYPE_COUNT; type++)

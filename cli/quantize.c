@@ -11,6 +11,7 @@
 #include "core/cpu.h"
 #include "core/file.h"
 #include "models/hf.h"
+#include "quant/composite.h"
 #include "quant/mix.h"
 #include "quant/quant.h"
 #include "quant/requantize.h"
@@ -171,11 +172,10 @@ static void print_plan(const struct plan *p)
     char name[72];
     for (uint64_t i = 0; i < p->in->tensor_count && !common_output_broken(); i++) {
         const struct tensor *t = &p->in->tensors[i].tensor;
-        size_t rows = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
         printf("%-40s %-8s -> %-8s %12zu -> %12zu bytes\n",
                gguf_printable(p->in->tensors[i].name, name, sizeof name), dtype_traits[t->type].name,
-               dtype_traits[p->types[i]].name, tensor_bytes(t),
-               rows * dtype_row_bytes(p->types[i], t->ne[0]));
+               dtype_traits[p->types[i]].name, composite_file_bytes(t->type, t),
+               composite_file_bytes(p->types[i], t));
     }
 }
 
@@ -197,13 +197,12 @@ static void print_totals(const struct plan *p)
     struct total types[DTYPE_COUNT] = {0}, all = {0};
     for (uint64_t i = 0; i < p->in->tensor_count; i++) {
         const struct tensor *t = &p->in->tensors[i].tensor;
-        size_t rows = (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
         struct total *into[] = {&types[p->types[i]], &all};
         for (int k = 0; k < 2; k++) {
             into[k]->tensors++;
             into[k]->numbers += (uint64_t)tensor_elements(t);
-            into[k]->before += tensor_bytes(t);
-            into[k]->after += rows * dtype_row_bytes(p->types[i], t->ne[0]);
+            into[k]->before += composite_file_bytes(t->type, t);
+            into[k]->after += composite_file_bytes(p->types[i], t);
         }
     }
     for (int type = 0; type < DTYPE_COUNT; type++)

@@ -37,6 +37,10 @@ const struct dtype_traits dtype_traits[DTYPE_COUNT] = {
     [DTYPE_MXFP4] = {"MXFP4", 32, 17},
     [DTYPE_NVFP4] = {"NVFP4", 64, 36},
     [DTYPE_Q1_0] = {"Q1_0", 128, 18},
+    [DTYPE_NF4] = {"NF4", 64, 36},
+    [DTYPE_FP4] = {"FP4", 64, 36},
+    [DTYPE_INT8] = {"INT8", 64, 84},
+    [DTYPE_INT8_ASYM] = {"INT8_ASYM", 64, 84},
 };
 
 int dtype_parse(const char *name)

@@ -46,7 +46,13 @@ enum dtype {
     DTYPE_MXFP4 = 39,
     DTYPE_NVFP4 = 40,
     DTYPE_Q1_0 = 41,
-    DTYPE_COUNT = 42,
+    DTYPE_GGUF_COUNT = 42,
+    // Types that GGUF lacks: in memory alone. A file has several tensors for one of them (quant/composite.h).
+    DTYPE_NF4 = DTYPE_GGUF_COUNT,
+    DTYPE_FP4,
+    DTYPE_INT8,
+    DTYPE_INT8_ASYM,
+    DTYPE_COUNT
 };
 
 struct dtype_traits {
@@ -57,10 +63,10 @@ struct dtype_traits {
 
 extern const struct dtype_traits dtype_traits[DTYPE_COUNT];
 
-// True where `type` is a type that this program knows the layout of.
+// True where `type` is a type of GGUF's that this program knows the layout of.
 static inline bool dtype_known(uint32_t type)
 {
-    return type < DTYPE_COUNT && dtype_traits[type].name;
+    return type < DTYPE_GGUF_COUNT && dtype_traits[type].name;
 }
 
 // Bytes of a row of n numbers; n must be a multiple of the block size.

@@ -8,6 +8,7 @@
 #include "core/arena.h"
 #include "core/gguf_parse.h"
 #include "models/hf_folder.h"
+#include "quant/composite.h"
 
 static enum tlm_status no_memory(const char *path, struct tlm_error *err)
 {
@@ -75,14 +76,8 @@ static enum tlm_status read_config(struct hf_folder *f, struct tlm_error *err)
                          "%.200s/config.json: model_type: expected one of an architecture in %s, found '%s'",
                          f->path, arch_names(),
                          gguf_printable((struct gguf_string){type, strlen(type)}, shown, sizeof shown));
-    const json_t *method = json_object_get(json_object_get(f->config, "quantization_config"), "quant_method");
-    const char *name = json_string_value(method);
-    if (name && strcmp(name, "mxfp4") != 0)
-        return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "%.200s/config.json: quantization_config: expected none or mxfp4, found '%s'",
-                         f->path,
-                         gguf_printable((struct gguf_string){name, strlen(name)}, shown, sizeof shown));
-    return TLM_OK;
+    s = hf_quantization_read(&f->quantization, f->config, err);
+    return s ? error_prefix(err, "%.200s/config.json", f->path) : TLM_OK;
 }
 
 // ---- metadata -----------------------------------------------------------------------------------------
@@ -147,6 +142,8 @@ static enum tlm_status open_all(struct hf_folder *f, struct tlm_error *err)
     if ((s = f->arch->hparams(&f->hparams, f->keys, err))) return error_prefix(err, "%.200s", f->path);
     f->kernels = hf_kernels();
     if ((s = safetensors_open(&f->weights, f->path, err))) return s;
+    if ((s = hf_quantized_find(&f->quantized, &f->quantization, f->weights, err)))
+        return error_prefix(err, "%.200s", f->path);
     return hf_plan_tensors(f, err) ? error_prefix(err, "%.200s", f->path) : TLM_OK;
 }
 
@@ -173,6 +170,7 @@ void hf_folder_close(struct hf_folder *f)
     free(f->tensors);
     gguf_close(f->keys);
     free(f->keys_data);
+    hf_quantized_free(&f->quantized);
     safetensors_close(f->weights);
     json_decref(f->config);
     free(f->path);
@@ -336,6 +334,10 @@ enum tlm_status model_file_open(struct gguf **out, const char *path, enum model_
                                 struct tlm_error *err)
 {
     struct stat st;
-    if (stat(path, &st) || !S_ISDIR(st.st_mode)) return gguf_open(out, path, err);
-    return hf_open(out, path, part, err);
+    if (!stat(path, &st) && S_ISDIR(st.st_mode)) return hf_open(out, path, part, err);
+    enum tlm_status s = gguf_open(out, path, err);
+    if (s || !(s = composite_assemble(*out, err))) return s;
+    gguf_close(*out);
+    *out = NULL;
+    return error_prefix(err, "%.200s", path);
 }

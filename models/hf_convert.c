@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "models/hf_folder.h"
+#include "quant/mix.h"
 
 struct work {
     const struct hf_convert *job;
@@ -55,7 +56,8 @@ static uint32_t file_type(const struct hf_folder *f)
     }
     for (int i = 0; i < DTYPE_COUNT; i++)
         if (bytes[i] > bytes[most]) most = i;
-    return most == DTYPE_F32 ? 0 : most == DTYPE_F16 ? 1 : most == DTYPE_BF16 ? 32 : 38; // MXFP4
+    const struct mix *mix = mix_of_base((enum dtype)most);
+    return mix ? mix_file_type(mix) : 0;
 }
 
 // The tokenizer as the folder has it, for the way back and for programs that read it; under GGUF's own name for that.

@@ -378,7 +378,7 @@ static enum tlm_status open_input(struct export *x, struct tlm_error *err)
 enum tlm_status hf_convert_to_folder(const struct hf_convert *c, struct tlm_error *err)
 {
     struct export x = {.job = c};
-    enum tlm_status s = gguf_open(&x.in, c->in, err);
+    enum tlm_status s = model_file_open(&x.in, c->in, MODEL_ALL, err);
     if (s) return s;
     s = open_input(&x, err);
     if (s) error_prefix(err, "%.200s", c->in);

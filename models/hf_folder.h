@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "models/hf.h"
+#include "models/hf_quantized.h"
 
 // ---- the plan of a folder's tensors (models/hf_tensors.c) ---------------------------------------------
 
@@ -34,6 +35,8 @@ struct hf_folder {
     struct hparams hparams;
     bool has_other_inputs; // images or sound, whose tensors are left out
     struct safetensors *weights;
+    struct hf_quantization quantization;
+    struct hf_quantized_set quantized;
     struct hf_tensor *tensors;
     size_t tensor_count;
     struct kernels kernels; // that convert numbers

@@ -71,17 +71,28 @@ static void index_free(struct index *x)
     free(x->entries);
 }
 
-static enum tlm_status index_make(struct index *x, const struct safetensors *s, struct tlm_error *err)
+static enum tlm_status index_add(struct index *x, const struct safetensors_tensor *t, struct tlm_error *err)
 {
-    *x = (struct index){.entries = calloc(s->count + 1, sizeof *x->entries)};
+    char *key = strdup(without_prefixes(t->name));
+    if (!key) return error_set(err, TLM_ERR_MEMORY, "no memory for the names of tensors");
+    rename_experts(key);
+    x->entries[x->count++] = (struct entry){.key = key, .tensor = t};
+    return TLM_OK;
+}
+
+// Matrices that are quantized stand for what they are made of.
+static enum tlm_status index_make(struct index *x, const struct safetensors *s,
+                                  const struct hf_quantized_set *quantized, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
+    *x = (struct index){.entries = calloc(s->count + quantized->count + 1, sizeof *x->entries)};
     if (!x->entries)
         return error_set(err, TLM_ERR_MEMORY, "no memory for the names of %zu tensors", s->count);
-    for (size_t i = 0; i < s->count; i++) {
-        char *key = strdup(without_prefixes(s->tensors[i].name));
-        if (!key) return error_set(err, TLM_ERR_MEMORY, "no memory for the names of %zu tensors", s->count);
-        rename_experts(key);
-        x->entries[x->count++] = (struct entry){.key = key, .tensor = &s->tensors[i]};
-    }
+    for (size_t i = 0; i < s->count && !status; i++)
+        if (!quantized->is_part || !quantized->is_part[i]) status = index_add(x, &s->tensors[i], err);
+    for (size_t i = 0; i < quantized->count && !status; i++)
+        status = index_add(x, &quantized->items[i].matrix, err);
+    if (status) return status;
     qsort(x->entries, x->count, sizeof *x->entries, compare_keys);
     for (size_t i = 1; i < x->count; i++)
         if (!compare_keys(&x->entries[i - 1], &x->entries[i]))
@@ -167,9 +178,29 @@ bool hf_is_single(const struct hf_tensor *t)
     return role == ROLE_NORM || role == ROLE_BIAS || role == ROLE_TABLE || role == ROLE_ROUTER;
 }
 
-static enum tlm_status choose_type(struct hf_tensor *t, const struct safetensors_tensor *source,
-                                   enum dtype *type, struct tlm_error *err)
+// The type of GGUF that holds all of a quantized tensor as it is, where the order of its rows alone changes; -1: none.
+static int grid_of(const struct hf_folder *f, const struct hf_tensor *t)
 {
+    enum transform how = t->spec->transform;
+    bool rows = how == TRANSFORM_NONE || how == TRANSFORM_ROPE_Q || how == TRANSFORM_ROPE_K ||
+                how == TRANSFORM_QKV_BY_HEAD;
+    int grid = -1;
+    for (int64_t i = 0; i < t->parts && rows && !t->sliced; i++) {
+        const struct hf_quantized *q = hf_quantized_of(&f->quantized, t->sources[i]);
+        if (!q || (i && q->grid != grid)) return -1;
+        grid = q->grid;
+    }
+    return grid;
+}
+
+static enum tlm_status choose_type(const struct hf_folder *f, struct hf_tensor *t,
+                                   const struct safetensors_tensor *source, enum dtype *type,
+                                   struct tlm_error *err)
+{
+    if (t->spec->transform == TRANSFORM_TRANSPOSE && hf_quantized_of(&f->quantized, source))
+        return error_set(err, TLM_ERR_UNSUPPORTED,
+                         "tensor '%s': expected numbers, as it has inputs for rows, found it quantized",
+                         show(source->name).text);
     switch (source->type) {
     case SAFETENSORS_F32:
     case SAFETENSORS_F64: *type = DTYPE_F32; break;
@@ -180,6 +211,7 @@ static enum tlm_status choose_type(struct hf_tensor *t, const struct safetensors
                          "tensor '%s': expected type F32, F16 or BF16, found %s (a quantized model?)",
                          show(source->name).text, safetensors_types[source->type].name);
     }
+    if (grid_of(f, t) >= 0) *type = (enum dtype)grid_of(f, t);
     if (hf_is_single(t)) *type = DTYPE_F32;
     return TLM_OK;
 }
@@ -218,7 +250,7 @@ static enum tlm_status shape_tensor(const struct hf_folder *f, struct hf_tensor 
     }
     t->shape = tensor_shape(DTYPE_F32, ne[0], ne[1], ne[2], ne[3]);
     enum dtype type = DTYPE_F32;
-    if ((s = choose_type(t, source, &type, err))) return s;
+    if ((s = choose_type(f, t, source, &type, err))) return s;
     t->shape = tensor_shape(type, ne[0], ne[1], ne[2], ne[3]);
     return TLM_OK;
 }
@@ -422,7 +454,7 @@ static enum tlm_status plan_table(struct hf_folder *f, int table, struct tlm_err
 enum tlm_status hf_plan_tensors(struct hf_folder *f, struct tlm_error *err)
 {
     struct index x;
-    enum tlm_status s = index_make(&x, f->weights, err);
+    enum tlm_status s = index_make(&x, f->weights, &f->quantized, err);
     for (int i = 0; i < HF_ROPE_TABLES && !s; i++) s = plan_table(f, i, err);
     for (size_t i = 0; i < f->arch->weight_count && !s; i++) {
         const struct weight_spec *spec = &f->arch->weights[i];
@@ -480,28 +512,18 @@ static bool is_moved(const struct hf_matrix *x)
 
 const void *hf_part_mapped(const struct hf_folder *f, const struct hf_tensor *t, int64_t part)
 {
-    if (t->values || t->scales) return NULL;
+    if (t->values || t->scales || hf_quantized_of(&f->quantized, part_source(t, part))) return NULL;
     struct hf_matrix x = part_matrix(f, t, part);
     const struct safetensors_type_traits *type = &safetensors_types[part_source(t, part)->type];
     if (is_moved(&x) || x.transform == TRANSFORM_PLUS_ONE || type->dtype != (int)t->shape.type) return NULL;
     return part_data(t, part) + (size_t)(x.row_first * x.cols) * (size_t)type->bytes;
 }
 
-enum tlm_status hf_make_part(const struct hf_folder *f, const struct hf_tensor *t, int64_t part, void *out,
-                             struct tlm_error *err)
+// `data` are the part's numbers in the folder's order, in the type of its source.
+static enum tlm_status make_numbers(const struct hf_folder *f, const struct hf_tensor *t, int64_t part,
+                                    const uint8_t *data, void *out, struct tlm_error *err)
 {
-    if (t->values) {
-        memcpy(out, t->values, tensor_bytes(&t->shape));
-        return TLM_OK;
-    }
     const struct safetensors_tensor *source = part_source(t, part);
-    const uint8_t *data = part_data(t, part);
-    if (t->scales) {
-        int64_t outputs = source->shape[1], blocks = source->shape[2];
-        hf_transform_mxfp4(t->spec->transform, data, t->scales->data + (size_t)(part * outputs * blocks),
-                           outputs, blocks, out);
-        return TLM_OK;
-    }
     struct hf_matrix x = part_matrix(f, t, part);
     size_t bytes = (size_t)safetensors_types[source->type].bytes;
     int64_t n = tensor_elements(&t->shape) / t->parts;
@@ -523,9 +545,53 @@ enum tlm_status hf_make_part(const struct hf_folder *f, const struct hf_tensor *
     return TLM_OK;
 }
 
+static enum tlm_status make_quantized(const struct hf_folder *f, const struct hf_tensor *t, int64_t part,
+                                      const struct hf_quantized *q, void *out, struct tlm_error *err)
+{
+    struct hf_matrix x = part_matrix(f, t, part);
+    bool blocks = (int)t->shape.type == q->grid;
+    enum dtype type = blocks ? t->shape.type : (enum dtype)safetensors_types[q->matrix.type].dtype;
+    size_t row_bytes = dtype_row_bytes(type, x.cols), bytes = (size_t)x.rows * row_bytes;
+    uint8_t *rows = malloc(bytes);
+    enum tlm_status s = TLM_OK;
+    if (!rows) return error_set(err, TLM_ERR_MEMORY, "tensor '%s': no memory for %zu bytes", t->name, bytes);
+    hf_quantized_read(q, &f->kernels, type, rows);
+    if (blocks) {
+        x.cols = (int64_t)row_bytes; // rows move as bytes
+        hf_transform_move(&x, rows, out, 1, true);
+    } else {
+        s = make_numbers(f, t, part, rows, out, err);
+    }
+    free(rows);
+    return s;
+}
+
+enum tlm_status hf_make_part(const struct hf_folder *f, const struct hf_tensor *t, int64_t part, void *out,
+                             struct tlm_error *err)
+{
+    if (t->values) {
+        memcpy(out, t->values, tensor_bytes(&t->shape));
+        return TLM_OK;
+    }
+    const struct safetensors_tensor *source = part_source(t, part);
+    const struct hf_quantized *q = hf_quantized_of(&f->quantized, source);
+    if (q) return make_quantized(f, t, part, q, out, err);
+    const uint8_t *data = part_data(t, part);
+    if (!t->scales) return make_numbers(f, t, part, data, out, err);
+    int64_t outputs = source->shape[1], blocks = source->shape[2];
+    hf_transform_mxfp4(t->spec->transform, data, t->scales->data + (size_t)(part * outputs * blocks), outputs,
+                       blocks, out);
+    return TLM_OK;
+}
+
 void hf_drop_part(const struct hf_folder *f, const struct hf_tensor *t, int64_t part)
 {
     if (t->values) return;
+    const struct hf_quantized *q = hf_quantized_of(&f->quantized, part_source(t, part));
+    if (q) {
+        hf_quantized_drop_pages(q, f->weights);
+        return;
+    }
     struct safetensors_tensor slice = *part_source(t, part);
     slice.data = part_data(t, part);
     if (t->sliced) slice.bytes /= (size_t)t->parts;

@@ -1,6 +1,7 @@
 // models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
 #include "models/hf.h"
 #include "ops/backend.h"
+#include "quant/composite.h"
 
 #include <math.h>
 
@@ -215,8 +216,9 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     }
     if ((uint64_t)found != m->gguf->tensor_count && (s = find_stranger(m, err))) return s;
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
-        m->weight_bytes += tensor_bytes(&m->gguf->tensors[i].tensor);
-        m->parameters += (uint64_t)tensor_elements(&m->gguf->tensors[i].tensor);
+        const struct tensor *t = &m->gguf->tensors[i].tensor;
+        m->weight_bytes += composite_file_bytes(t->type, t);
+        m->parameters += (uint64_t)tensor_elements(t);
     }
     if (m->hparams.alibi_bias > 0) make_slopes(m);
     m->head = (struct head){
@@ -294,7 +296,10 @@ struct source {
 static enum tlm_status open_file(struct tlm_model *m, const struct source *from, bool vocab_only,
                                  struct tlm_error *err)
 {
-    if (from->data) return gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
+    if (from->data) {
+        enum tlm_status s = gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
+        return s ? s : composite_assemble(m->gguf, err);
+    }
     return model_file_open(&m->gguf, from->name, vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err);
 }
 

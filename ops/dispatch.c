@@ -55,8 +55,7 @@ static void use_reference(struct kernels *k)
 static void use_dequantized(struct kernels *k)
 {
     for (int type = 0; type < DTYPE_COUNT; type++) {
-        if (k->to_real[type]) continue; // a plain type
-        k->to_real[type] = REF(row_from_quantized)((enum dtype)type);
+        if (!k->to_real[type]) k->to_real[type] = REF(row_from_quantized)((enum dtype)type);
         if (!k->to_real[type] || k->matmul[type].fwd) continue;
         k->matmul[type] = k->matmul[DTYPE_REAL];
         k->matmul[type].dequantize = true;
@@ -109,6 +108,8 @@ static void use_avx2(struct kernels *k)
     k->cross_entropy = cross_entropy_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
+    k->to_real[DTYPE_NF4] = row_from_nf4_avx2, k->to_real[DTYPE_FP4] = row_from_fp4_avx2;
+    k->to_real[DTYPE_INT8] = k->to_real[DTYPE_INT8_ASYM] = row_from_int8_avx2;
     k->update_adamw = update_adamw_avx2, k->update_lion = update_lion_avx2, k->update_sgd = update_sgd_avx2;
     k->sum_squares = sum_squares_avx2;
     static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx2)};
@@ -142,6 +143,7 @@ static void use_avx512(struct kernels *k)
     k->attention_dx = attention_dx_avx512, k->attention_dx_scratch = attention_dx_scratch_avx512;
     k->activation_dx = activation_dx_avx512, k->glu_dx = glu_dx_avx512;
     k->cross_entropy = cross_entropy_avx512;
+    k->to_real[DTYPE_NF4] = row_from_nf4_avx512, k->to_real[DTYPE_FP4] = row_from_fp4_avx512;
 }
 
 static void use_avx512_vnni(struct kernels *k)

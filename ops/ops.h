@@ -382,7 +382,8 @@ layernorm_dx_fn layernorm_dx_avx2;
 activation_dx_fn activation_dx_avx2, activation_dx_avx512;
 glu_dx_fn glu_dx_avx2, glu_dx_avx512;
 cross_entropy_fn cross_entropy_avx2, cross_entropy_avx512;
-row_to_real_fn row_from_f16_avx2;
+row_to_real_fn row_from_f16_avx2, row_from_nf4_avx2, row_from_fp4_avx2, row_from_int8_avx2,
+    row_from_nf4_avx512, row_from_fp4_avx512;
 row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx2, row_to_q8_k_avx512_vnni;
 #endif
 

@@ -20,7 +20,8 @@ static void widen(quant_dequantize_fn *dequantize, enum dtype type, real *y, con
 #define TYPES(X)                                                                         \
     X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)      \
     X(IQ2_XXS) X(IQ2_XS) X(IQ3_XXS) X(IQ1_S) X(IQ4_NL) X(IQ3_S) X(IQ2_S) X(IQ4_XS)       \
-    X(IQ1_M) X(TQ1_0) X(TQ2_0) X(MXFP4) X(NVFP4) X(Q1_0)
+    X(IQ1_M) X(TQ1_0) X(TQ2_0) X(MXFP4) X(NVFP4) X(Q1_0) X(NF4) X(FP4) X(INT8)      \
+    X(INT8_ASYM)
 // clang-format on
 #define WIDEN(name)                                                             \
     static void from_##name(real *y, const void *x, int64_t count)              \

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <strings.h>
 
+#include "quant/composite.h"
+
 // ---- the table ----------------------------------------------------------------------------------------
 
 // Which of the layers 0 ... n-1 a rule speaks of.
@@ -40,6 +42,8 @@ struct mix {
 
 #define MIX(text, number, type) .name = (text), .file_type = (number), .base = (type)
 
+enum { UNNAMED = 1024 }; // the number of files whose mix has no number of its own
+
 static const struct mix mixes[] = {
     {MIX("F32", 0, DTYPE_F32)},
     {MIX("F16", 1, DTYPE_F16)},
@@ -75,6 +79,10 @@ static const struct mix mixes[] = {
     {MIX("Q2_K_S", 21, DTYPE_Q2_K), .value = {GROUPED, DTYPE_Q4_K, DTYPE_Q2_K},
      .down = {FIRST_8TH, DTYPE_Q4_K, DTYPE_Q2_K}},
     {MIX("TQ2_0", 37, DTYPE_TQ2_0), .embedding = {EVERYWHERE, DTYPE_Q4_K, DTYPE_Q4_K}},
+    {MIX("NF4", UNNAMED, DTYPE_NF4), .embedding = {EVERYWHERE, DTYPE_F16, DTYPE_F16}},
+    {MIX("FP4", UNNAMED, DTYPE_FP4), .embedding = {EVERYWHERE, DTYPE_F16, DTYPE_F16}},
+    {MIX("INT8", UNNAMED, DTYPE_INT8), .embedding = {EVERYWHERE, DTYPE_F16, DTYPE_F16}},
+    {MIX("INT8_ASYM", UNNAMED, DTYPE_INT8_ASYM), .embedding = {EVERYWHERE, DTYPE_F16, DTYPE_F16}},
     {MIX("TQ1_0", 36, DTYPE_TQ1_0), .embedding = {EVERYWHERE, DTYPE_Q4_K, DTYPE_Q4_K}},
 };
 
@@ -102,6 +110,11 @@ const char *mix_name(size_t i)
 const char *mix_title(const struct mix *m)
 {
     return m->name;
+}
+
+bool mix_is_composite(const struct mix *m)
+{
+    return composite_is(m->base);
 }
 
 uint32_t mix_file_type(const struct mix *m)
@@ -271,6 +284,7 @@ static enum dtype apply(const struct rule *r, enum dtype base, const struct mix_
 
 static enum dtype output_type(const struct mix *m, const struct mix_model *model, const struct tensor *t)
 {
+    if (composite_is(m->base)) return DTYPE_F16; // which bitsandbytes leaves as it is, like the embedding
     if (m->base == DTYPE_MXFP4 || m->base == DTYPE_Q8_0) return DTYPE_Q8_0;
     if (model->falcon || t->ne[0] % dtype_traits[m->base].block_size) return DTYPE_Q8_0;
     return DTYPE_Q6_K;
@@ -321,7 +335,7 @@ enum dtype mix_type(const struct mix *m, const struct mix_model *model, const st
 enum dtype mix_fitting_type(enum dtype type, int64_t n)
 {
     if (n % dtype_traits[type].block_size == 0) return type;
-    switch (type) { // blocks of 256 become blocks of 32
+    switch (type) { // blocks of 256 and 64 become blocks of 32
     case DTYPE_IQ4_XS: type = DTYPE_IQ4_NL; break;
     case DTYPE_Q2_K:
     case DTYPE_Q3_K:
@@ -329,7 +343,11 @@ enum dtype mix_fitting_type(enum dtype type, int64_t n)
     case DTYPE_TQ2_0: type = DTYPE_Q4_0; break;
     case DTYPE_Q4_K: type = DTYPE_Q5_0; break;
     case DTYPE_Q5_K: type = DTYPE_Q5_1; break;
-    case DTYPE_Q6_K: type = DTYPE_Q8_0; break;
+    case DTYPE_Q6_K:
+    case DTYPE_INT8:
+    case DTYPE_INT8_ASYM: type = DTYPE_Q8_0; break;
+    case DTYPE_NF4:
+    case DTYPE_FP4: type = DTYPE_IQ4_NL; break;
     default: return DTYPE_F16;
     }
     return n % dtype_traits[type].block_size == 0 ? type : DTYPE_F16;

@@ -18,6 +18,7 @@ const struct mix *mix_of_base(enum dtype base);
 // The name of mix i, NULL behind the last.
 const char *mix_name(size_t i);
 const char *mix_title(const struct mix *m); // as the field writes it, "Q4_K_M"
+bool mix_is_composite(const struct mix *m); // its base is a type that GGUF lacks (quant/composite.h)
 // GGUF's general.file_type.
 uint32_t mix_file_type(const struct mix *m);
 

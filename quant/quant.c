@@ -36,4 +36,20 @@ const struct quant_type quant_types[DTYPE_COUNT] = {
     [DTYPE_IQ2_S] = {READ_ONLY(iq2_s)},
     [DTYPE_IQ3_XXS] = {READ_ONLY(iq3_xxs)},
     [DTYPE_IQ3_S] = {READ_ONLY(iq3_s)},
+    [DTYPE_NF4] = {READ_WRITE(nf4)},
+    [DTYPE_FP4] = {READ_WRITE(bnb_fp4)},
+    [DTYPE_INT8] = {READ_WRITE(int8), .by_row = true},
+    [DTYPE_INT8_ASYM] = {.dequantize = int8_dequantize, .quantize = int8_asym_quantize, .by_row = true},
 };
+
+void quant_quantize_rows(enum dtype type, void *y, const float *x, int64_t rows, int64_t n,
+                         const float *importance)
+{
+    const struct quant_type *q = &quant_types[type];
+    if (!q->by_row && !importance) {
+        q->quantize(y, x, rows * n, NULL);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++)
+        q->quantize((char *)y + (size_t)r * dtype_row_bytes(type, n), x + r * n, n, importance);
+}

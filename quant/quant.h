@@ -28,10 +28,15 @@ struct quant_type {
     quant_dequantize_fn *dequantize; // NULL: not a type of real numbers, or one that no file stores
     quant_quantize_fn *quantize;     // NULL: read only
     const struct grid *grid;         // quant/grid.h; NULL: not of that kind
+    bool by_row;                     // what is quantized at once is a row: it has one scale
 };
 
 // F32, F16, BF16 and F64, whose blocks are single numbers, are in it too.
 extern const struct quant_type quant_types[DTYPE_COUNT];
+
+// `rows` rows of n numbers, all with the same weights.
+void quant_quantize_rows(enum dtype type, void *y, const float *x, int64_t rows, int64_t n,
+                         const float *importance);
 
 enum { QUANT_SUPER = 256 }; // numbers of a super-block
 
@@ -218,6 +223,33 @@ struct QUANT_PACKED block_tq2_0 {
 };
 _Static_assert(sizeof(struct block_tq2_0) == 66, "the size in core/dtype.c");
 
+// ---- bitsandbytes': in memory alone -------------------------------------------------------------------
+
+enum { QUANT_BNB = 64, QUANT_OUTLIERS = 4, QUANT_NO_COLUMN = 255 };
+#define QUANT_INT8_STEP 7.874015718698502e-3f // 1 / 127, as bitsandbytes has it
+
+// NF4 and FP4: x[i] = values[q[i]] absmax
+//
+//     qs[j]       | q[2j] | q[2j+1] |     4 bits each
+struct QUANT_PACKED block_nf4 {
+    float absmax;
+    uint8_t qs[32];
+};
+_Static_assert(sizeof(struct block_nf4) == 36, "the size in core/dtype.c");
+
+// INT8, and INT8_ASYM, where `middle` is not 0: x[i] = qs[i] absmax QUANT_INT8_STEP + middle, but for columns of large activations, whose weights
+// stand apart. absmax and middle are those of the row.
+struct QUANT_PACKED block_int8 {
+    float absmax, middle;
+    uint8_t column[QUANT_OUTLIERS]; // of the block, in ascending order; QUANT_NO_COLUMN: none
+    uint16_t outlier[QUANT_OUTLIERS];
+    int8_t qs[64];
+};
+_Static_assert(sizeof(struct block_int8) == 84, "the size in core/dtype.c");
+
+// How many columns of rows of `count` numbers stand apart with these weights of importance, NULL: none.
+int64_t quant_outlier_count(const float *importance, int64_t count);
+
 // ---- grids, read only ---------------------------------------------------------------------------------
 
 // A code stands for 8 (IQ1, IQ2) or 4 (IQ3) numbers at once, out of a table.
@@ -310,6 +342,8 @@ _Static_assert(sizeof(struct block_iq1_m) == 56, "the size in core/dtype.c");
 
 extern const int8_t quant_iq4_values[16];
 extern const int8_t quant_fp4_values[16];
+extern const float quant_nf4_values[16], quant_bnb_fp4_values[16];
+extern const float quant_dynamic_values[256]; // quant/bnb_tables.c: of the 8-bit scales of scales, ascending
 
 // 2^(e - 128), as MXFP4 counts it.
 static inline float quant_e8m0_half(uint8_t e)

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
+#include "quant/composite.h"
 #include "quant/quant.h"
 
 enum {
@@ -36,8 +37,10 @@ struct window {
 struct run {
     const struct requantize *r;
     struct gguf_writer *out;
-    float *numbers; // (threads, most numbers of a piece)
-    size_t piece_numbers, window_bytes;
+    float *numbers;  // (threads, most numbers of a piece)
+    uint8_t *blocks; // (threads, most bytes of a piece) of types that are taken apart
+    size_t piece_numbers, piece_bytes, window_bytes;
+    struct composite *composites;            // [in->tensor_count]
     struct window windows[2], *fill, *write; // write: NULL while there is none
     uint64_t tensor;                         // where the next piece begins
     int64_t row;
@@ -106,27 +109,30 @@ static void quantize_rows(const struct run *run, const struct piece *p, uint8_t 
 {
     const struct tensor *t = &run->r->in->tensors[p->tensor].tensor;
     enum dtype type = run->r->types[p->tensor];
-    for (int64_t i = 0; i < p->rows; i++) {
-        const float *weights = run->r->weights[p->tensor] + (p->row + i) / t->ne[1] % t->ne[2] * t->ne[0];
-        quant_types[type].quantize(to + (size_t)i * dtype_row_bytes(type, t->ne[0]), numbers + i * t->ne[0],
-                                   t->ne[0], weights);
+    const float *weights = run->r->weights ? run->r->weights[p->tensor] : NULL;
+    if (!weights) {
+        quant_quantize_rows(type, to, numbers, p->rows, t->ne[0], NULL);
+        return;
     }
+    for (int64_t i = 0; i < p->rows; i++)
+        quant_types[type].quantize(to + (size_t)i * dtype_row_bytes(type, t->ne[0]), numbers + i * t->ne[0],
+                                   t->ne[0], weights + (p->row + i) / t->ne[1] % t->ne[2] * t->ne[0]);
 }
 
-static void convert(struct run *run, const struct piece *p, float *numbers)
+// The rows of a piece in the type that was chosen.
+static void make_rows(struct run *run, const struct piece *p, float *numbers, uint8_t *to)
 {
     const struct tensor *t = &run->r->in->tensors[p->tensor].tensor;
     enum dtype type = run->r->types[p->tensor];
     const uint8_t *from = tensor_row(t, p->row);
-    uint8_t *to = run->fill->data + p->at;
+    size_t row_bytes = dtype_row_bytes(type, t->ne[0]), bytes = (size_t)p->rows * row_bytes;
     int64_t count = p->rows * t->ne[0];
     if (run->r->ready && run->r->ready[p->tensor]) {
-        memcpy(to, (const char *)run->r->ready[p->tensor] + (size_t)p->row * dtype_row_bytes(type, t->ne[0]),
-               p->bytes);
+        memcpy(to, (const char *)run->r->ready[p->tensor] + (size_t)p->row * row_bytes, bytes);
         return;
     }
     if (type == t->type && !is_scaled(run->r, p->tensor)) {
-        memcpy(to, from, p->bytes);
+        memcpy(to, from, bytes);
         if (!run->r->allow_nonfinite && quant_types[type].dequantize) {
             quant_types[type].dequantize(numbers, from, count);
             if (!all_within(numbers, count, FLT_MAX)) refuse(run, p->tensor);
@@ -137,10 +143,16 @@ static void convert(struct run *run, const struct piece *p, float *numbers)
     scale(run->r, p, numbers);
     if (!holds(run->r, type, numbers, count))
         refuse(run, p->tensor);
-    else if (run->r->weights && run->r->weights[p->tensor])
-        quantize_rows(run, p, to, numbers);
     else
-        quant_types[type].quantize(to, numbers, count, NULL);
+        quantize_rows(run, p, to, numbers);
+}
+
+static void convert(struct run *run, const struct piece *p, int thread)
+{
+    struct composite *c = &run->composites[p->tensor];
+    uint8_t *window = run->fill->data + p->at, *blocks = run->blocks + (size_t)thread * run->piece_bytes;
+    make_rows(run, p, run->numbers + (size_t)thread * run->piece_numbers, c->part_count ? blocks : window);
+    if (c->part_count) composite_put(c, p->row, p->rows, blocks, window);
 }
 
 static void work(void *user, int thread)
@@ -148,13 +160,21 @@ static void work(void *user, int thread)
     struct run *run = user;
     for (int job; (job = atomic_fetch_add(&run->next, 1)) <= run->fill->count;) {
         if (job)
-            convert(run, &run->fill->pieces[job - 1], run->numbers + (size_t)thread * run->piece_numbers);
+            convert(run, &run->fill->pieces[job - 1], thread);
         else if (run->write)
             run->status = gguf_write_data(run->out, run->write->data, run->write->used, &run->error);
     }
 }
 
 // ---- windows ------------------------------------------------------------------------------------------
+
+// Of the file, of what is streamed.
+static size_t row_bytes(const struct run *run, uint64_t tensor)
+{
+    const struct composite *c = &run->composites[tensor];
+    if (c->part_count) return c->parts[0].tensor.nb[1];
+    return dtype_row_bytes(run->r->types[tensor], run->r->in->tensors[tensor].tensor.ne[0]);
+}
 
 // Cuts the next pieces for the window that is filled.
 static void cut_pieces(struct run *run)
@@ -167,7 +187,7 @@ static void cut_pieces(struct run *run)
         const struct tensor *t = &in->tensors[run->tensor].tensor;
         int64_t left = rows_of(t) - run->row, rows = piece_rows(t);
         if (rows > left) rows = left;
-        size_t bytes = (size_t)rows * dtype_row_bytes(run->r->types[run->tensor], t->ne[0]);
+        size_t bytes = (size_t)rows * row_bytes(run, run->tensor);
         if (bytes > run->window_bytes - w->used) return;
         w->pieces[w->count++] = (struct piece){run->tensor, run->row, rows, w->used, bytes};
         w->used += bytes;
@@ -233,61 +253,105 @@ static enum tlm_status run_windows(struct run *run, uint64_t total, struct tlm_e
 
 // ---- all of it ----------------------------------------------------------------------------------------
 
-static enum tlm_status declare(const struct requantize *r, struct gguf_writer *out, struct tlm_error *err)
+// A tensor of a type that GGUF lacks: its codes are streamed like any other's data.
+static enum tlm_status open_composite(struct run *run, uint64_t i, struct tlm_error *err)
 {
-    for (uint64_t i = 0; i < r->in->tensor_count; i++) {
+    const struct requantize *r = run->r;
+    const struct gguf_tensor *t = &r->in->tensors[i];
+    enum dtype type = r->types[i];
+    if (!composite_is(type)) return TLM_OK;
+    const void *blocks = r->ready ? r->ready[i] : NULL;
+    if (!blocks && type == t->tensor.type && !is_scaled(r, i)) blocks = t->tensor.data;
+    int64_t outliers = composite_outliers(type, &t->tensor, r->weights ? r->weights[i] : NULL, blocks);
+    return composite_open(&run->composites[i], t->name, type, &t->tensor, outliers, err);
+}
+
+static enum tlm_status declare(struct run *run, struct tlm_error *err)
+{
+    const struct requantize *r = run->r;
+    enum tlm_status status = composite_set_keys(run->out, r->in, r->types, err);
+    for (uint64_t i = 0; i < r->in->tensor_count && !status; i++) {
         const struct gguf_tensor *t = &r->in->tensors[i];
+        const struct composite *c = &run->composites[i];
         enum dtype type = r->types[i];
         TLM_ASSERT(type == t->tensor.type ||
                    (quant_types[t->tensor.type].dequantize && quant_types[type].quantize &&
                     t->tensor.ne[0] % dtype_traits[type].block_size == 0));
         char *name = strndup(t->name.data, t->name.length), shown[128];
         if (!name) return error_set(err, TLM_ERR_MEMORY, "no memory for the name of a tensor");
-        bool whole = strlen(name) == t->name.length;
+        if (strlen(name) != t->name.length)
+            status = error_set(err, TLM_ERR_ARGUMENT, "tensor '%s': expected a name without a zero byte",
+                               gguf_printable(t->name, shown, sizeof shown));
+        if (!status) status = open_composite(run, i, err);
         struct tensor shape =
             tensor_shape(type, t->tensor.ne[0], t->tensor.ne[1], t->tensor.ne[2], t->tensor.ne[3]);
-        if (whole) gguf_add_tensor(out, name, &shape);
+        if (!status) gguf_add_tensor(run->out, name, c->part_count ? &c->parts[0].tensor : &shape);
         free(name);
-        if (!whole)
-            return error_set(err, TLM_ERR_ARGUMENT, "tensor '%s': expected a name without a zero byte",
-                             gguf_printable(t->name, shown, sizeof shown));
     }
-    return TLM_OK;
+    for (uint64_t i = 0; i < r->in->tensor_count && !status; i++)
+        for (int k = 1; k < run->composites[i].part_count; k++)
+            gguf_add_tensor(run->out, run->composites[i].parts[k].name, &run->composites[i].parts[k].tensor);
+    return status;
+}
+
+// What belongs to the codes stands behind all tensors.
+static enum tlm_status write_parts(struct run *run, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
+    for (uint64_t i = 0; i < run->r->in->tensor_count; i++) {
+        struct composite *c = &run->composites[i];
+        if (c->part_count) composite_finish(c);
+        for (int k = 1; k < c->part_count && !status; k++)
+            status =
+                gguf_write_data(run->out, c->parts[k].tensor.data, tensor_bytes(&c->parts[k].tensor), err);
+    }
+    return status;
+}
+
+static enum tlm_status run_all(struct run *run, struct tlm_error *err)
+{
+    const struct requantize *r = run->r;
+    size_t threads = (size_t)threads_count(r->threads), most_bytes = threads * THREAD_BYTES;
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < r->in->tensor_count; i++) {
+        const struct tensor *t = &r->in->tensors[i].tensor;
+        size_t numbers = (size_t)(piece_rows(t) * t->ne[0]),
+               bytes = dtype_row_bytes(r->types[i], (int64_t)numbers);
+        if (numbers > run->piece_numbers) run->piece_numbers = numbers;
+        if (composite_is(r->types[i]) && bytes > run->piece_bytes) run->piece_bytes = bytes;
+        if (bytes > most_bytes) most_bytes = bytes;
+        total += (uint64_t)tensor_elements(t);
+    }
+    run->window_bytes = most_bytes;
+    run->windows[0].data = malloc(most_bytes);
+    run->windows[1].data = malloc(most_bytes);
+    run->numbers = calloc(run->piece_numbers ? threads * run->piece_numbers : 1, sizeof *run->numbers);
+    run->blocks = malloc(threads * run->piece_bytes + 1);
+    if (!run->windows[0].data || !run->windows[1].data || !run->numbers || !run->blocks)
+        return error_set(err, TLM_ERR_MEMORY, "no memory for %zu numbers and twice %zu bytes",
+                         threads * run->piece_numbers, most_bytes);
+    enum tlm_status status = declare(run, err);
+    if (!status) status = run_windows(run, total, err);
+    return status ? status : write_parts(run, err);
 }
 
 enum tlm_status requantize_run(const struct requantize *r, struct gguf_writer *out, struct tlm_error *err)
 {
-    enum tlm_status status = declare(r, out, err);
-    if (status) return status;
-    size_t threads = (size_t)threads_count(r->threads), most_bytes = threads * THREAD_BYTES, most_numbers = 0;
-    uint64_t total = 0;
-    for (uint64_t i = 0; i < r->in->tensor_count; i++) {
-        const struct tensor *t = &r->in->tensors[i].tensor;
-        size_t numbers = (size_t)(piece_rows(t) * t->ne[0]);
-        size_t bytes = dtype_row_bytes(r->types[i], piece_rows(t) * t->ne[0]);
-        if (numbers > most_numbers) most_numbers = numbers;
-        if (bytes > most_bytes) most_bytes = bytes;
-        total += (uint64_t)tensor_elements(t);
-    }
     struct run *run = calloc(1, sizeof *run);
-    if (run) {
-        run->windows[0].data = malloc(most_bytes);
-        run->windows[1].data = malloc(most_bytes);
-        run->numbers = calloc(most_numbers ? threads * most_numbers : 1, sizeof *run->numbers);
-    }
-    if (!run || !run->windows[0].data || !run->windows[1].data || !run->numbers) {
-        status = error_set(err, TLM_ERR_MEMORY, "no memory for %zu numbers and twice %zu bytes",
-                           threads * most_numbers, most_bytes);
-    } else {
+    struct composite *composites = calloc((size_t)r->in->tensor_count + 1, sizeof *composites);
+    enum tlm_status status = TLM_ERR_MEMORY;
+    if (run && composites) {
         run->r = r;
         run->out = out;
-        run->piece_numbers = most_numbers;
-        run->window_bytes = most_bytes;
+        run->composites = composites;
         atomic_init(&run->next, 0);
         atomic_init(&run->refused, UINT64_MAX);
-        status = run_windows(run, total, err);
+        status = run_all(run, err);
+        free(run->windows[0].data), free(run->windows[1].data), free(run->numbers), free(run->blocks);
+    } else {
+        error_set(err, TLM_ERR_MEMORY, "no memory to begin");
     }
-    if (run) free(run->windows[0].data), free(run->windows[1].data), free(run->numbers);
-    free(run);
+    for (uint64_t i = 0; i < r->in->tensor_count && composites; i++) composite_close(&composites[i]);
+    free(composites), free(run);
     return status;
 }

@@ -7,11 +7,13 @@ static enum tlm_status import(struct gguf_writer *w, const json_t *config, struc
     const char *type = json_string_value(json_object_get(config, "model_type"));
     const struct arch *arch;
     const struct hf_variant *v = type ? hf_variant_find(type, &arch) : NULL;
+    struct hf_quantization quantization;
     float table[8];
     bool found;
     if (!v) return error_set(err, TLM_ERR_UNSUPPORTED, "no such model");
     enum tlm_status s = hf_import_keys(w, arch->name, v, config, err);
     if (!s && v->import) s = v->import(w, config, err);
+    if (!s) s = hf_quantization_read(&quantization, config, err);
     for (int i = 0; i < HF_ROPE_TABLES && !s; i++) s = hf_rope_table(config, i, 8, table, &found, err);
     return s;
 }

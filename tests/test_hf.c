@@ -9,10 +9,9 @@
 #include "models/hf_folder.h"
 #include "quant/quant.h"
 #include "tests/golden.h"
+#include "tests/hf_copy.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
-
-#define GOLDEN "tests/golden/hf/"
 
 static struct tlm_error err;
 
@@ -28,49 +27,6 @@ static void remove_folder(const char *path)
         if (e->d_name[0] != '.') ck_assert(!unlinkat(dirfd(dir), e->d_name, 0));
     closedir(dir);
     ck_assert(!rmdir(path));
-}
-
-static void write_file(const char *path, const char *data, size_t size)
-{
-    FILE *f = fopen(path, "wb");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_uint_eq(fwrite(data, 1, size, f), size);
-    ck_assert(!fclose(f));
-}
-
-// A copy of GOLDEN/name as a folder of its own.
-static struct temp_folder copy_folder(const char *name)
-{
-    struct temp_folder f = temp_folder_open();
-    char from[256];
-    snprintf(from, sizeof from, GOLDEN "%s", name);
-    DIR *dir = opendir(from);
-    ck_assert_ptr_nonnull(dir);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char path[512], *data;
-        size_t size;
-        if (e->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", from, e->d_name);
-        OK(file_read(path, &data, &size, &err));
-        write_file(temp_path(&f, e->d_name).text, data, size);
-        free(data);
-    }
-    closedir(dir);
-    return f;
-}
-
-// Sets config[key] to JSON text; NULL removes it.
-static void edit_config(const struct temp_folder *f, const char *key, const char *text)
-{
-    json_t *config;
-    struct temp_path path = temp_path(f, "config.json");
-    OK(json_read_file(&config, path.text, &err));
-    if (text)
-        ck_assert(!json_object_set_new(config, key, json_loads(text, JSON_DECODE_ANY, NULL)));
-    else
-        json_object_del(config, key);
-    ck_assert(!json_dump_file(config, path.text, 0));
-    json_decref(config);
 }
 
 static void convert(const char *in, const char *out, int type)
@@ -457,7 +413,7 @@ START_TEST(wrong_configs)
         {"rope_parameters",
          "{\"rope_type\":\"longrope\",\"factor\":2,\"short_factor\":[1],\"long_factor\":[1]}", TLM_ERR_FORMAT,
          "short_factor: expected 3 numbers, found 1"},
-        {"quantization_config", "{\"quant_method\":\"gptq\"}", TLM_ERR_UNSUPPORTED, "found 'gptq'"},
+        {"quantization_config", "{\"quant_method\":\"hqq\"}", TLM_ERR_UNSUPPORTED, "found 'hqq'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct temp_folder f = copy_folder("single");

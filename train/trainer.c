@@ -78,9 +78,10 @@ static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
                          (long long)t->file->hparams.context, (long long)t->context);
     const struct mix *mix = NULL;
     const char *name = t->config->train.quantize;
-    if (name && !(mix = mix_find(name)))
-        return error_set(err, TLM_ERR_ARGUMENT,
-                         "train.quantize: expected a type or mix of `tinylm quantize`, found '%s'", name);
+    if (name && (!(mix = mix_find(name)) || mix_is_composite(mix)))
+        return error_set(
+            err, TLM_ERR_ARGUMENT,
+            "train.quantize: expected a type or mix of `tinylm quantize` that GGUF has, found '%s'", name);
     return parameters_open(&t->parameters, t->file, t->matrices, mix, err);
 }
 

@@ -33,7 +33,7 @@ static void round_piece(struct job *j, int64_t piece, int thread)
     uint8_t *bytes = j->bytes + (size_t)thread * j->piece_bytes;
     float *x = j->to ? j->to + row * j->from->ne[0] : j->numbers + 2 * thread * n, *y = j->to ? x : x + n;
     quant_types[j->from->type].dequantize(x, tensor_row(j->from, row), count);
-    quant_types[j->type].quantize(bytes, x, count, NULL);
+    quant_quantize_rows(j->type, bytes, x, count / j->from->ne[0], j->from->ne[0], NULL);
     quant_types[j->type].dequantize(y, bytes, count);
     double sum = 0;
     for (int64_t i = 0; i < count && j->errors; i++) sum += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
