@@ -50,8 +50,8 @@ enum tlm_status isa_parse(enum isa *isa, const char *name, struct tlm_error *err
         if (strcmp(name, names[i])) continue;
         *isa = (enum isa)i;
         if (isa_supported(*isa)) return TLM_OK;
-        return error_set(err, TLM_ERR_UNSUPPORTED, "isa '%s': this processor lacks it; its best is '%s'", name,
-                         names[best]);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "isa '%s': this processor lacks it; its best is '%s'",
+                         name, names[best]);
     }
     return error_set(err, TLM_ERR_ARGUMENT,
                      "isa '%s': expected auto, ref, avx2, avx-vnni, avx512, avx512-vnni, avx512-bf16 or f64",

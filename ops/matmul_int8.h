@@ -23,6 +23,7 @@
 //     K32_MIN d sub-scale code - dmin sub-min               Q4_K Q5_K
 //     K16     d (sub-scale (code - bias)), every 16         Q3_K Q6_K
 //     K16_MIN d sub-scale code - dmin sub-min               Q2_K
+//     K256    d (code - bias)                               TQ2_0
 //
 // The including file defines, before the include:
 //   vec, vecf, LANES                  int32 and float vectors
@@ -51,7 +52,7 @@ enum {
     DEEP = 8192,                // numbers; a multiple of SUPER
 };
 
-enum kind { KIND_A, KIND_A_MIN, KIND_K32, KIND_K32_MIN, KIND_K16, KIND_K16_MIN };
+enum kind { KIND_A, KIND_A_MIN, KIND_K32, KIND_K32_MIN, KIND_K16, KIND_K16_MIN, KIND_K256 };
 
 INLINE enum kind kind_of(enum dtype type)
 {
@@ -64,6 +65,7 @@ INLINE enum kind kind_of(enum dtype type)
     case DTYPE_Q3_K:
     case DTYPE_Q6_K: return KIND_K16;
     case DTYPE_Q2_K: return KIND_K16_MIN;
+    case DTYPE_TQ2_0: return KIND_K256;
     default: return KIND_A;
     }
 }
@@ -94,6 +96,7 @@ INLINE bool has_pairs(enum dtype type)
 INLINE int bias_shift(enum dtype type)
 {
     switch (type) {
+    case DTYPE_TQ2_0: return 0;
     case DTYPE_Q3_K: return 2;
     case DTYPE_Q4_0: return 3;
     case DTYPE_Q5_0:
@@ -111,7 +114,8 @@ INLINE int unit_subs(enum dtype type)
     case DTYPE_Q5_K:
     case DTYPE_Q6_K: return 2;
     case DTYPE_Q2_K:
-    case DTYPE_Q3_K: return 4;
+    case DTYPE_Q3_K:
+    case DTYPE_TQ2_0: return 4;
     default: return 1;
     }
 }
@@ -123,6 +127,7 @@ INLINE int unit_words(enum dtype type)
     case DTYPE_Q5_1: return 5;
     case DTYPE_Q8_0:
     case DTYPE_Q2_K:
+    case DTYPE_TQ2_0:
     case DTYPE_Q4_K: return 8;
     case DTYPE_Q5_K: return 10;
     case DTYPE_Q3_K:
@@ -160,13 +165,14 @@ INLINE int scale_step(enum dtype type)
     case DTYPE_Q5_K:
     case DTYPE_Q6_K: return 16 * 16;
     case DTYPE_IQ4_XS: return 16 * 8;
+    case DTYPE_TQ2_0: return 0;
     default: return 16 * 2;
     }
 }
 
 INLINE bool has_head(enum dtype type)
 {
-    return type == DTYPE_Q3_K || type == DTYPE_Q6_K;
+    return type == DTYPE_Q3_K || type == DTYPE_Q6_K || type == DTYPE_TQ2_0;
 }
 
 INLINE size_t head_bytes(enum dtype type, int64_t k)
@@ -239,6 +245,7 @@ INLINE vec lower(enum dtype type, const char *p, int i)
     case DTYPE_Q6_K: return word(p, i / 4 * 6 + 2 + i % 4);
     case DTYPE_Q8_0:
     case DTYPE_Q2_K:
+    case DTYPE_TQ2_0:
     case DTYPE_Q4_K: return word(p, i);
     default: return word(p, i % 4);
     }
@@ -256,7 +263,8 @@ INLINE vec code(enum dtype type, const char *p, vec v, int k, int i)
     case DTYPE_IQ4_XS:
     case DTYPE_IQ4_NL:
     case DTYPE_MXFP4: return from_table(type, down(v, i / 4 * 4, 15));
-    case DTYPE_Q2_K: return down(v, 2 * k, 3);
+    case DTYPE_Q2_K:
+    case DTYPE_TQ2_0: return down(v, 2 * k, 3);
     case DTYPE_Q3_K: return with_upper(moved(v, 2 * k, 0), moved(word(p, k), i, 2), 1, 3);
     case DTYPE_Q4_K: return down(v, 4 * k, 15);
     case DTYPE_Q5_K: return with_upper(moved(v, 4 * k, 0), moved(word(p, k), i, 4), 1, 15);
@@ -371,7 +379,7 @@ INLINE float scale_of(const char *block)
 typedef int32_t dword __attribute__((aligned(1), may_alias));
 
 // What a type wants to know of the sums of one block, `slot` dwords:
-//   A, K32   8 int32, the sums of 32 times -bias     A_MIN     8 float, the sums of 32
+//   A, K32, K256: 8 int32, the sums of 32 times -bias  A_MIN   8 float, the sums of 32
 //   K16     16 int32, the sums of 16 times -bias     K32_MIN   4 pairs of int16, the sums of 32
 //   K16_MIN, and K16 where products widen: 8 pairs, of 16
 // Pairs are those of sub_pair().
@@ -390,6 +398,7 @@ INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type
     switch (kind_of(type)) {
     case KIND_A:
     case KIND_K32:
+    case KIND_K256:
         out[0] = is_signed(type) ? zero : _mm256_sub_epi32(zero, _mm256_slli_epi32(by_32, bias_shift(type)));
         break;
     case KIND_A_MIN: _mm256_store_ps((float *)sums, _mm256_cvtepi32_ps(by_32)); break;
@@ -413,13 +422,14 @@ INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type
 // ---- a block of 256: vectors of rows times nc columns -------------------------------------------------
 
 // Where weights come from: the packed bytes, whose sub-scales are unpacked apart a block at a time; or a panel, where each sub-block
-// has codes [8][VECS], scales [1 or 2][VECS] and minima of A_MIN [VECS], and behind the eighth of kinds K stand d [VECS], dmin
+// has codes [8][VECS], scales [0, 1 or 2][VECS] and minima of A_MIN [VECS], and behind the eighth of kinds K stand d [VECS], dmin
 // [VECS] and pairs [4 or 8][VECS].
 enum source { PACKED, PANEL };
 
 INLINE int panel_sub_bytes(enum dtype type)
 {
-    return SUB_BYTES + SCALE_BYTES * (by_16(type) || kind_of(type) == KIND_A_MIN ? 2 : 1);
+    const int scales = kind_of(type) == KIND_K256 ? 0 : by_16(type) || kind_of(type) == KIND_A_MIN ? 2 : 1;
+    return SUB_BYTES + SCALE_BYTES * scales;
 }
 
 INLINE int panel_block_bytes(enum dtype type)
@@ -465,7 +475,7 @@ INLINE vec scale_form(vec scale)
 // Packed sub-scales are unpacked for the whole block at once, unless they are whole bytes.
 INLINE bool is_staged(enum dtype type)
 {
-    return is_k(type) && type != DTYPE_Q6_K;
+    return is_k(type) && type != DTYPE_Q6_K && type != DTYPE_TQ2_0;
 }
 
 // Of piece `at` of the block, half h of its sub-block.

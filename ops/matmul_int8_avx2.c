@@ -56,8 +56,9 @@ INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type
             }
         }
         EACH (v, vecs, 1) {
-            const vec scale = is_k(type) ? int_scale(w, type, from, (s + k * stride) * halves + h, h, v)
-                                         : _mm256_set1_epi16(1);
+            const vec scale = is_k(type) && kind_of(type) != KIND_K256
+                                  ? int_scale(w, type, from, (s + k * stride) * halves + h, h, v)
+                                  : _mm256_set1_epi16(1);
             EACH (j, nc, 1) {
                 const vec widened = _mm256_madd_epi16(sum[v][j], scale);
                 if (is_k(type))
@@ -67,6 +68,11 @@ INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type
             }
         }
     }
+    if (kind_of(type) == KIND_K256)
+        EACH (j, nc, 1)
+            EACH (v, vecs, 1)
+                t->total[v][j] =
+                    _mm256_add_epi32(t->total[v][j], vec_set(c->sums[j * slot_of(type) + s + k * stride]));
     if (is_k(type)) return;
     EACH (v, vecs, 1) {
         const vecf scale = real_scale(w, type, from, v);
@@ -114,6 +120,7 @@ DEFINE_STRIPS(k32_min_5, DTYPE_Q5_K)
 DEFINE_STRIPS(k16_3, DTYPE_Q3_K)
 DEFINE_STRIPS(k16_6, DTYPE_Q6_K)
 DEFINE_STRIPS(k16_min_2, DTYPE_Q2_K)
+DEFINE_STRIPS(k256_2, DTYPE_TQ2_0)
 
 #define DEFINE_DIRECTS(name, type) \
     DEFINE_DIRECT(name, type, 1)   \
@@ -133,3 +140,4 @@ DEFINE_KERNEL(q4_k, avx2, DTYPE_Q4_K, k32_min_4)
 DEFINE_KERNEL(q5_k, avx2, DTYPE_Q5_K, k32_min_5)
 DEFINE_KERNEL(q6_k, avx2, DTYPE_Q6_K, k16_6)
 DEFINE_KERNEL(iq4_xs, avx2, DTYPE_IQ4_XS, k32_8)
+DEFINE_KERNEL(tq2_0, avx2, DTYPE_TQ2_0, k256_2)

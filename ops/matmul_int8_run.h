@@ -259,7 +259,7 @@ INLINE void unpack_block(char *to, const enum dtype type, const char *p, const c
             EACH (i, 8, 1) vec_store(sub + i * VECS * VEC, code(type, codes, lower(type, codes, i), k, i));
         }
     EACH (at, 16, 1)
-        if (at < 8 * pieces)
+        if (at < 8 * pieces && kind_of(type) != KIND_K256)
             vec_store(to + at / pieces * sub_bytes + SUB_BYTES + at % pieces * SCALE_BYTES,
                       scale_form(sub_scale(type, p, part, at)));
     to += 8 * sub_bytes;

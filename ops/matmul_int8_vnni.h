@@ -24,7 +24,7 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
     const int steps = by_16(type) ? 4 : 8, vecs = vectors(from), halves = by_16(type) ? 2 : 1;
     const int stride = from == PANEL ? 1 : unit_step(type);
     const int32_t *sums = c->sums + s * halves + h;
-    const bool biased = kind == KIND_A || kind == KIND_K32 || kind == KIND_K16;
+    const bool biased = kind == KIND_A || kind == KIND_K32 || kind == KIND_K16 || kind == KIND_K256;
     vec sum[2][VECS][COLUMNS];
     EACH (q, count, 1)
         EACH (j, nc, 1) {
@@ -50,6 +50,10 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
     }
     EACH (q, count, 1)
         EACH (v, vecs, 1) {
+            if (kind == KIND_K256) {
+                EACH (j, nc, 1) t->total[v][j] = vec_add32(t->total[v][j], sum[q][v][j]);
+                continue;
+            }
             if (is_k(type)) {
                 vec scale = int_scale(w, type, from, (s + (k + q) * stride) * halves + h, h, v);
                 EACH (j, nc, 1) t->total[v][j] = vec_add32(t->total[v][j], vec_mul32(sum[q][v][j], scale));
@@ -87,7 +91,8 @@ INLINE void unit(struct tile *t, const struct operand *w, const enum dtype type,
     DEFINE_STRIPS(kind_k32, DTYPE_IQ4_XS)   \
     DEFINE_STRIPS(kind_k32_min, DTYPE_Q4_K) \
     DEFINE_STRIPS(kind_k16, DTYPE_Q6_K)     \
-    DEFINE_STRIPS(kind_k16_min, DTYPE_Q2_K)
+    DEFINE_STRIPS(kind_k16_min, DTYPE_Q2_K) \
+    DEFINE_STRIPS(kind_k256, DTYPE_TQ2_0)
 #define DEFINE_ALL_KERNELS(isa)                        \
     DEFINE_KERNEL(q4_0, isa, DTYPE_Q4_0, kind_a)       \
     DEFINE_KERNEL(q4_1, isa, DTYPE_Q4_1, kind_a_min)   \
@@ -101,6 +106,7 @@ INLINE void unit(struct tile *t, const struct operand *w, const enum dtype type,
     DEFINE_KERNEL(q4_k, isa, DTYPE_Q4_K, kind_k32_min) \
     DEFINE_KERNEL(q5_k, isa, DTYPE_Q5_K, kind_k32_min) \
     DEFINE_KERNEL(q6_k, isa, DTYPE_Q6_K, kind_k16)     \
-    DEFINE_KERNEL(iq4_xs, isa, DTYPE_IQ4_XS, kind_k32)
+    DEFINE_KERNEL(iq4_xs, isa, DTYPE_IQ4_XS, kind_k32) \
+    DEFINE_KERNEL(tq2_0, isa, DTYPE_TQ2_0, kind_k256)
 
 #endif

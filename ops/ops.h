@@ -358,12 +358,12 @@ matmul_fwd_fn matmul_nn_f32_avx2, matmul_nn_f16_avx2, matmul_nn_bf16_avx2, matmu
 // The types of packed weights, and what a tier multiplies them with, in the same order.
 #define PACKED_TYPES                                                                                   \
     DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_IQ4_NL, DTYPE_MXFP4, DTYPE_Q2_K, \
-        DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_XS
+        DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_XS, DTYPE_TQ2_0
 #define PACKED_KERNELS(isa)                                                                            \
     matmul_fwd_q4_0_##isa, matmul_fwd_q4_1_##isa, matmul_fwd_q5_0_##isa, matmul_fwd_q5_1_##isa,        \
         matmul_fwd_q8_0_##isa, matmul_fwd_iq4_nl_##isa, matmul_fwd_mxfp4_##isa, matmul_fwd_q2_k_##isa, \
         matmul_fwd_q3_k_##isa, matmul_fwd_q4_k_##isa, matmul_fwd_q5_k_##isa, matmul_fwd_q6_k_##isa,    \
-        matmul_fwd_iq4_xs_##isa
+        matmul_fwd_iq4_xs_##isa, matmul_fwd_tq2_0_##isa
 matmul_fwd_fn PACKED_KERNELS(avx2), PACKED_KERNELS(avx_vnni), PACKED_KERNELS(avx512_vnni);
 attention_fwd_fn attention_fwd_avx2, attention_fwd_avx512, attention_fwd_avx512_vnni;
 attention_scratch_fn attention_scratch_avx2, attention_scratch_avx512, attention_scratch_avx512_vnni;

@@ -34,6 +34,7 @@ static const struct packed_format formats[DTYPE_COUNT] = {
                     .units = 8,
                     .transposed = 2,
                     .head = true},
+    [DTYPE_TQ2_0] = {.low = {0, 64, 4}, .scales = {{64, 2, 2}}, .units = 2, .head = true},
     [DTYPE_IQ4_XS] = {.low = {8, 128, 4}, .scales = {{4, 4, 4}, {2, 2, 2}, {0, 2, 2}}, .units = 8},
 };
 
