@@ -379,13 +379,22 @@ INLINE float scale_of(const char *block)
 typedef int32_t dword __attribute__((aligned(1), may_alias));
 
 // What a type wants to know of the sums of one block, `slot` dwords:
-//   A, K32, K256: 8 int32, the sums of 32 times -bias  A_MIN   8 float, the sums of 32
+//   A, K32   8 int32, the sums of 32 times -bias     A_MIN     8 float, the sums of 32
 //   K16     16 int32, the sums of 16 times -bias     K32_MIN   4 pairs of int16, the sums of 32
+//   K256     1 int32, the sum of all times -bias
 //   K16_MIN, and K16 where products widen: 8 pairs, of 16
 // Pairs are those of sub_pair().
 INLINE int slot_of(enum dtype type)
 {
+    if (kind_of(type) == KIND_K256) return 1;
     return kind_of(type) == KIND_K32_MIN ? 4 : kind_of(type) == KIND_K16 && !has_pairs(type) ? 16 : 8;
+}
+
+INLINE int32_t sum_of(__m256i eight)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
 INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type)
@@ -398,9 +407,9 @@ INLINE void prepare_sums(int32_t *sums, const char *block, const enum dtype type
     switch (kind_of(type)) {
     case KIND_A:
     case KIND_K32:
-    case KIND_K256:
         out[0] = is_signed(type) ? zero : _mm256_sub_epi32(zero, _mm256_slli_epi32(by_32, bias_shift(type)));
         break;
+    case KIND_K256: *sums = -(sum_of(by_32) << bias_shift(type)); break;
     case KIND_A_MIN: _mm256_store_ps((float *)sums, _mm256_cvtepi32_ps(by_32)); break;
     case KIND_K32_MIN:
         _mm_store_si128((__m128i *)sums, _mm_shuffle_epi8(_mm_packs_epi32(_mm256_castsi256_si128(by_32),

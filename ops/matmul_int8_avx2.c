@@ -68,11 +68,6 @@ INLINE void piece(struct tile *t, const struct operand *w, const enum dtype type
             }
         }
     }
-    if (kind_of(type) == KIND_K256)
-        EACH (j, nc, 1)
-            EACH (v, vecs, 1)
-                t->total[v][j] =
-                    _mm256_add_epi32(t->total[v][j], vec_set(c->sums[j * slot_of(type) + s + k * stride]));
     if (is_k(type)) return;
     EACH (v, vecs, 1) {
         const vecf scale = real_scale(w, type, from, v);

@@ -35,6 +35,7 @@ INLINE void close_block(float *sum, const struct tile *t, const char *last, cons
             vec total = t->total[v][j];
             if (kind_of(type) == KIND_K16 && has_pairs(type))
                 total = vec_sub32(total, vec_sll32(corrected[j], bias_shift(type)));
+            if (kind_of(type) == KIND_K256) total = vec_add32(total, vec_set(c->sums[j]));
             vecf s = vecf_mul(vecf_from_int(total), d);
             if (min) s = vecf_fnma(vecf_from_int(corrected[j]), dmin, s);
             vecf_store(y, vecf_fma(s, e, vecf_load(y)));

@@ -24,7 +24,9 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
     const int steps = by_16(type) ? 4 : 8, vecs = vectors(from), halves = by_16(type) ? 2 : 1;
     const int stride = from == PANEL ? 1 : unit_step(type);
     const int32_t *sums = c->sums + s * halves + h;
-    const bool biased = kind == KIND_A || kind == KIND_K32 || kind == KIND_K16 || kind == KIND_K256;
+    const bool biased = kind == KIND_A || kind == KIND_K32 || kind == KIND_K16;
+    // Two bits of a byte that are left where they are make products that are 4, 16 or 64 times as large, and exact.
+    const bool in_place = type == DTYPE_TQ2_0 && from == PACKED;
     vec sum[2][VECS][COLUMNS];
     EACH (q, count, 1)
         EACH (j, nc, 1) {
@@ -40,7 +42,9 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
         if (count > 1) __asm__ volatile("" : "+" ANY_VECTOR(shared[0])); // one load for both
         EACH (q, count, 1) {
             EACH (v, vecs, 1)
-                codes[v] = from == PANEL ? shared[v] : code(type, w->codes + VEC * v, shared[v], k + q, at);
+                codes[v] = from == PANEL ? shared[v]
+                           : in_place    ? vec_and(shared[v], vec_bytes(3 << 2 * (k + q)))
+                                         : code(type, w->codes + VEC * v, shared[v], k + q, at);
             EACH (j, nc, 1) {
                 const factor x =
                     load_factor((const dword *)(c->x[j] + 4 + 32 * s) + 8 * (k + q) * stride + at);
@@ -51,7 +55,9 @@ INLINE void pieces(struct tile *t, const struct operand *w, const enum dtype typ
     EACH (q, count, 1)
         EACH (v, vecs, 1) {
             if (kind == KIND_K256) {
-                EACH (j, nc, 1) t->total[v][j] = vec_add32(t->total[v][j], sum[q][v][j]);
+                EACH (j, nc, 1)
+                    t->total[v][j] = vec_add32(t->total[v][j], in_place ? vec_sra32(sum[q][v][j], 2 * (k + q))
+                                                                        : sum[q][v][j]);
                 continue;
             }
             if (is_k(type)) {
