@@ -53,8 +53,8 @@ static void close_training(struct training *t)
     free(t->rows);
 }
 
-// One step on tokens of its own. Returns its seconds.
-static double step(struct training *t)
+// One step on tokens of its own. *seconds: that it took.
+static enum tlm_status step(struct training *t, double *seconds, struct tlm_error *err)
 {
     int32_t rows = t->pass.config.rows;
     int64_t vocab = t->parameters.model.hparams.vocab;
@@ -64,19 +64,22 @@ static double step(struct training *t)
         t->rows[rows + i] = (int32_t)(rng_uniform(2, (uint64_t)t->steps, (uint64_t)i) * (double)vocab);
         t->rows[2 * rows + i] = i / t->pass.config.context;
     }
-    double begin = common_seconds();
-    pass_run(&t->pass, &b, 1.0 / rows, false, (uint64_t)t->steps++);
-    optimizer_step(t->optimizer, 1e-4, 1);
-    return common_seconds() - begin;
+    double begin = common_seconds(), loss;
+    enum tlm_status s = pass_run(&t->pass, &b, 1.0 / rows, false, (uint64_t)t->steps++, &loss, err);
+    if (!s) optimizer_step(t->optimizer, 1e-4, 1);
+    *seconds = common_seconds() - begin;
+    return s;
 }
 
 // Steps until a slice is filled, then the limit for as long: a pair.
 static enum tlm_status measure(struct training *t, struct bench_result *r, struct tlm_error *err)
 {
-    double seconds = 0, steps = 0, bound;
-    while (seconds < SLICE) seconds += step(t), steps++;
+    double seconds = 0, steps = 0, bound, took = 0;
+    enum tlm_status s = TLM_OK;
+    for (; seconds < SLICE && !s; seconds += took, steps++) s = step(t, &took, err);
+    if (s) return s;
     double rate = steps * t->flops / seconds;
-    enum tlm_status s = limits_measure(t->limits, r->limit, SLICE, &bound, err);
+    s = limits_measure(t->limits, r->limit, SLICE, &bound, err);
     r->work += steps * t->flops;
     r->seconds += seconds;
     if (s || (s = series_add(&r->samples_ns, 1e9 * seconds / steps, err)) ||
@@ -100,7 +103,8 @@ enum tlm_status bench_train(const char *format, const struct tlm_model *model, c
                   ? LIMIT_BF16
                   : LIMIT_FMA;
     r.n_prompt = how->sequences * how->context;
-    if (!s) step(&t); // pages of all arrays
+    double first;
+    if (!s) s = step(&t, &first, err); // pages of all arrays
     for (int32_t i = 0; i < repeats && !s; i++) s = measure(&t, &r, err);
     if (!s) {
         struct pass_bytes bytes = pass_size(&t.pass);

@@ -11,9 +11,15 @@
 
 struct train_args {
     bool plan;
+    const char *backend;
 };
 
+static const char *const backend_choices[] = {"cpu", "cuda", NULL};
+
 static const struct option options[] = {
+    {"--backend", "NAME", OPTION_CHOICE, offsetof(struct train_args, backend),
+     .help = "what computes: cpu, or cuda, a GPU; the same as train.backend=NAME.",
+     .choices = backend_choices},
     {"--plan", NULL, OPTION_FLAG, offsetof(struct train_args, plan),
      .help = "print what the run would take and compute, and stop. Default: off."},
 };
@@ -177,7 +183,8 @@ static void open_limits(struct show *s, const struct train_config *c)
     const enum isa isa = isa_detect();
     const bool bf16 = c->train.precision == CONFIG_BF16 && isa >= ISA_AVX512_BF16;
     s->limit = bf16 ? LIMIT_BF16 : LIMIT_FMA;
-    limits_open(&s->limits, isa, c->train.threads ? (int)c->train.threads : cpu_count(), NULL);
+    if (c->train.backend == CONFIG_CPU)
+        limits_open(&s->limits, isa, c->train.threads ? (int)c->train.threads : cpu_count(), NULL);
 }
 
 static enum tlm_status train(const struct train_config *c, bool plan, struct tlm_error *err)
@@ -229,7 +236,7 @@ int command_train(int argc, char **argv)
     if (train_config_init(&c, &err) || train_config_help(&keys, 100, &err)) keys = NULL;
     const struct option_group groups[] = {OPTION_GROUP("Options:", options, &args)};
     const struct command_line line = {"train",
-                                      "CONFIG.ini [KEY=VALUE ...] [--plan]",
+                                      "CONFIG.ini [KEY=VALUE ...] [--backend NAME] [--plan]",
                                       "Trains a model and writes it as a GGUF file that every command opens. "
                                       "The same command goes on where a "
                                       "run was stopped.",
@@ -244,6 +251,11 @@ int command_train(int argc, char **argv)
     if (code == OPTIONS_GO) {
         enum tlm_status s = train_config_read(&c, operands[0], &err);
         for (size_t i = 1; i < count && !s; i++) s = train_config_set(&c, operands[i], &err);
+        if (!s && args.backend) {
+            char assignment[64];
+            snprintf(assignment, sizeof assignment, "train.backend=%s", args.backend);
+            s = train_config_set(&c, assignment, &err);
+        }
         common_catch_interrupt();
         if (!s) s = train(&c, args.plan, &err);
         code = s ? common_failed(&line, &err) : common_finish_output(&line, EXIT_DONE);

@@ -2,10 +2,15 @@
 #ifndef CUDA_ATTENTION_FORMS_H
 #define CUDA_ATTENTION_FORMS_H
 
-#include "cuda/kernels.h"
+#include "cuda/gradient.h"
 
 // Many rows, on tensor cores: keys and values of f16, heads of at most 128
 bool attention_mma_fits(const struct cuda_attention *a);
 void attention_mma(struct cuda_stream *s, const struct cuda_attention *a);
+
+// Attention among the rows of a step, and dq, dk and dv: q, k and v of bf16, heads of at most 128 (cuda/attention_rows_mma.cu)
+bool attention_rows_mma_fits(const struct cuda_attention_rows *a);
+void attention_rows_mma(struct cuda_stream *s, const struct cuda_attention_rows *a);
+void attention_dx_mma(struct cuda_stream *s, const struct cuda_attention_dx *x);
 
 #endif

@@ -5,9 +5,9 @@
 // cp.async, each while the other is multiplied with. A row of them takes D + 8 numbers of shared memory, so that the eight rows which
 // ldmatrix reads at once lie in different banks. Heads shorter than D are filled up with zeros.
 #include "cuda/attention_forms.h"
-#include "cuda/device.h"
+#include "cuda/attention_fragments.h"
 
-enum { THREADS = 128, ROWS = 64, TILE = ATTENTION_TILE, KEY_TILES = TILE / 8 };
+enum { THREADS = 128, TILE = ATTENTION_TILE };
 
 struct place {
     const int32_t *table;
@@ -34,20 +34,13 @@ __device__ static void fetch(shared<f16> to, const struct paged_kv &kv, const st
     copy_async_commit();
 }
 
-__device__ static uint32_t pack(float low, float high)
-{
-    f16 a, b;
-    from_f32(&a, low), from_f32(&b, high);
-    return a.bits | (uint32_t)b.bits << 16;
-}
-
 // Numbers i and i + 1 of the row's query, 0 where there are none
 __device__ static uint32_t query_pair(const struct cuda_attention &a, int64_t row, bool there, int32_t head,
                                       int32_t i)
 {
     if (!there || i >= a.head_dim) return 0;
     const float *q = a.q + (row * a.heads + head) * a.head_dim + i;
-    return pack(load(q), load(q + 1));
+    return pack<f16>(load(q), load(q + 1));
 }
 
 template <int D>
@@ -78,58 +71,6 @@ __device__ static void mask(float (&s)[KEY_TILES][4], const struct cuda_attentio
             x += slope * (float)(key - at);
             s[n][i] = key <= at && (!a.window || key > at - a.window) ? x : -INFINITY;
         }
-}
-
-// A row's numbers lie in four lanes.
-__device__ static float quad_max(float x)
-{
-    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
-    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
-}
-
-__device__ static float quad_sum(float x)
-{
-    x += __shfl_xor_sync(ALL_LANES, x, 1);
-    return x + __shfl_xor_sync(ALL_LANES, x, 2);
-}
-
-// s becomes exp(s - top); top and total go on, rescale is what earlier sums are multiplied by.
-__device__ static void soften(float (&s)[KEY_TILES][4], float (&top)[2], float (&total)[2],
-                              float (&rescale)[2])
-{
-    for (int r = 0; r < 2; r++) {
-        float now = top[r], sum = 0;
-        for (int n = 0; n < KEY_TILES; n++) now = fmaxf(now, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-        now = quad_max(now);
-        const float base = now == -INFINITY ? 0 : now;
-        for (int n = 0; n < KEY_TILES; n++)
-            for (int i = 2 * r; i < 2 * r + 2; i++) sum += s[n][i] = expf(s[n][i] - base);
-        rescale[r] = expf(top[r] - base);
-        total[r] = total[r] * rescale[r] + quad_sum(sum);
-        top[r] = now;
-    }
-}
-
-template <int D>
-__device__ static void add_values(float (&o)[D / 8][4], const float (&p)[KEY_TILES][4],
-                                  const float (&rescale)[2], shared<f16> values)
-{
-    const int lane = lane_id();
-    for (int n = 0; n < D / 8; n++)
-        for (int i = 0; i < 4; i++) o[n][i] *= rescale[i / 2];
-    for (int k = 0; k < TILE / 16; k++) {
-        const uint32_t left[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
-                                  pack(p[2 * k + 1][0], p[2 * k + 1][1]),
-                                  pack(p[2 * k + 1][2], p[2 * k + 1][3])};
-        for (int n = 0; n < D / 8; n += 2) {
-            uint32_t both[4];
-            ldmatrix_transposed(
-                both, values + ((k * 16 + lane / 8 % 2 * 8 + lane % 8) * (D + 8) + n * 8 + lane / 16 * 8));
-            const uint32_t first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
-            mma(o[n], left, first, f16());
-            mma(o[n + 1], left, second, f16());
-        }
-    }
 }
 
 template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel(struct cuda_attention a)
@@ -167,7 +108,8 @@ template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel
         soften(s, top, total, rescale);
         copy_async_wait<1>();
         __syncthreads();
-        add_values<D>(o, s, rescale, values);
+        scale_rows<D>(o, rescale);
+        add_product<D, f16>(o, s, values);
     }
     copy_async_wait<0>();
     for (int n = 0; n < D / 8; n++)

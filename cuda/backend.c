@@ -43,8 +43,7 @@ static enum tlm_status upload(struct cuda_backend *b, const struct tensor *t, vo
                                       : upload_weight(&b->ring, t, device, err);
 }
 
-// Turns the weight to the device, where it is brought if it is not there.
-static enum tlm_status place_weight(struct cuda_backend *b, struct tensor *t, struct tlm_error *err)
+enum tlm_status cuda_place(struct cuda_backend *b, struct tensor *t, struct tlm_error *err)
 {
     const struct placed *known = find(b, t);
     if (known) {
@@ -98,7 +97,7 @@ static enum tlm_status place_leaf(struct runner *r, struct node *n, struct tlm_e
     if (!planes_known(t->type))
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no kernel for weights of type %s yet",
                          dtype_traits[t->type].name);
-    return place_weight(r->backend, t, err);
+    return cuda_place(r->backend, t, err);
 }
 
 // Vectors that attention's parameters point to.
@@ -109,7 +108,7 @@ static enum tlm_status place_vector(struct runner *r, struct graph *g, const str
     struct tensor *copy = arena_alloc(&g->params, sizeof *copy);
     *copy = **t;
     *t = copy;
-    return place_weight(r->backend, copy, err);
+    return cuda_place(r->backend, copy, err);
 }
 
 static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tlm_error *err)
@@ -118,6 +117,7 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
     for (int64_t i = 0; i < g->node_count; i++) {
         struct node *n = &nodes[i];
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);
+        if (!s && n->effect == EFFECT_GRADIENT) s = cuda_place(r->backend, &n->out, err);
         if (s) return s;
         if (n->op == OP_matmul && n->in[1]->out.type == DTYPE_BF16 && n->out.ne[1] >= CUBLAS_ROWS)
             cuda_backend_cublas(r->backend);
@@ -160,6 +160,7 @@ static const struct backend_class cuda_class = {
     .keep = runner_keep,
     .run = runner_run,
     .measure = cuda_measure,
+    .training = &cuda_training,
 };
 
 enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err)
@@ -179,6 +180,7 @@ enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err)
         const enum dtype input = cuda_matmul_input((enum dtype)type);
         b->base.kernels.matmul[type].x_type =
             input == DTYPE_COUNT ? DTYPE_F32 : input; // check() refuses the product
+        b->base.kernels.matmul_nn[type].x_type = type == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
     }
     *out = &b->base;
     return TLM_OK;

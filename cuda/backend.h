@@ -76,6 +76,11 @@ extern const struct op cuda_op_table[OP_COUNT];
 // Errors: UNSUPPORTED, naming op and reason.
 enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err);
 
+extern const struct backend_training cuda_training; // cuda/training.c
+
+// Turns the tensor to the device, where its numbers are brought if they are not there. Errors: MEMORY, IO.
+enum tlm_status cuda_place(struct cuda_backend *b, struct tensor *t, struct tlm_error *err);
+
 static inline struct runner *cuda_runner_of(const struct graph *g)
 {
     return (struct runner *)g->kernels;

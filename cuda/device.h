@@ -19,7 +19,7 @@
 #else
 #include "tests/cuda_emu/device.h"
 #endif
-#include "cuda/kernels.h"
+#include "cuda/gradient.h"
 
 constexpr unsigned ALL_LANES = ~0u;
 constexpr int WARP_LANES = 32;
@@ -43,6 +43,12 @@ template <class T, int N> struct alignas(sizeof(T) * N) vec {
 __device__ inline int64_t row_count(struct cuda_rows rows)
 {
     return rows.count ? *rows.count : rows.most;
+}
+
+// Is there something that a result is added to, in this step?
+__device__ inline bool has_base(struct cuda_base base)
+{
+    return base.from && (!base.resumed || *base.resumed);
 }
 
 __device__ inline int lane_id()

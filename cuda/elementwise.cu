@@ -1,4 +1,5 @@
-// cuda/elementwise.cu -- number by number: sums, multiples, activations alone and gated (ops/add.c and ops/glu.c have the formulas).
+// cuda/elementwise.cu -- number by number: sums, multiples, activations alone and gated, and their gradients (ops/add.c and ops/glu.c
+// have the formulas).
 //
 // Bound by memory: a thread takes four numbers by one access of 16 bytes where the arrays stand on such boundaries, else one.
 #include "cuda/device.h"
@@ -52,6 +53,38 @@ struct gated {
         const float limit = SWIGLU_LIMIT, g = gate > limit ? limit : gate;
         const float u = up > limit ? limit : up < -limit ? -limit : up;
         return g / (1 + expf(-(float)SWIGLU_ALPHA * g)) * (u + 1);
+    }
+};
+
+// Gradients: of a number x whose output's is dy; the formulas are in ops/glu.c, too.
+struct activated_dx {
+    enum activation kind;
+    __device__ float operator()(float dy, float x) const
+    {
+        switch (kind) {
+        case ACT_SILU: {
+            const float s = 1 / (1 + expf(-x));
+            return dy * (s + x * s * (1 - s));
+        }
+        case ACT_GELU:
+            return dy * (erfcf(-x * 0.70710678f) / 2 + x * expf(-x * x / 2) * 0.39894228f); // 1 / sqrt(2 pi)
+        case ACT_GELU_TANH: {
+            const float s = 1 / (1 + expf(-2 * (float)GELU_SCALE * (x + (float)GELU_CUBE * x * x * x)));
+            const float slope = (float)GELU_SCALE * (1 + 3 * (float)GELU_CUBE * x * x);
+            return dy * (s + 2 * x * s * (1 - s) * slope);
+        }
+        case ACT_RELU: return x < 0 ? 0 : dy;
+        default: return x < 0 ? 0 : dy * 2 * x; // ACT_RELU_SQUARED
+        }
+    }
+};
+
+struct capped_dx {
+    float cap;
+    __device__ float operator()(float dy, float y) const
+    {
+        const float t = y / cap;
+        return dy * (1 - t * t);
     }
 };
 
@@ -113,6 +146,45 @@ void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *u
               int64_t cols, enum activation kind)
 {
     map(s, y, gate, up, rows, cols, gated{kind});
+}
+
+void cuda_activation_dx(struct cuda_stream *s, float *dx, const float *dy, const float *x,
+                        struct cuda_rows rows, int64_t cols, enum activation kind)
+{
+    map(s, dx, dy, x, rows, cols, activated_dx{kind});
+}
+
+void cuda_softcap_dx(struct cuda_stream *s, float *dx, const float *dy, const float *y, struct cuda_rows rows,
+                     int64_t cols, double cap)
+{
+    map(s, dx, dy, y, rows, cols, capped_dx{(float)cap});
+}
+
+// dx (rows, 2 cols). Where a clamp holds, nothing flows back.
+static __global__ void glu_dx_kernel(float *dx, const float *dy, const float *gate, const float *up,
+                                     struct cuda_rows rows, int64_t cols, enum activation kind)
+{
+    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= row_count(rows) * cols) return;
+    const float d = load(dy + i), g = load(gate + i), u = load(up + i);
+    float dgate = activated_dx{kind}(d * u, g), dup = d * activated{kind}(g, 0);
+    if (kind == ACT_SWIGLU_CLAMPED) {
+        const float limit = SWIGLU_LIMIT, alpha = (float)SWIGLU_ALPHA, low = g > limit ? limit : g;
+        const float s = 1 / (1 + expf(-alpha * low)), v = u > limit ? limit : u < -limit ? -limit : u;
+        dgate = g > limit ? 0 : d * (v + 1) * (s + alpha * low * s * (1 - s));
+        dup = u > limit || u < -limit ? 0 : d * low * s;
+    }
+    float *to = dx + i / cols * 2 * cols + i % cols;
+    store(to, dgate);
+    store(to + cols, dup);
+}
+
+void cuda_glu_dx(struct cuda_stream *s, float *dx, const float *dy, const float *gate, const float *up,
+                 struct cuda_rows rows, int64_t cols, enum activation kind)
+{
+    if (rows.most > 0)
+        CUDA_LAUNCH(glu_dx_kernel, blocks_for(rows.most * cols, THREADS), THREADS, 0, s, dx, dy, gate, up,
+                    rows, cols, kind);
 }
 
 // y[r][c] = x[r][c] + b[c]

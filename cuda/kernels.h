@@ -82,8 +82,9 @@ void cuda_layernorm(struct cuda_stream *s, float *y, const float *x, const float
                     struct cuda_rows rows, int64_t cols, int64_t group, int64_t weights, double eps);
 
 // ---- positions and the cache (cuda/rope.cu, cuda/kv_write.cu)
+// inverse: of the turns back
 void cuda_rope_table(struct cuda_stream *s, float *table, const int32_t *pos, const double *freq,
-                     struct cuda_rows rows, int32_t pairs, double magnitude);
+                     struct cuda_rows rows, int32_t pairs, double magnitude, bool inverse);
 void cuda_rope(struct cuda_stream *s, float *y, const float *x, const float *table, struct cuda_rows rows,
                int32_t heads, int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
 // The cache stands in rows (KV_ROWS) of F32, F16, BF16, Q8_0 or Q4_0.
@@ -131,9 +132,10 @@ void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const s
                          struct cuda_rows rows, struct cuda_groups groups);
 
 // ---- behind the logits
-// loss (rows); dx (rows, V), which may be x, or NULL; a target below 0 has no loss and no gradient (cuda/cross_entropy.cu)
-void cuda_cross_entropy(struct cuda_stream *s, float *loss, float *dx, const float *x, const int32_t *targets,
-                        struct cuda_rows rows, int64_t vocab, double factor);
+// loss (rows); dx (rows, V), which may be x, or NULL: times *factor, of the device. A target below 0 has no loss and no gradient
+// (cuda/cross_entropy.cu).
+void cuda_cross_entropy(struct cuda_stream *s, double *loss, float *dx, const float *x,
+                        const int32_t *targets, struct cuda_rows rows, int64_t vocab, const double *factor);
 // y (rows): the number of the row's largest, of equal ones the first (cuda/argmax.cu)
 void cuda_argmax(struct cuda_stream *s, int32_t *y, const float *x, struct cuda_rows rows, int64_t cols);
 

@@ -4,11 +4,12 @@
 //
 // A warp takes an output and COLUMNS columns; its lanes take stretches of k in turn, 16 bytes of weights each where rows stand on such
 // boundaries, and a tree adds up their sums. F32 and F16 weights meet f32 activations, so they keep every bit; BF16 weights bf16 ones.
+// Many columns go by tiles (cuda/matmul_tile.cu), on tensor cores where the types allow.
 #include "cuda/decode.h"
 #include "cuda/groups.h"
 #include "cuda/products.h"
 
-enum { WARPS = 4, MMA_ROWS = 9 }; // from so many rows on tensor cores are worth it
+enum { WARPS = 4, TILE_ROWS = 9 }; // from so many rows on tiles are worth it
 
 template <class W, class X, int N, int COLUMNS>
 __global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct cuda_rows rows,
@@ -69,20 +70,33 @@ enum dtype cuda_matmul_input(enum dtype weights)
     }
 }
 
+static void tiles(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                  struct cuda_rows rows)
+{
+    struct cuda_product p = {};
+    p.y = y, p.x = x, p.w = w->codes, p.w_type = w->type;
+    p.x_stride = p.w_stride = w->inputs;
+    p.m = rows, p.k = {NULL, w->inputs}, p.n = w->outputs;
+    matmul_tile_nt(s, &p);
+}
+
 void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
                          struct cuda_rows rows, struct cuda_groups groups)
 {
     if (!rows.most || !w->outputs) return;
-    const bool many = groups.first ? rows.most >= MMA_ROWS * groups.count : rows.most >= MMA_ROWS;
+    const bool many = groups.first ? rows.most >= TILE_ROWS * groups.count : rows.most >= TILE_ROWS;
+    const bool plain = w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
+    if (plain && many && groups.count == 1) {
+        if (w->type == DTYPE_BF16 && w->inputs % 8 == 0)
+            matmul_mma(s, y, (const bf16 *)x, w, rows);
+        else
+            tiles(s, y, x, w, rows);
+        return;
+    }
     switch (w->type) {
     case DTYPE_F32: launch<float>(s, y, (const float *)x, w, rows, groups); return;
     case DTYPE_F16: launch<f16>(s, y, (const float *)x, w, rows, groups); return;
-    case DTYPE_BF16:
-        if (many && groups.count == 1 && w->inputs % 8 == 0)
-            matmul_mma(s, y, (const bf16 *)x, w, rows);
-        else
-            launch<bf16>(s, y, (const bf16 *)x, w, rows, groups);
-        return;
+    case DTYPE_BF16: launch<bf16>(s, y, (const bf16 *)x, w, rows, groups); return;
     default: {
         const int64_t parts = groups.first ? 1 : groups.count;
         const struct cuda_q8 q8 = cuda_q8_at((void *)x, rows.most, parts * w->inputs);

@@ -134,7 +134,7 @@ RUN(rope_table)
     UNUSED;
     const struct rope_table_params *p = n->params;
     cuda_rope_table(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n),
-                    (int32_t)n->in[1]->out.ne[0], p->magnitude);
+                    (int32_t)n->in[1]->out.ne[0], p->magnitude, p->inverse);
 }
 
 RUN(rope)
@@ -164,6 +164,11 @@ RUN(attention)
 {
     UNUSED;
     const struct attention_params *p = n->params;
+    if (n->in[1]->op != OP_kv_write) {
+        const struct cuda_attention_rows a = cuda_attention_node(g, n, n->in[0], n->in[1], n->in[2]);
+        cuda_attention_rows(stream_of(g), &a);
+        return;
+    }
     const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
     const struct tensor *tables = &n->in[5]->out;
     const struct cuda_attention a = {
@@ -196,6 +201,7 @@ static size_t scratch_attention(const struct graph *g, const struct node *n)
 {
     (void)g;
     const struct attention_params *p = n->params;
+    if (n->in[1]->op != OP_kv_write) return 0;
     return sizeof(float) *
            (size_t)cuda_attention_partial(n->out.ne[1], p->heads, p->value_dim, splits_for(n->out.ne[1]));
 }
@@ -244,6 +250,22 @@ const struct op cuda_op_table[OP_COUNT] = {
     LAUNCH_GROUPED(combine_experts, NULL),
     LAUNCH_GROUPED(matmul_heads, cuda_scratch_matmul_heads),
     [OP_attention_prefix] = {"attention_prefix", units_none, run_attention, NULL, false},
+#define LAUNCH_GRADIENT(name, scratch) [OP_##name] = {#name, units_one, cuda_run_##name, scratch, false}
+    LAUNCH_GRADIENT(matmul_nn, cuda_scratch_matmul_nn),
+    LAUNCH_GRADIENT(transpose, NULL),
+    LAUNCH_GRADIENT(rows, NULL),
+    LAUNCH_GRADIENT(rows_dx, NULL),
+    LAUNCH_GRADIENT(sum_rows, NULL),
+    LAUNCH_GRADIENT(embed_dw, NULL),
+    LAUNCH_GRADIENT(rmsnorm_dx, cuda_scratch_norm_dx),
+    LAUNCH_GRADIENT(layernorm_dx, cuda_scratch_norm_dx),
+    LAUNCH_GRADIENT(activation_dx, NULL),
+    LAUNCH_GRADIENT(glu_dx, NULL),
+    LAUNCH_GRADIENT(softcap_dx, NULL),
+    LAUNCH_GRADIENT(slice_dx, NULL),
+    LAUNCH_GRADIENT(attention_dx, cuda_scratch_attention_dx),
+    LAUNCH_GRADIENT(dropout, NULL),
+    LAUNCH_GRADIENT(cross_entropy, NULL),
 };
 
 static const char *const op_names[] = {
@@ -273,7 +295,9 @@ enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err)
                          dtype_traits[n->in[weight]->out.type].name);
     if (n->op == OP_kv_write)
         return check_cache(((const struct kv_write_params *)n->params)->cache.type, "keys or values", err);
-    if (n->op == OP_attention && ((const struct attention_params *)n->params)->value_dim > CUDA_VALUE_MAX)
+    const bool paged = n->op == OP_attention && n->in[1]->op == OP_kv_write;
+    if (!paged) return cuda_gradient_check(n, err);
+    if (((const struct attention_params *)n->params)->value_dim > CUDA_VALUE_MAX)
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: attention: values of at most %d numbers a head",
                          (int)CUDA_VALUE_MAX);
     return TLM_OK;

@@ -1,9 +1,11 @@
-// cuda/nodes.h -- what the files of the device's op table (cuda/nodes.c, cuda/nodes_experts.c) share.
+// cuda/nodes.h -- what the files of the device's op table (cuda/nodes.c, cuda/nodes_experts.c, cuda/nodes_gradient.c) share.
 #ifndef CUDA_NODES_H
 #define CUDA_NODES_H
 
 #include "core/dtype.h"
 #include "cuda/backend.h"
+#include "cuda/gradient.h"
+#include "ops/gradient.h"
 
 static inline struct cuda_stream *stream_of(const struct graph *g)
 {
@@ -44,5 +46,32 @@ CUDA_DECLARE(bias_experts);
 CUDA_DECLARE(combine_experts);
 CUDA_DECLARE(matmul_heads);
 size_t cuda_scratch_matmul_heads(const struct graph *g, const struct node *n);
+
+// ---- cuda/nodes_gradient.c
+
+CUDA_DECLARE(matmul_nn);
+CUDA_DECLARE(transpose);
+CUDA_DECLARE(rows);
+CUDA_DECLARE(rows_dx);
+CUDA_DECLARE(sum_rows);
+CUDA_DECLARE(embed_dw);
+CUDA_DECLARE(rmsnorm_dx);
+CUDA_DECLARE(layernorm_dx);
+CUDA_DECLARE(activation_dx);
+CUDA_DECLARE(glu_dx);
+CUDA_DECLARE(softcap_dx);
+CUDA_DECLARE(slice_dx);
+CUDA_DECLARE(attention_dx);
+CUDA_DECLARE(dropout);
+CUDA_DECLARE(cross_entropy);
+size_t cuda_scratch_matmul_nn(const struct graph *g, const struct node *n);
+size_t cuda_scratch_norm_dx(const struct graph *g, const struct node *n);
+size_t cuda_scratch_attention_dx(const struct graph *g, const struct node *n);
+// An attention node whose keys and values are rows of the step, with what its gradient computes again in the place of q, k and v.
+struct cuda_attention_rows cuda_attention_node(const struct graph *g, const struct node *attention,
+                                               const struct node *q, const struct node *k,
+                                               const struct node *v);
+// What cuda_node_check() asks of the ops of training. Errors: UNSUPPORTED.
+enum tlm_status cuda_gradient_check(const struct node *n, struct tlm_error *err);
 
 #endif

@@ -1,8 +1,8 @@
-// cuda/products.h -- the forms of the matrix product, among which cuda/matmul.cu chooses.
+// cuda/products.h -- the forms of the matrix product, among which cuda/matmul.cu and cuda_matmul_nn() choose.
 #ifndef CUDA_PRODUCTS_H
 #define CUDA_PRODUCTS_H
 
-#include "cuda/kernels.h"
+#include "cuda/gradient.h"
 
 struct bf16;
 
@@ -12,8 +12,11 @@ void matmul_quantized(struct cuda_stream *s, float *y, struct cuda_q8 x, const s
 // Many columns, on tensor cores: codes of 8 bits
 void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
                    struct cuda_rows rows, struct cuda_groups groups);
-// Likewise: x and w of bf16
+// Likewise: x and w of bf16; w (N, K), or (K, N) with rows on boundaries of 16 bytes
 void matmul_mma(struct cuda_stream *s, float *y, const struct bf16 *x, const struct cuda_matrix *w,
                 struct cuda_rows rows);
+void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p);
+// Many columns without them; w (N, K), no base
+void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
 
 #endif

@@ -6,21 +6,22 @@
 enum { THREADS = 256 };
 
 static __global__ void rope_table_kernel(float *table, const int32_t *pos, const double *freq,
-                                         struct cuda_rows rows, int32_t pairs, double magnitude)
+                                         struct cuda_rows rows, int32_t pairs, double magnitude, bool inverse)
 {
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= row_count(rows) * pairs) return;
     const double angle = load(pos + i / pairs) * load(freq + i % pairs);
-    const vec<float, 2> turn = {{(float)(cos(angle) * magnitude), (float)(sin(angle) * magnitude)}};
+    const float sine = (float)(sin(angle) * magnitude);
+    const vec<float, 2> turn = {{(float)(cos(angle) * magnitude), inverse ? -sine : sine}};
     store((vec<float, 2> *)table + i, turn);
 }
 
 void cuda_rope_table(struct cuda_stream *s, float *table, const int32_t *pos, const double *freq,
-                     struct cuda_rows rows, int32_t pairs, double magnitude)
+                     struct cuda_rows rows, int32_t pairs, double magnitude, bool inverse)
 {
     if (rows.most > 0)
         CUDA_LAUNCH(rope_table_kernel, blocks_for(rows.most * pairs, THREADS), THREADS, 0, s, table, pos,
-                    freq, rows, pairs, magnitude);
+                    freq, rows, pairs, magnitude, inverse);
 }
 
 // A thread turns a pair, or copies a number behind the pairs. x and y: (rows, heads, head_dim); y may be x.

@@ -236,7 +236,7 @@ static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struc
 static enum tlm_status open_step(struct forward *f, const struct forward_config *c, struct tlm_error *err)
 {
     enum tlm_status s = step_init(&f->step, c->max_rows, c->max_outputs, c->sequences,
-                                  f->cache.blocks_per_sequence, f->cache.group_count, err);
+                                  f->cache.blocks_per_sequence, f->cache.group_count, 0, err);
     return s || !f->runner ? s : f->model->backend->class->set_step(f->runner, &f->step.memory, err);
 }
 

@@ -147,7 +147,7 @@ enum tlm_status layers_open(struct layers *p, struct tlm_model *m, const struct 
     if ((s = rope_source_open(&p->rope, m, &m->hparams.rope, rows, err)) ||
         (s = rope_source_open(&p->rope_local, m, &m->hparams.rope_local, rows, err)) ||
         (s = open_cache(p, err)) ||
-        (s = step_init(&p->step, rows, 1, 1, p->cache.blocks_per_sequence, 1, err))) {
+        (s = step_init(&p->step, rows, 1, 1, p->cache.blocks_per_sequence, 1, 0, err))) {
         layers_close(p);
         return s;
     }

@@ -42,7 +42,7 @@ static enum tlm_status check_model(const struct tlm_model *m, const struct backe
     if (!stores || !group_of)
         s = error_set(err, TLM_ERR_MEMORY, "%s: no memory for %zu layers", b->class->name, layers);
     for (size_t l = 0; l < layers && !s; l++) stores[l].type = DTYPE_F16;
-    if (!s) s = step_init(&step, 1, 1, 1, 1, 1, err);
+    if (!s) s = step_init(&step, 1, 1, 1, 1, 1, 0, err);
     if (!s) s = check_graph(m, b, &step, stores, group_of, err);
     step_free(&step);
     free(stores);

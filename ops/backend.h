@@ -16,6 +16,25 @@ enum backend_limit {
     BACKEND_PRODUCT, // operations a second of a large bf16 product
 };
 
+// Training: weights, gradients and moments are the host's arrays, each with a TWIN on the device where the numbers are, until the
+// backend is closed; the host's are what checkpoints and files are made of.
+struct backend_training {
+    // The twin's address; made, and brought there, when it is asked for first. Tensors are plain. Errors: MEMORY, IO.
+    enum tlm_status (*twin)(struct backend *b, const struct tensor *t, void **out, struct tlm_error *err);
+    // The host's numbers to the twin, and back. Errors: IO.
+    enum tlm_status (*push)(struct backend *b, const struct tensor *t, struct tlm_error *err);
+    enum tlm_status (*pull)(struct backend *b, const struct tensor *t, struct tlm_error *err);
+    // On the runner's stream, addresses of the device. to[i]: the sum of the squares of `squares` numbers from i * squares on, with the bits
+    // of ops/update.h.
+    int64_t squares;
+    void (*sum_squares)(struct runner *r, double *to, const float *x, int64_t count);
+    void (*adamw)(struct runner *r, const struct update_args *a); // moments of F32 or BF16
+    void (*convert)(struct runner *r, void *to, enum dtype type, const float *from, int64_t count);
+    // Waits for the stream, and brings bytes to the host. Errors: IO.
+    enum tlm_status (*fetch)(struct runner *r, void *to, const void *from, size_t bytes,
+                             struct tlm_error *err);
+};
+
 struct backend_class {
     const char *name;     // "cuda"
     const struct op *ops; // the table that graph_init() takes, with the runner as its `kernels`
@@ -46,6 +65,7 @@ struct backend_class {
     // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
     enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,
                                struct tlm_error *err);
+    const struct backend_training *training;
 };
 
 struct backend {

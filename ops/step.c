@@ -1,7 +1,7 @@
 #include "ops/step.h"
 
 enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs, int32_t max_sequences,
-                          int32_t blocks_per_sequence, int32_t groups, struct tlm_error *err)
+                          int32_t blocks_per_sequence, int32_t groups, size_t more, struct tlm_error *err)
 {
     *s = (struct step){.max_rows = max_rows,
                        .max_outputs = max_outputs,
@@ -15,7 +15,7 @@ enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs,
     size_t tiles = align_up((size_t)max_rows * sizeof *s->tiles, ARENA_ALIGN);
     size_t tables = align_up((size_t)max_sequences * (size_t)blocks_per_sequence * 4, ARENA_ALIGN);
     enum tlm_status status = arena_init(
-        &s->memory, ARENA_ALIGN + 2 * rows + outputs + 2 * tiles + (size_t)groups * (rows + tables),
+        &s->memory, ARENA_ALIGN + 2 * rows + outputs + 2 * tiles + (size_t)groups * (rows + tables) + more,
         "step data", err);
     if (status) return status;
     s->counts = arena_alloc(&s->memory, EXTENT_COUNT * sizeof *s->counts);

@@ -31,9 +31,9 @@ struct step {
     int32_t *block_tables[STEP_GROUPS];  // (sequences, blocks_per_sequence)
 };
 
-// Errors: MEMORY.
+// `more`: bytes that the caller will take of s->memory, for what else changes from step to step. Errors: MEMORY.
 enum tlm_status step_init(struct step *s, int32_t max_rows, int32_t max_outputs, int32_t max_sequences,
-                          int32_t blocks_per_sequence, int32_t groups, struct tlm_error *err);
+                          int32_t blocks_per_sequence, int32_t groups, size_t more, struct tlm_error *err);
 void step_free(struct step *s);
 
 #endif

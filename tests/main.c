@@ -60,7 +60,9 @@ static const struct {
     {"cuda_emu", suite_cuda_emu},
     {"cuda", suite_cuda},
     {"cuda_experts", suite_cuda_experts},
+    {"cuda_gradient", suite_cuda_gradient},
     {"cuda_model", suite_cuda_model},
+    {"cuda_train", suite_cuda_train},
 };
 
 int main(int argc, char **argv)

@@ -390,7 +390,7 @@ static void run_block(struct block *b, int32_t chunk, double *y)
     struct graph g;
     ck_assert_int_eq(kv_open(&cache, &config, &err), TLM_OK);
     ck_assert_int_eq(kv_reserve(&cache, 0, s->rows, &err), TLM_OK);
-    ck_assert_int_eq(step_init(&step, chunk, 1, 1, cache.blocks_per_sequence, 1, &err), TLM_OK);
+    ck_assert_int_eq(step_init(&step, chunk, 1, 1, cache.blocks_per_sequence, 1, 0, &err), TLM_OK);
     ck_assert_int_eq(graph_init(&g, m->ops, &m->kernels, m->real, step.counts, &err), TLM_OK);
     struct tensor x = make(m->real, s->width, chunk, 1);
     struct build_inputs in = {.step = g_step(&g, &step, chunk, 1),

@@ -64,7 +64,9 @@ Suite *suite_constraint(void);
 Suite *suite_cuda_emu(void);
 Suite *suite_cuda(void);
 Suite *suite_cuda_experts(void);
+Suite *suite_cuda_gradient(void);
 Suite *suite_cuda_model(void);
+Suite *suite_cuda_train(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);

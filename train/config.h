@@ -25,6 +25,7 @@ enum config_recompute {
     CONFIG_RECOMPUTE_LAYER,
     CONFIG_RECOMPUTE_AUTO
 };
+enum config_backend { CONFIG_CPU, CONFIG_CUDA };
 enum config_state { CONFIG_STATE_F32, CONFIG_STATE_BF16, CONFIG_STATE_Q8 };
 
 struct config_words {
@@ -55,6 +56,7 @@ struct train_config {
         double quantize_warmup; // steps; below 1: a share of all steps
         enum config_recompute recompute;
         double dropout;
+        enum config_backend backend;
         int64_t threads;
         uint64_t seed;
         int64_t eval_every, eval_batches, sample_every;

@@ -9,13 +9,14 @@
 
 static const char *const precisions[] = {"f32", "bf16", "f16", NULL};
 static const char *const recomputes[] = {"none", "attention", "layer", "auto", NULL};
+static const char *const backends[] = {"cpu", "cuda", NULL};
 static const char *const optimizers[] = {"adamw", "lion", "muon", "sgd", NULL};
 static const char *const states[] = {"f32", "bf16", "q8", NULL};
 static const char *const schedules[] = {"constant", "linear", "cosine", "wsd", NULL};
 
 _Static_assert(sizeof(enum config_precision) == sizeof(int) && sizeof(enum config_recompute) == sizeof(int) &&
                    sizeof(enum optimizer_kind) == sizeof(int) && sizeof(enum config_state) == sizeof(int) &&
-                   sizeof(enum schedule_kind) == sizeof(int),
+                   sizeof(enum schedule_kind) == sizeof(int) && sizeof(enum config_backend) == sizeof(int),
                "choices are stored as an int");
 
 #define KEY(s, n, type, text, about, ...)                                                               \
@@ -49,6 +50,7 @@ const struct config_key config_keys[] = {
     KEY(train, quantize_warmup, NUMBER, "0.1", "steps in which that rounding is blended in; below 1: a share of all", FROM(0)),
     KEY(train, recompute, CHOICE, "auto", "activations that the way back computes again, for less memory", ONE_OF(recomputes)),
     KEY(train, dropout, NUMBER, "0", "share of numbers set to 0 behind the embedding, attention and feed-forward part", RANGE(0, 0.95)),
+    KEY(train, backend, CHOICE, "cpu", "what computes: cpu, or cuda, a GPU", ONE_OF(backends)),
     KEY(train, threads, INTEGER, "0", "threads; 0: the processors this process may run on", RANGE(0, 1024)),
     KEY(train, seed, SEED, "1", "chooses new weights, dropout and samples", ANY),
     KEY(train, eval_every, INTEGER, "250", "steps between validations; 0: at the end alone", FROM(0)),

@@ -21,6 +21,7 @@ enum recompute { RECOMPUTE_NONE, RECOMPUTE_ATTENTION, RECOMPUTE_LAYER };
 
 struct gradient {
     struct graph *g;
+    const struct kernels *kernels; // the types that products take
     enum recompute recompute;
     struct gradient_slot *slots; // those that are trained; all others are frozen
     int64_t slot_count;

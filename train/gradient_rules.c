@@ -7,22 +7,17 @@
 
 typedef void rule(struct gradient *c, struct node *n, struct node *dy);
 
-static const struct kernels *kernels_of(const struct gradient *c)
-{
-    return c->g->kernels;
-}
-
 // dy as products with weights of type `w` want it.
 static struct node *as_factor(struct gradient *c, struct node *dy, enum dtype w)
 {
-    enum dtype want = kernels_of(c)->matmul_nn[w].x_type;
+    enum dtype want = c->kernels->matmul_nn[w].x_type;
     return want == dy->out.type ? dy : g_convert(c->g, dy, want);
 }
 
 // The transposed dy, for products with x.
 static struct node *as_rows(struct gradient *c, struct node *dy, const struct node *x)
 {
-    return g_transpose(c->g, dy, kernels_of(c)->matmul_nn[x->out.type].x_type);
+    return g_transpose(c->g, dy, c->kernels->matmul_nn[x->out.type].x_type);
 }
 
 static void rule_matmul(struct gradient *c, struct node *n, struct node *dy)
@@ -150,11 +145,16 @@ static void rule_rope(struct gradient *c, struct node *n, struct node *dy)
     gradient_add(c, n->in[0], g_rope(c->g, dy, inverse_of(c, n->in[1]), p->heads, p->pairing));
 }
 
-// Keys and values stand in front of the nodes that write them to the cache.
+// Keys and values stand in front of the nodes that write them to the cache, where there is one.
+static struct node *written(struct node *n)
+{
+    return n->op == OP_kv_write ? n->in[0] : n;
+}
+
 static void rule_attention(struct gradient *c, struct node *n, struct node *dy)
 {
     const struct attention_params *p = n->params;
-    struct node *q = n->in[0], *k = n->in[1]->in[0], *v = n->in[2]->in[0];
+    struct node *q = n->in[0], *k = written(n->in[1]), *v = written(n->in[2]);
     int32_t qs = p->heads * p->head_dim, ks = p->kv_heads * p->head_dim, vs = p->kv_heads * p->value_dim;
     struct node *all =
         g_attention_dx(c->g, n, dy, gradient_value(c, q), gradient_value(c, k), gradient_value(c, v));

@@ -20,10 +20,10 @@ enum { PATH = 1024 };
 // What a run may change when it is begun again.
 static bool may_change(const char *section, const char *key)
 {
-    static const char *const keys[][2] = {{"train", "threads"},       {"train", "eval_every"},
-                                          {"train", "eval_batches"},  {"train", "sample_every"},
-                                          {"train", "sample_prompt"}, {"train", "early_stop"},
-                                          {"train", "micro_batch"},   {"train", "recompute"}};
+    static const char *const keys[][2] = {
+        {"train", "threads"},      {"train", "eval_every"},    {"train", "eval_batches"},
+        {"train", "sample_every"}, {"train", "sample_prompt"}, {"train", "early_stop"},
+        {"train", "micro_batch"},  {"train", "recompute"},     {"train", "backend"}};
     if (!strcmp(section, "checkpoint") || !strcmp(section, "log")) return true;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(section, keys[i][0]) && !strcmp(key, keys[i][1])) return true;

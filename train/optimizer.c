@@ -7,6 +7,7 @@
 
 #include "core/arena.h"
 #include "core/rng.h"
+#include "ops/backend.h"
 #include "train/muon.h"
 
 // A chunk's gradient, value and moments fit into a core's cache; 1024 chunks are enough for any number of threads.
@@ -23,6 +24,9 @@ struct slot {
     enum dtype type;
     struct moment m, v; // v.data is NULL but for AdamW
     int64_t first_chunk;
+    struct twins { // on the backend
+        void *value, *copy, *gradient, *m, *v;
+    } device;
 };
 
 struct optimizer {
@@ -34,6 +38,9 @@ struct optimizer {
     double *squares;  // [chunks]
     struct muon muon; // of OPTIMIZER_MUON
     struct arena memory;
+    struct backend *backend; // of the model; NULL: the CPU
+    struct runner *runner;
+    double *device_squares; // [chunks], there
     struct optimizer_progress progress;
     // of the step under way
     atomic_llong next;
@@ -166,6 +173,85 @@ static void lay_out(struct optimizer *o, const struct parameters *p)
     o->squares = arena_alloc(&o->memory, (size_t)o->chunks * sizeof *o->squares);
 }
 
+// ---- on a backend -----------------------------------------------------------------------------------------------
+
+static enum tlm_status twin_of(const struct optimizer *o, void **out, void *data, enum dtype type,
+                               const struct parameter *p, struct tlm_error *err)
+{
+    struct tensor t = tensor_shape(type, p->cols, p->rows, p->depth, 1);
+    t.data = data;
+    return data ? o->backend->class->training->twin(o->backend, &t, out, err) : TLM_OK;
+}
+
+static enum tlm_status open_slot(const struct optimizer *o, struct slot *s, struct tlm_error *err)
+{
+    const struct parameter *p = s->parameter;
+    enum tlm_status status;
+    const char *other = s->rule != RULE_ADAMW    ? "another rule"
+                        : s->type == DTYPE_I8    ? "moments of 8 bits"
+                        : p->grid != DTYPE_COUNT ? "weights on a grid"
+                                                 : NULL;
+    if (other)
+        return error_set(err, TLM_ERR_UNSUPPORTED,
+                         "optimizer: on %s: expected AdamW with moments of f32 or bf16, found %s",
+                         o->backend->class->name, other);
+    if ((status = twin_of(o, &s->device.value, p->value, DTYPE_F32, p, err)) ||
+        (status = twin_of(o, &s->device.copy, p->copy, p->copy_type, p, err)) ||
+        (status = twin_of(o, &s->device.gradient, p->gradient, DTYPE_F32, p, err)) ||
+        (status = twin_of(o, &s->device.m, s->m.data, s->type, p, err)))
+        return status;
+    return twin_of(o, &s->device.v, s->v.data, s->type, p, err);
+}
+
+static enum tlm_status open_device(struct optimizer *o, struct tlm_error *err)
+{
+    const struct backend_class *class = o->backend->class;
+    void *squares = NULL;
+    enum tlm_status s = TLM_OK;
+    TLM_ASSERT(class->training->squares == CHUNK);
+    for (int64_t i = 0; i < o->count && !s; i++) s = open_slot(o, &o->slot[i], err);
+    if (s || (s = class->runner_open(o->backend, &o->runner, err))) return s;
+    s = class->alloc(o->runner, &squares, (size_t)o->chunks * sizeof *o->squares, "sums of squares", err);
+    o->device_squares = squares;
+    return s;
+}
+
+static enum tlm_status square_on_device(struct optimizer *o, struct tlm_error *err)
+{
+    const struct backend_training *training = o->backend->class->training;
+    for (int64_t i = 0; i < o->count; i++) {
+        const struct slot *s = &o->slot[i];
+        training->sum_squares(o->runner, o->device_squares + s->first_chunk, s->device.gradient,
+                              s->parameter->count);
+    }
+    return training->fetch(o->runner, o->squares, o->device_squares, (size_t)o->chunks * sizeof *o->squares,
+                           err);
+}
+
+// All arrays of moments, this way or that.
+static enum tlm_status move_moments(const struct optimizer *o, bool pull, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
+    for (int64_t i = 0; o->backend && i < optimizer_state_count(o) && !status; i++) {
+        const struct optimizer_state state = optimizer_state(o, i);
+        const struct backend_training *training = o->backend->class->training;
+        struct tensor t = tensor_shape(state.type, state.ne[0], state.ne[1], state.ne[2], 1);
+        t.data = state.data;
+        status = pull ? training->pull(o->backend, &t, err) : training->push(o->backend, &t, err);
+    }
+    return status;
+}
+
+enum tlm_status optimizer_pull(const struct optimizer *o, struct tlm_error *err)
+{
+    return move_moments(o, true, err);
+}
+
+enum tlm_status optimizer_push(const struct optimizer *o, struct tlm_error *err)
+{
+    return move_moments(o, false, err);
+}
+
 enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *p,
                                const struct optimizer_options *options, enum isa isa, struct threads *threads,
                                struct tlm_error *err)
@@ -185,6 +271,11 @@ enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *
     }
     lay_out(o, p);
     if (options->kind == OPTIMIZER_MUON) o->muon = muon_make(&o->memory, p, &o->kernels, threads);
+    o->backend = p->model.backend;
+    if (o->backend && (s = open_device(o, err))) {
+        optimizer_close(o);
+        return s;
+    }
     *out = o;
     return TLM_OK;
 }
@@ -192,6 +283,7 @@ enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *
 void optimizer_close(struct optimizer *o)
 {
     if (!o) return;
+    if (o->runner) o->backend->class->runner_close(o->runner);
     arena_free(&o->memory);
     free(o);
 }
@@ -232,12 +324,17 @@ static void square_chunks(void *user, int thread)
 }
 
 // Of all gradients as they are; infinite or NaN where one of them is.
-static double gradient_norm(struct optimizer *o)
+static enum tlm_status gradient_norm(struct optimizer *o, double *norm, struct tlm_error *err)
 {
-    run_chunks(o, square_chunks);
+    enum tlm_status s = TLM_OK;
+    if (o->backend)
+        s = square_on_device(o, err);
+    else
+        run_chunks(o, square_chunks);
     double sum = 0;
     for (int64_t i = 0; i < o->chunks; i++) sum += o->squares[i];
-    return sqrt(sum);
+    *norm = sqrt(sum);
+    return s;
 }
 
 // ---- updates ----------------------------------------------------------------------------------------------------
@@ -272,23 +369,17 @@ static bool writes_copy(const struct parameter *p)
     return p->copy && p->copy_type == DTYPE_BF16 && p->grid == DTYPE_COUNT;
 }
 
-static void update_chunk(const struct optimizer *o, const struct chunk *c)
+// What the update of a chunk is given, but for its pointers.
+static struct update_args update_numbers(const struct optimizer *o, const struct chunk *c)
 {
     const struct optimizer_options *options = &o->options;
-    const struct parameter *p = c->slot->parameter;
-    const struct slot *s = c->slot;
     // Step numbers count from 1. In double: 1 - beta^t in float would lose what it is there for.
-    double t = (double)o->progress.updates, decay = p->decay ? options->decay : 0;
+    double t = (double)o->progress.updates, decay = c->slot->parameter->decay ? options->decay : 0;
     double rate = o->rate * (options->kind == OPTIMIZER_MUON ? options->side_rate : 1);
-    struct update_args a = {.value = p->value + c->first,
-                            .copy = writes_copy(p) ? (uint16_t *)p->copy + c->first : NULL,
-                            .gradient = p->gradient + c->first,
-                            .m = moment_at(&s->m, s->type, c->first),
-                            .v = moment_at(&s->v, s->type, c->first),
-                            .moments = s->type,
+    struct update_args a = {.moments = c->slot->type,
                             .count = c->count,
                             .first = c->first,
-                            .key = chance_key(o, s),
+                            .key = chance_key(o, c->slot),
                             .factor = (float)o->factor,
                             .rate = (float)rate,
                             .keep = (float)(1 - rate * decay),
@@ -299,17 +390,28 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
                             .slow2 = (float)(1 - options->beta2),
                             .eps = (float)options->eps,
                             .nesterov = options->nesterov};
-    switch (s->rule) {
-    case RULE_ADAMW:
+    if (c->slot->rule == RULE_ADAMW) {
         a.rate = (float)(rate / (1 - pow(options->beta1, t)));
         a.root_factor = (float)(1 / sqrt(1 - pow(options->beta2, t)));
-        o->kernels.update_adamw(&a);
-        break;
+    }
+    if (c->slot->rule == RULE_SGD) a.beta1 = (float)options->momentum;
+    return a;
+}
+
+static void update_chunk(const struct optimizer *o, const struct chunk *c)
+{
+    const struct parameter *p = c->slot->parameter;
+    const struct slot *s = c->slot;
+    struct update_args a = update_numbers(o, c);
+    a.value = p->value + c->first;
+    a.copy = writes_copy(p) ? (uint16_t *)p->copy + c->first : NULL;
+    a.gradient = p->gradient + c->first;
+    a.m = moment_at(&s->m, s->type, c->first);
+    a.v = moment_at(&s->v, s->type, c->first);
+    switch (s->rule) {
+    case RULE_ADAMW: o->kernels.update_adamw(&a); break;
     case RULE_LION: o->kernels.update_lion(&a); break;
-    case RULE_SGD:
-        a.beta1 = (float)options->momentum;
-        o->kernels.update_sgd(&a);
-        break;
+    case RULE_SGD: o->kernels.update_sgd(&a); break;
     case RULE_MUON: break; // update_matrices() has been there
     }
     if (s->rule == RULE_MUON || !writes_copy(p)) copy_values(o, p, c->first, c->count);
@@ -331,6 +433,24 @@ static void update_matrices(struct optimizer *o)
                                                     .nesterov = o->options.nesterov,
                                                     .iterations = o->options.iterations});
     }
+}
+
+static enum tlm_status update_on_device(struct optimizer *o, struct tlm_error *err)
+{
+    const struct backend_training *training = o->backend->class->training;
+    for (int64_t i = 0; i < o->count; i++) {
+        const struct slot *s = &o->slot[i];
+        const struct parameter *p = s->parameter;
+        struct update_args a = update_numbers(o, &(struct chunk){s, 0, p->count});
+        a.value = s->device.value;
+        a.copy = writes_copy(p) ? s->device.copy : NULL;
+        a.gradient = s->device.gradient;
+        a.m.data = s->device.m, a.v.data = s->device.v;
+        training->adamw(o->runner, &a);
+        if (p->copy && !writes_copy(p))
+            training->convert(o->runner, s->device.copy, p->copy_type, s->device.value, p->count);
+    }
+    return training->fetch(o->runner, NULL, NULL, 0, err); // passes are on streams of their own
 }
 
 static void update_chunks(void *user, int thread)
@@ -361,7 +481,12 @@ static bool is_outlier(struct optimizer *o, double norm)
 
 struct optimizer_report optimizer_step(struct optimizer *o, double rate, double scale)
 {
-    struct optimizer_report report = {OPTIMIZER_STEPPED, fabs(scale) * gradient_norm(o), 1};
+    struct optimizer_report report = {.outcome = OPTIMIZER_STEPPED, .clipped = 1};
+    if (gradient_norm(o, &report.norm, &report.error)) {
+        report.outcome = OPTIMIZER_FAILED;
+        return report;
+    }
+    report.norm *= fabs(scale);
     if (!isfinite(report.norm)) {
         report.outcome = OPTIMIZER_NOT_FINITE;
         o->progress.not_finite++;
@@ -378,6 +503,10 @@ struct optimizer_report optimizer_step(struct optimizer *o, double rate, double 
     o->progress.updates++;
     o->rate = rate;
     o->factor = scale * report.clipped;
+    if (o->backend) {
+        if (update_on_device(o, &report.error)) report.outcome = OPTIMIZER_FAILED;
+        return report;
+    }
     update_matrices(o);
     run_chunks(o, update_chunks);
     return report;

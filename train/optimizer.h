@@ -2,7 +2,8 @@
 //
 // The arithmetic of the updates stands in ops/update.h; here is the policy: which weight is updated how, in which type its
 // moments are kept, which steps are skipped. Weights are cut into chunks of a fixed size, which threads take as they come;
-// results do not depend on how many there are.
+// results do not depend on how many there are. Where the model runs on a backend, weights, gradients and moments are there and are
+// updated there, a launch a tensor; AdamW alone has kernels for that.
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
@@ -44,7 +45,7 @@ struct optimizer_options optimizer_defaults(enum optimizer_kind kind);
 struct optimizer;
 
 // The parameters and threads stay the caller's and alive; gradients and values are looked up at each step.
-// Errors: ARGUMENT (options that make no sense), MEMORY.
+// Errors: ARGUMENT (options that make no sense), MEMORY, UNSUPPORTED (by the model's backend).
 enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *p,
                                const struct optimizer_options *options, enum isa isa, struct threads *threads,
                                struct tlm_error *err);
@@ -56,11 +57,17 @@ struct optimizer_bytes {
 struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options,
                                        int threads);
 
-enum optimizer_outcome { OPTIMIZER_STEPPED, OPTIMIZER_NOT_FINITE, OPTIMIZER_OUTLIER };
+enum optimizer_outcome {
+    OPTIMIZER_STEPPED,
+    OPTIMIZER_NOT_FINITE,
+    OPTIMIZER_OUTLIER,
+    OPTIMIZER_FAILED, // the backend has: `error` says how
+};
 struct optimizer_report {
     enum optimizer_outcome outcome; // where not STEPPED, nothing was touched but the counts
     double norm;                    // of all gradients times `scale`, before clipping
     double clipped;                 // what they were multiplied with on top of it, 1 or less
+    struct tlm_error error;         // of OPTIMIZER_FAILED
 };
 // One update with this learning rate. scale: what makes of the gradients' sums those of the loss, such as 1 / (batch * loss scale).
 struct optimizer_report optimizer_step(struct optimizer *o, double rate, double scale);
@@ -88,5 +95,8 @@ struct optimizer_state {
 int64_t optimizer_state_count(const struct optimizer *o);
 // 0 <= i < count; the order is that of the parameters.
 struct optimizer_state optimizer_state(const struct optimizer *o, int64_t i);
+// Of a model on a backend: the arrays from there, before they are written, and there, when they were filled. Errors: IO.
+enum tlm_status optimizer_pull(const struct optimizer *o, struct tlm_error *err);
+enum tlm_status optimizer_push(const struct optimizer *o, struct tlm_error *err);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "ops/backend.h"
 #include "quant/quant.h"
 
 static bool is_trained(const struct weight_spec *spec)
@@ -190,6 +191,36 @@ void parameters_close(struct parameters *p)
 {
     arena_free(&p->memory);
     *p = (struct parameters){0};
+}
+
+static struct tensor values_of(const struct parameter *p)
+{
+    struct tensor t = tensor_shape(DTYPE_F32, p->cols, p->rows, p->depth, 1);
+    t.data = p->value;
+    return t;
+}
+
+enum tlm_status parameters_pull(const struct parameters *p, struct tlm_error *err)
+{
+    struct backend *b = p->model.backend;
+    enum tlm_status s = TLM_OK;
+    for (int64_t i = 0; b && i < p->count && !s; i++) {
+        struct tensor value = values_of(&p->item[i]);
+        s = b->class->training->pull(b, &value, err);
+    }
+    return s;
+}
+
+enum tlm_status parameters_push(const struct parameters *p, struct tlm_error *err)
+{
+    struct backend *b = p->model.backend;
+    enum tlm_status s = TLM_OK;
+    for (int64_t i = 0; b && i < p->count && !s; i++) {
+        struct tensor value = values_of(&p->item[i]);
+        s = b->class->training->push(b, &value, err);
+        if (!s && p->item[i].copy) s = b->class->training->push(b, &p->headers[i], err);
+    }
+    return s;
 }
 
 void parameters_slots(const struct parameters *p, struct gradient_slot *to)

@@ -50,6 +50,10 @@ void parameters_round(struct parameters *p, double share);
 void parameter_copy(const struct parameter *p, const struct kernels *k);
 // A parameter's numbers [first, first + count) in its grid's type, as the finished file has them: whole blocks.
 void parameter_quantize(const struct parameter *p, void *to, int64_t first, int64_t count);
+// Where the model runs on a backend, the weights are there (ops/backend.h): brings values back for files, or values and copies there.
+// Errors: IO, MEMORY.
+enum tlm_status parameters_pull(const struct parameters *p, struct tlm_error *err);
+enum tlm_status parameters_push(const struct parameters *p, struct tlm_error *err);
 // What the gradient pass is to write: to[p->count].
 void parameters_slots(const struct parameters *p, struct gradient_slot *to);
 

@@ -1,6 +1,7 @@
 #include "train/pass.h"
 
 #include "models/blocks.h"
+#include "ops/backend.h"
 #include "ops/paged.h"
 
 #include <stdlib.h>
@@ -39,6 +40,22 @@ static void save_attention(struct graph *g)
         if (node_at(g, i)->op == OP_attention) g_attention_save(g, node_at(g, i));
 }
 
+// Attention without a cache: keys and values as they are, in the type of the matrices if that is BF16.
+static void read_rows(struct graph *g, bool narrow)
+{
+    int64_t count = g->node_count;
+    for (int64_t i = 0; i < count; i++) {
+        struct node *n = node_at(g, i);
+        if (n->op != OP_attention) continue;
+        g->layer = n->layer;
+        for (int j = 0; j < 3; j++) {
+            if (n->in[j]->op == OP_kv_write) n->in[j] = n->in[j]->in[0];
+            if (narrow) n->in[j] = g_convert(g, n->in[j], DTYPE_BF16);
+        }
+    }
+    g->layer = -1;
+}
+
 // The head in chunks of rows.
 struct head_chunks {
     int64_t count;
@@ -59,6 +76,7 @@ static void add_head(struct pass *p, struct head_chunks *c, struct node *x)
     struct node *targets = leaf(g, DTYPE_I32, p->config.rows, p->targets);
     struct node *losses = leaf(g, DTYPE_F64, p->config.rows, p->losses),
                 *factor = leaf(g, DTYPE_F64, 1, p->factor);
+    p->losses_leaf = losses;
     int64_t size = chunk_rows(p);
     x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
     for (int64_t i = 0, begin = 0; i < c->count; i++, begin += size) {
@@ -92,6 +110,7 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
 {
     struct graph *g = &p->graph;
     const struct tlm_model *m = p->model;
+    const struct kernels *kernels = m->backend ? &m->backend->kernels : &m->kernels;
     struct build_inputs in = {
         .step = g_step(g, &p->step, p->config.rows, 1),
         .rope = {graph_leaf(g, &p->rope.freq, EXTENT_FIXED), p->rope.magnitude},
@@ -106,10 +125,12 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
     if (p->config.gradients) save_attention(g);
     g->layer = -1;
     add_head(p, c, x);
-    pass_convert(g, &m->kernels);
+    pass_convert(g, kernels);
+    if (p->runner) read_rows(g, m->head.weight->type == DTYPE_BF16);
     int roots_count = 0;
     if (p->config.gradients) {
         struct gradient gradient = {.g = g,
+                                    .kernels = kernels,
                                     .recompute = p->config.recompute,
                                     .slots = slots,
                                     .slot_count = slot_count,
@@ -121,7 +142,8 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
     }
     order_head(p, c);
     for (int64_t i = 0; i < c->count; i++) roots[roots_count++] = c->losses[i];
-    return graph_plan(g, roots, roots_count, err);
+    enum tlm_status s = p->runner ? m->backend->class->place(p->runner, g, err) : TLM_OK;
+    return s ? s : graph_plan(g, roots, roots_count, err);
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------
@@ -129,6 +151,24 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
 static int32_t blocks_of(const struct pass_config *c)
 {
     return (c->context + KV_BLOCK - 1) / KV_BLOCK;
+}
+
+// What changes from step to step, and on a backend its copy there.
+static enum tlm_status open_step(struct pass *p, struct tlm_error *err)
+{
+    size_t rows = (size_t)p->config.rows;
+    size_t more = align_up(4 * rows, ARENA_ALIGN) + align_up(8 * rows, ARENA_ALIGN) + 3 * ARENA_ALIGN;
+    enum tlm_status s =
+        step_init(&p->step, p->config.rows, 1, p->config.rows, blocks_of(&p->config), 1, more, err);
+    if (s) return s;
+    p->targets = arena_alloc(&p->step.memory, 4 * rows);
+    p->losses = arena_alloc(&p->step.memory, 8 * rows);
+    p->factor = arena_alloc(&p->step.memory, sizeof *p->factor);
+    p->resumed = arena_alloc(&p->step.memory, sizeof *p->resumed);
+    p->seed = arena_alloc(&p->step.memory, 2 * sizeof *p->seed);
+    struct backend *b = p->model->backend;
+    if (!b || (s = b->class->runner_open(b, &p->runner, err))) return s;
+    return b->class->set_step(p->runner, &p->step.memory, err);
 }
 
 // Documents may be as short as one row, each with blocks of its own; pages that nobody touches cost nothing.
@@ -141,25 +181,32 @@ static enum tlm_status open_data(struct pass *p, struct paged_kv *k, struct page
     *k = paged_layout(p->model->real, latent ? KV_ROWS : KV_KEYS, blocks,
                       (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim));
     *v = paged_layout(p->model->real, KV_VALUES, blocks, latent ? 0 : (int32_t)h->value_dim);
-    size_t rows = (size_t)p->config.rows, keys = k->head_stride * (size_t)heads,
-           values = v->head_stride * (size_t)heads;
-    enum tlm_status s = arena_init(&p->data, keys + values + 12 * rows + 1024, "pass", err);
+    if (p->runner) return TLM_OK;
+    size_t keys = k->head_stride * (size_t)heads, values = v->head_stride * (size_t)heads;
+    enum tlm_status s = arena_init(&p->data, keys + values + 1024, "pass", err);
     if (s) return s;
     k->data = arena_alloc(&p->data, keys);
     v->data = latent ? k->data : arena_alloc(&p->data, values);
-    p->targets = arena_alloc(&p->data, 4 * rows);
-    p->losses = arena_alloc(&p->data, 8 * rows);
-    p->factor = arena_alloc(&p->data, sizeof *p->factor);
-    p->resumed = arena_alloc(&p->data, sizeof *p->resumed);
-    p->seed = arena_alloc(&p->data, 2 * sizeof *p->seed);
     return TLM_OK;
+}
+
+static size_t thread_count(const struct pass *p)
+{
+    return p->threads && !p->runner ? (size_t)threads_count(p->threads) : 1;
 }
 
 static enum tlm_status open_memory(struct pass *p, struct tlm_error *err)
 {
-    size_t threads = p->threads ? (size_t)threads_count(p->threads) : 1;
-    size_t shared = align_up(p->graph.arena_bytes, 4096), scratch = p->graph.scratch_bytes * threads;
-    enum tlm_status s = arena_init(&p->memory, shared + scratch + 4096, "activations", err);
+    size_t shared = align_up(p->graph.arena_bytes, 4096), scratch = p->graph.scratch_bytes * thread_count(p);
+    enum tlm_status s = TLM_OK;
+    if (p->runner) {
+        const struct backend_class *class = p->model->backend->class;
+        void *memory = NULL;
+        s = class->alloc(p->runner, &memory, shared, "activations", err);
+        if (!s) graph_bind(&p->graph, memory, NULL);
+        return s ? s : class->alloc(p->runner, &p->scratch, scratch, "scratch of kernels", err);
+    }
+    s = arena_init(&p->memory, shared + scratch + 4096, "activations", err);
     if (s) return s;
     graph_bind(&p->graph, arena_alloc(&p->memory, shared), NULL);
     p->scratch = arena_alloc(&p->memory, scratch);
@@ -168,8 +215,7 @@ static enum tlm_status open_memory(struct pass *p, struct tlm_error *err)
 
 struct pass_bytes pass_size(const struct pass *p)
 {
-    size_t threads = p->threads ? (size_t)threads_count(p->threads) : 1;
-    return (struct pass_bytes){p->graph.arena_bytes, p->graph.scratch_bytes * threads, p->data.size};
+    return (struct pass_bytes){p->graph.arena_bytes, p->graph.scratch_bytes * thread_count(p), p->data.size};
 }
 
 enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct gradient_slot *slots,
@@ -187,9 +233,9 @@ enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct grad
                             : error_set(err, TLM_ERR_MEMORY, "pass: no memory for its graph");
     if (s || (s = rope_source_open(&p->rope, m, &m->hparams.rope, config->context, err)) ||
         (s = rope_source_open(&p->rope_local, m, &m->hparams.rope_local, config->context, err)) ||
-        (s = open_data(p, &k, &v, err)) ||
-        (s = step_init(&p->step, config->rows, 1, config->rows, blocks_of(config), 1, err)) ||
-        (s = graph_init(&p->graph, m->ops, &m->kernels, m->real, p->step.counts, err)))
+        (s = open_step(p, err)) || (s = open_data(p, &k, &v, err)) ||
+        (s = graph_init(&p->graph, m->backend ? m->backend->class->ops : m->ops,
+                        m->backend ? (const void *)p->runner : &m->kernels, m->real, p->step.counts, err)))
         goto done;
     for (size_t l = 0; l < layers; l++) caches[l] = k, caches[layers + l] = v;
     c.rows = lists, c.logits = lists + c.count, c.losses = lists + 2 * c.count;
@@ -205,6 +251,7 @@ done:
 
 void pass_close(struct pass *p)
 {
+    if (p->runner) p->model->backend->class->runner_close(p->runner);
     graph_free(&p->graph);
     arena_free(&p->memory);
     arena_free(&p->data);
@@ -234,7 +281,8 @@ static int32_t enter_document(struct pass *p, int32_t sequence, int32_t begin, i
     return block + blocks;
 }
 
-double pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed, uint64_t seed)
+enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed,
+                         uint64_t seed, double *sum, struct tlm_error *err)
 {
     struct step *s = &p->step;
     int32_t rows = p->config.rows, block = 0, sequence = 0, used = (int32_t)p->model->hparams.experts.used;
@@ -251,8 +299,14 @@ double pass_run(struct pass *p, const struct pass_batch *b, double factor, bool 
     *p->factor = factor;
     *p->resumed = resumed;
     memcpy(p->seed, &seed, sizeof seed);
-    graph_run(&p->graph, p->threads, p->scratch);
-    double sum = 0;
-    for (int32_t r = 0; r < rows; r++) sum += p->losses[r];
-    return sum;
+    enum tlm_status status = TLM_OK;
+    if (p->runner)
+        status =
+            p->model->backend->class->run(p->runner, &p->graph, p->scratch, p->losses,
+                                          p->losses_leaf->out.data, (size_t)rows * sizeof *p->losses, err);
+    else
+        graph_run(&p->graph, p->threads, p->scratch);
+    *sum = 0;
+    for (int32_t r = 0; r < rows; r++) *sum += p->losses[r];
+    return status;
 }

@@ -2,6 +2,9 @@
 //
 // The graph is that of the model's build(), so a row's logits are those of generating, to the bit (keys and values in f32); its gradient is
 // added by train/gradient.h. The logits are taken in chunks of rows, each through the loss and back before the next: never all.
+//
+// A model on a backend has its passes there. Attention reads keys and values as they stand beside the queries, in no cache, and in BF16
+// where the matrices are.
 #ifndef TRAIN_PASS_H
 #define TRAIN_PASS_H
 
@@ -29,11 +32,13 @@ struct pass {
     struct graph graph;
     struct step step;
     struct rope_source rope, rope_local;
-    struct arena data;   // what the step and the cache of one layer hold
+    struct arena data;   // the cache of one layer
     struct arena memory; // activations, scratch of the threads
     struct threads *threads;
+    struct runner *runner; // on the model's backend; NULL: on the CPU
     void *scratch;
-    // Read by the graph:
+    struct node *losses_leaf;
+    // Read by the graph, in the memory of the step:
     int32_t *targets, *resumed, *seed; // (rows), 1, 2
     double *losses, *factor;           // (rows), 1
 };
@@ -51,7 +56,8 @@ void pass_close(struct pass *p);
 struct pass_bytes pass_size(const struct pass *p);
 
 // Runs a batch of config.rows rows. Gradients are those of factor times the sum of the losses, added to what the slots hold if `resumed`. seed: of
-// dropout. Returns the sum of the losses, each of which is in p->losses.
-double pass_run(struct pass *p, const struct pass_batch *batch, double factor, bool resumed, uint64_t seed);
+// dropout. *sum: of the losses, each of which is in p->losses. Errors: IO, of the backend.
+enum tlm_status pass_run(struct pass *p, const struct pass_batch *batch, double factor, bool resumed,
+                         uint64_t seed, double *sum, struct tlm_error *err);
 
 #endif

@@ -46,6 +46,11 @@ static int64_t rows_of(const struct trainer *t)
 
 // ---- the model ------------------------------------------------------------------------------------------------
 
+static const char *backend_of(const struct trainer *t)
+{
+    return t->config->train.backend == CONFIG_CUDA ? "cuda" : "cpu";
+}
+
 // The model that a run begins with stays in its folder, so that going on needs nothing else.
 static enum tlm_status make_model(struct trainer *t, struct tlm_error *err)
 {
@@ -68,7 +73,9 @@ static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
     static const enum dtype types[] = {
         [CONFIG_F32] = DTYPE_F32, [CONFIG_BF16] = DTYPE_BF16, [CONFIG_F16] = DTYPE_F16};
     t->matrices = types[t->config->train.precision];
-    if (s || (s = tlm_model_open(&t->file, t->model_path, NULL, err))) return s;
+    const struct tlm_model_options options = {.backend = backend_of(t)};
+    if (s || (s = tlm_model_open(&t->file, t->model_path, &options, err))) return s;
+    if (t->file->backend) note(t, tlm_model_backend(t->file));
     if (!t->file->arch)
         return error_set(err, TLM_ERR_ARGUMENT, "%s: expected a model, found a vocabulary", t->model_path);
     t->context = t->config->data.context ? t->config->data.context : t->file->hparams.context;
@@ -145,7 +152,7 @@ static enum tlm_status open_optimizer(struct trainer *t, struct tlm_error *err)
     return optimizer_open(&t->optimizer, &t->parameters, &o, isa_detect(), t->threads, err);
 }
 
-// auto: as little as fits in half of the memory that is free.
+// auto: as little as fits in half of the memory that is free; on a backend in what is left of its own.
 static enum tlm_status open_training_pass(struct trainer *t, struct pass_config *config,
                                           struct tlm_error *err)
 {
@@ -158,10 +165,10 @@ static enum tlm_status open_training_pass(struct trainer *t, struct pass_config 
     for (config->recompute = modes[t->config->train.recompute];; config->recompute++) {
         enum tlm_status s =
             pass_open(&t->pass, &t->parameters.model, t->slots, t->parameters.count, config, t->threads, err);
-        if (s || !decide || config->recompute == RECOMPUTE_LAYER || !room ||
-            pass_size(&t->pass).activations <= room)
-            return s;
-        pass_close(&t->pass);
+        bool fits =
+            t->file->backend ? s != TLM_ERR_MEMORY : s || !room || pass_size(&t->pass).activations <= room;
+        if (fits || !decide || config->recompute == RECOMPUTE_LAYER) return s;
+        if (!s) pass_close(&t->pass);
     }
 }
 
@@ -178,10 +185,11 @@ static enum tlm_status open_passes(struct trainer *t, struct tlm_error *err)
         return error_set(err, TLM_ERR_MEMORY, "train: no memory for a batch of %zu tokens", batch);
     t->targets = t->tokens + batch, t->positions = t->tokens + 2 * batch, t->segments = t->tokens + 3 * batch;
     parameters_slots(&t->parameters, t->slots);
-    enum tlm_status s = open_training_pass(t, &config, err);
-    config.gradients = false, config.dropout = 0;
-    return s || !t->val ? s
-                        : pass_open(&t->eval_pass, &t->parameters.model, NULL, 0, &config, t->threads, err);
+    // Training takes what memory validating leaves.
+    const struct pass_config eval = {.rows = config.rows, .context = config.context};
+    enum tlm_status s =
+        t->val ? pass_open(&t->eval_pass, &t->parameters.model, NULL, 0, &eval, t->threads, err) : TLM_OK;
+    return s ? s : open_training_pass(t, &config, err);
 }
 
 // The share of rounding in the weights that step `step` computes with.
@@ -219,7 +227,8 @@ static enum tlm_status go_on(struct trainer *t, struct tlm_error *err)
     set_rounding(t, t->state.step);
     for (int64_t i = 0; i < t->parameters.count && t->parameters.mix && !s; i++)
         parameter_copy(&t->parameters.item[i], &t->file->kernels);
-    return s;
+    if (!s) s = parameters_push(&t->parameters, err);
+    return s ? s : optimizer_push(t->optimizer, err);
 }
 
 enum tlm_status trainer_open(struct trainer **out, const struct train_config *c,
@@ -314,25 +323,32 @@ static void adapt_scale(struct checkpoint_state *s, bool good)
     s->good_steps = 0;
 }
 
-static struct trainer_step run_step(struct trainer *t)
+static enum tlm_status run_step(struct trainer *t, struct trainer_step *out, struct tlm_error *err)
 {
-    double begin = clock_seconds(), sum = 0;
+    double begin = clock_seconds(), sum = 0, losses;
+    enum tlm_status s = TLM_OK;
     int64_t sequences = t->passes * t->micro_batch, step = t->state.step;
     int64_t targets = fill(t, t->train, step * sequences, sequences);
     if (!targets) targets = 1; // documents of one token each: a step that changes nothing but what decays
     for (int64_t i = 0; i < t->passes; i++) {
         struct pass_batch b = batch_at(t, i);
-        sum += pass_run(&t->pass, &b, t->state.scale / (double)targets, i > 0,
-                        t->config->train.seed + (uint64_t)(step * t->passes + i));
+        s = pass_run(&t->pass, &b, t->state.scale / (double)targets, i > 0,
+                     t->config->train.seed + (uint64_t)(step * t->passes + i), &losses, err);
+        if (s) return s;
+        sum += losses;
     }
     double rate = schedule_rate(&t->schedule, step);
     set_rounding(t, step + 1);
     struct optimizer_report r = optimizer_step(t->optimizer, rate, 1 / t->state.scale);
+    if (r.outcome == OPTIMIZER_FAILED) {
+        *err = r.error;
+        return r.error.code;
+    }
     if (t->matrices == DTYPE_F16) adapt_scale(&t->state, r.outcome != OPTIMIZER_NOT_FINITE);
     t->state.step++;
     t->state.tokens += sequences * t->context;
     t->state.optimizer = *optimizer_progress(t->optimizer);
-    return (struct trainer_step){.step = t->state.step,
+    *out = (struct trainer_step){.step = t->state.step,
                                  .steps = t->steps,
                                  .tokens = t->state.tokens,
                                  .loss = sum / (double)targets,
@@ -342,34 +358,40 @@ static struct trainer_step run_step(struct trainer *t)
                                  .flops = parameters_flops(&t->parameters, t->context) *
                                           (double)(sequences * t->context),
                                  .outcome = r.outcome};
+    return TLM_OK;
 }
 
-// The losses of one pass over validation windows from `first` on; windows that are not there are rows without targets. Returns their sum.
-static double eval_windows(struct trainer *t, int64_t first, int64_t *targets)
+// The losses of one pass over validation windows from `first` on; windows that are not there are rows without targets. *sum: of them.
+static enum tlm_status eval_windows(struct trainer *t, int64_t first, int64_t *targets, double *sum,
+                                    struct tlm_error *err)
 {
     int64_t left = dataset_windows(t->val) - first, count = left < t->micro_batch ? left : t->micro_batch;
     *targets += fill(t, t->val, first, count);
     for (int64_t i = count * t->context; i < rows_of(t); i++)
         t->tokens[i] = 0, t->targets[i] = -1, t->segments[i] = (int32_t)(-1 - i / t->context);
     struct pass_batch b = batch_at(t, 0);
-    return pass_run(&t->eval_pass, &b, 0, false, 0);
+    return pass_run(&t->eval_pass, &b, 0, false, 0, sum, err);
 }
 
 // The mean loss of the validation data, or of its first passes.
-static struct trainer_eval evaluate(struct trainer *t)
+static enum tlm_status evaluate(struct trainer *t, struct trainer_eval *out, struct tlm_error *err)
 {
     int64_t windows = dataset_windows(t->val), targets = 0, limit = t->config->train.eval_batches;
-    double sum = 0;
+    double sum = 0, losses;
     for (int64_t first = 0, passes = 0; first < windows && (!limit || passes < limit);
-         first += t->micro_batch, passes++)
-        sum += eval_windows(t, first, &targets);
+         first += t->micro_batch, passes++) {
+        enum tlm_status s = eval_windows(t, first, &targets, &losses, err);
+        if (s) return s;
+        sum += losses;
+    }
     struct trainer_eval e = {
         .step = t->state.step, .loss = sum / (double)(targets ? targets : 1), .targets = targets};
     e.improved = e.loss < t->state.best_loss;
     t->state.since_best = e.improved ? 0 : t->state.since_best + 1;
     if (e.improved) t->state.best_loss = e.loss;
     e.best = t->state.best_loss;
-    return e;
+    *out = e;
+    return TLM_OK;
 }
 
 static enum tlm_status sample(struct trainer *t, struct tlm_error *err)
@@ -393,6 +415,8 @@ static bool due(int64_t step, int64_t every)
 static enum tlm_status save(struct trainer *t, struct tlm_error *err)
 {
     struct checkpoint c = {&t->parameters, t->optimizer, t->state};
+    enum tlm_status s = parameters_pull(&t->parameters, err);
+    if (s || (s = optimizer_pull(t->optimizer, err))) return s;
     return checkpoint_begin(&t->writer, &c, t->text, t->config->checkpoint.dir, t->matrices,
                             t->config->checkpoint.keep, err);
 }
@@ -403,7 +427,8 @@ enum tlm_status trainer_run(struct trainer *t, struct tlm_error *err)
     enum tlm_status s = TLM_OK;
     bool stop = false, saved = t->state.step > 0;
     while (!s && !stop && t->state.step < t->steps) {
-        struct trainer_step step = run_step(t);
+        struct trainer_step step;
+        if ((s = run_step(t, &step, err))) return s;
         saved = false;
         if (!isfinite(step.loss))
             return error_set(err, TLM_ERR_ARGUMENT,
@@ -413,7 +438,8 @@ enum tlm_status trainer_run(struct trainer *t, struct tlm_error *err)
         if (t->hooks.step) t->hooks.step(t->hooks.user, &step);
         bool last = step.step == t->steps;
         if (t->val && (last || due(step.step, c->train.eval_every))) {
-            struct trainer_eval e = evaluate(t);
+            struct trainer_eval e;
+            if ((s = evaluate(t, &e, err))) return s;
             if (t->hooks.eval) t->hooks.eval(t->hooks.user, &e);
             stop = c->train.early_stop && t->state.since_best >= c->train.early_stop;
         }
@@ -456,7 +482,8 @@ enum tlm_status trainer_gap(struct trainer *t, double *gap, int64_t *tokens, str
     *gap = 0, *tokens = 0;
     if (!t->val) return TLM_OK;
     snprintf(path, sizeof path, "%s/model.gguf", t->config->checkpoint.dir);
-    enum tlm_status s = tlm_model_open(&m, path, NULL, err);
+    const struct tlm_model_options options = {.backend = backend_of(t)};
+    enum tlm_status s = tlm_model_open(&m, path, &options, err);
     if (s) return s;
     struct tlm_session_options o = {.context = (int32_t)t->context + 1,
                                     .threads = threads_count(t->threads),
@@ -465,7 +492,8 @@ enum tlm_status trainer_gap(struct trainer *t, double *gap, int64_t *tokens, str
     s = tlm_session_open(&session, m, &o, err);
     if (!s) {
         int64_t targets = 0;
-        eval_windows(t, 0, &targets);
+        double sum;
+        s = eval_windows(t, 0, &targets, &sum, err);
         for (int64_t begin = 0, end; !s && begin < rows_of(t) && t->segments[begin] >= 0; begin = end) {
             for (end = begin + 1; end < rows_of(t) && t->segments[end] == t->segments[begin]; end++) {
             }

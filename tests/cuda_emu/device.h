@@ -143,6 +143,11 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
     return out;
 }
 
+inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+
 inline float __fdividef(float a, float b)
 {
     return a / b;

@@ -11,7 +11,8 @@ enum { HEAD = 128, PAIRS = HEAD / 2 };
 struct work {
     int64_t rows, cols;
     struct cuda_rows all;
-    float *y, *a, *b, *w, *table, *losses;
+    float *y, *a, *b, *w, *table;
+    double *losses, *factor;
     int32_t *numbers; // (rows) tokens, targets, slots
     struct cuda_matrix embedding;
     struct paged_kv cache;
@@ -102,7 +103,7 @@ LAUNCH(argmax)
 LAUNCH(cross_entropy)
 {
     WORK;
-    cuda_cross_entropy(NULL, w->losses, w->y, w->a, w->numbers, w->all, w->cols, 1);
+    cuda_cross_entropy(NULL, w->losses, w->y, w->a, w->numbers, w->all, w->cols, w->factor);
 }
 LAUNCH(adamw)
 {
@@ -258,7 +259,8 @@ static void logit_rows(struct bench *b)
     w.all = (struct cuda_rows){NULL, w.rows};
     w.y = bench_alloc(b, (size_t)n * sizeof(float));
     w.a = bench_numbers(b, 1, n);
-    w.losses = bench_alloc(b, (size_t)w.rows * sizeof(float));
+    w.losses = bench_alloc(b, (size_t)w.rows * sizeof *w.losses);
+    w.factor = bench_put(b, &(double){1}, sizeof *w.factor);
     w.numbers = row_numbers(b, w.rows, w.cols);
     bench_case(b, &(struct bench_case){"rows", "cross entropy", 8 * (double)n, 0, BACKEND_COPY, NAN},
                run_cross_entropy, &w);

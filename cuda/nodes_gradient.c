@@ -1,0 +1,252 @@
+// cuda/nodes_gradient.c -- the ops of training as the device runs them: a node is launches on the runner's stream (ops/nodes_gradient.c has
+// the CPU's).
+#include "cuda/nodes.h"
+
+#define RUN(name)                                                                                 \
+    void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
+                         void *scratch)
+
+// What the node's result is added to. That of a weight's gradient stands where it goes, and counts if an earlier node of this pass, or an
+// earlier pass, wrote it.
+static struct cuda_base base_of(const struct node *n)
+{
+    if (n->effect != EFFECT_GRADIENT) return (struct cuda_base){n->base ? n->base->out.data : NULL, NULL};
+    return (struct cuda_base){n->out.data, n->base ? NULL : input(n, n->input_count - 1)};
+}
+
+// ---- products -----------------------------------------------------------------------------------------
+
+size_t cuda_scratch_matmul_nn(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct tensor *x = &n->in[0]->out, *w = &n->in[1]->out;
+    const int64_t parts = cuda_product_parts(w->type, x->ne[1], n->out.ne[0], w->ne[1]);
+    return parts > 1 ? (size_t)(parts * x->ne[1] * n->out.ne[0]) * sizeof(float) : 0;
+}
+
+// k is the rows of w: those of the step where w is an activation.
+RUN(matmul_nn)
+{
+    (void)begin, (void)end;
+    const struct node *x = n->in[0], *w = n->in[1];
+    const struct cuda_product p = {
+        .y = n->out.data,
+        .x = x->out.data,
+        .w = w->out.data,
+        .x_type = x->out.type,
+        .w_type = w->out.type,
+        .x_stride = x->out.ne[0],
+        .w_stride = w->out.ne[0],
+        .m = rows(g, x),
+        .k = rows(g, w),
+        .n = n->out.ne[0],
+        .base = base_of(n),
+        .parts = scratch,
+    };
+    cuda_matmul_nn(stream_of(g), &p);
+}
+
+RUN(transpose)
+{
+    UNUSED;
+    const struct node *x = n->in[0];
+    cuda_transpose(stream_of(g), n->out.data, n->out.type, x->out.data, rows(g, x), x->out.ne[0]);
+}
+
+// ---- rows ---------------------------------------------------------------------------------------------
+
+RUN(rows)
+{
+    UNUSED;
+    const struct rows_params *p = n->params;
+    cuda_copy(stream_of(g), n->out.data, tensor_row(&n->in[0]->out, p->begin), tensor_bytes(&n->out));
+}
+
+RUN(rows_dx)
+{
+    UNUSED;
+    const struct rows_params *p = n->params;
+    cuda_rows_dx(stream_of(g), n->out.data, input(n, 0), base_of(n), rows(g, n), p->begin,
+                 n->in[0]->out.ne[1], n->out.ne[0]);
+}
+
+// What a node saved has a row a row of it (attention_dx), or one for GRADIENT_ROWS.
+RUN(sum_rows)
+{
+    UNUSED;
+    const struct sum_rows_params *p = n->params;
+    const struct node *in = n->in[0];
+    const struct tensor *x = p->saved ? &in->saved : &in->out;
+    cuda_sum_rows(stream_of(g), n->out.data, (const float *)x->data + p->offset, base_of(n), rows(g, in),
+                  p->saved && in->op != OP_attention_dx ? GRADIENT_ROWS : 1, tensor_elements(&n->out),
+                  x->ne[0]);
+}
+
+RUN(embed_dw)
+{
+    UNUSED;
+    cuda_embed_dw(stream_of(g), n->out.data, input(n, 0), input(n, 1), base_of(n), rows(g, n->in[0]),
+                  n->out.ne[1], n->out.ne[0]);
+}
+
+RUN(slice_dx)
+{
+    UNUSED;
+    const struct slice_params *p = n->params;
+    cuda_slice_dx(stream_of(g), n->out.data, input(n, 0), base_of(n), rows(g, n), n->out.ne[0] / p->heads,
+                  p->heads, p->offset, p->count);
+}
+
+// ---- norms --------------------------------------------------------------------------------------------
+
+size_t cuda_scratch_norm_dx(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct norm_params *p = n->params;
+    return 2 * sizeof(float) * (size_t)(n->out.ne[1] * (n->out.ne[0] / p->group));
+}
+
+RUN(rmsnorm_dx)
+{
+    (void)begin, (void)end;
+    const struct norm_params *p = n->params;
+    const int64_t weights = tensor_elements(&n->in[2]->out);
+    const struct cuda_norm_dx a = {
+        .dx = n->out.data,
+        .parts = n->saved.ne[0] ? n->saved.data : NULL,
+        .stats = scratch,
+        .dy = input(n, 0),
+        .x = input(n, 1),
+        .w = input(n, 2),
+        .base = base_of(n),
+        .rows = rows(g, n),
+        .groups = n->out.ne[0] / p->group,
+        .group = p->group,
+        .weights = weights / p->group,
+        .eps = p->eps,
+        .centred = n->op == OP_layernorm_dx,
+        .shifted = n->saved.ne[0] > weights,
+    };
+    cuda_norm_dx(stream_of(g), &a);
+}
+
+RUN(layernorm_dx)
+{
+    cuda_run_rmsnorm_dx(g, n, begin, end, scratch);
+}
+
+// ---- number by number ---------------------------------------------------------------------------------
+
+RUN(activation_dx)
+{
+    UNUSED;
+    const struct activation_params *p = n->params;
+    cuda_activation_dx(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0],
+                       p->kind);
+}
+
+RUN(glu_dx)
+{
+    UNUSED;
+    const struct activation_params *p = n->params;
+    cuda_glu_dx(stream_of(g), n->out.data, input(n, 0), input(n, 1), input(n, 2), rows(g, n),
+                n->out.ne[0] / 2, p->kind);
+}
+
+RUN(softcap_dx)
+{
+    UNUSED;
+    const struct factor_params *p = n->params;
+    cuda_softcap_dx(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->factor);
+}
+
+RUN(dropout)
+{
+    UNUSED;
+    const struct dropout_params *p = n->params;
+    cuda_dropout(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->stream,
+                 p->rate);
+}
+
+RUN(cross_entropy)
+{
+    UNUSED;
+    const struct rows_params *p = n->params;
+    cuda_cross_entropy(stream_of(g), (double *)n->in[1]->out.data + p->begin, n->out.data, n->base->out.data,
+                       (const int32_t *)n->in[0]->out.data + p->begin, rows(g, n), n->out.ne[0], input(n, 2));
+}
+
+// ---- attention ----------------------------------------------------------------------------------------
+
+struct cuda_attention_rows cuda_attention_node(const struct graph *g, const struct node *attention,
+                                               const struct node *q, const struct node *k,
+                                               const struct node *v)
+{
+    const struct attention_params *p = attention->params;
+    return (struct cuda_attention_rows){
+        .y = attention->out.data,
+        .lse = attention->saved.ne[0] ? attention->saved.data : NULL,
+        .q = q->out.data,
+        .k = k->out.data,
+        .v = v->out.data,
+        .type = q->out.type,
+        .pos = input(attention, 3),
+        .sinks = p->sinks ? p->sinks->data : NULL,
+        .slopes = p->slopes ? p->slopes->data : NULL,
+        .rows = rows(g, attention),
+        .heads = p->heads,
+        .kv_heads = p->kv_heads,
+        .head_dim = p->head_dim,
+        .value_dim = p->value_dim,
+        .window = p->window,
+        .scale = (float)p->scale,
+        .softcap = (float)p->softcap,
+    };
+}
+
+size_t cuda_scratch_attention_dx(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct attention_params *p = n->params;
+    return sizeof(float) * (size_t)(n->out.ne[1] * p->heads);
+}
+
+RUN(attention_dx)
+{
+    (void)begin, (void)end;
+    const struct attention_params *p = n->params;
+    float *dq = n->out.data, *dk = dq + (int64_t)p->heads * p->head_dim;
+    const struct cuda_attention_dx x = {
+        .of = cuda_attention_node(g, n->in[1], n->in[2], n->in[3], n->in[4]),
+        .dq = dq,
+        .dk = dk,
+        .dv = dk + (int64_t)p->kv_heads * p->head_dim,
+        .stride = n->out.ne[0],
+        .dsinks = n->saved.ne[0] ? n->saved.data : NULL,
+        .delta = scratch,
+        .dy = input(n, 0),
+    };
+    cuda_attention_dx(stream_of(g), &x);
+}
+
+// v: the node of the values, which are a part of the keys where attention is latent.
+static enum tlm_status check_attention(const struct attention_params *p, const struct node *v,
+                                       struct tlm_error *err)
+{
+    if (v->out.ne[0] != (int64_t)p->kv_heads * p->value_dim)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no kernel for training latent attention yet");
+    if (p->head_dim <= CUDA_VALUE_MAX && p->value_dim <= CUDA_VALUE_MAX) return TLM_OK;
+    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: attention: heads of at most %d numbers",
+                     (int)CUDA_VALUE_MAX);
+}
+
+enum tlm_status cuda_gradient_check(const struct node *n, struct tlm_error *err)
+{
+    if (n->op == OP_attention) return check_attention(n->params, n->in[2], err);
+    if (n->op == OP_attention_dx) return check_attention(n->params, n->in[4], err);
+    if (n->op != OP_matmul_nn) return TLM_OK;
+    const enum dtype w = n->in[1]->out.type;
+    if (w == DTYPE_F32 || w == DTYPE_F16 || w == DTYPE_BF16) return TLM_OK;
+    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: matmul_nn: no kernel for weights of type %s yet",
+                     dtype_traits[w].name);
+}

@@ -1,0 +1,557 @@
+// tests/test_cuda_gradient.c -- the GPU's kernels of training against the references in double, as tests/test_cuda.c has those of the way
+// forward: every order of threads, odd shapes, fewer rows than the launch is for, with and without something that the result is added to.
+#include "core/rng.h"
+#include "cuda/gradient.h"
+#include "ops/gradient.h"
+#include "ops/paged.h"
+#include "tests/cuda_kernels.h"
+#include "tests/tests.h"
+
+static const struct cuda_base no_base = {NULL, NULL};
+
+// Bases that a result is tried with: none, one, one that does not count, one that does.
+enum { NO_BASE, BASE, BASE_OF_NOTHING, BASE_OF_EARLIER, BASES };
+
+// The base of `kind` for `count` numbers; what of it counts is added to the oracle.
+static struct cuda_base try_base(int kind, double *oracle, int64_t count, int64_t all)
+{
+    const int32_t resumed = kind == BASE_OF_EARLIER;
+    double *numbers = malloc((size_t)all * sizeof *numbers);
+    const float *from = random_device(numbers, all, 77, 3);
+    for (int64_t i = 0; i < count && (kind == BASE || kind == BASE_OF_EARLIER); i++) oracle[i] += numbers[i];
+    free(numbers);
+    if (kind == NO_BASE) return no_base;
+    return (struct cuda_base){from, kind == BASE ? NULL : device(&resumed, sizeof resumed)};
+}
+
+// ---- number by number ---------------------------------------------------------------------------------
+
+typedef void dx_f64(double *, const double *, const double *, int64_t, enum activation);
+typedef void glu_dx_f64(double *, double *, const double *, const double *, const double *, int64_t,
+                        enum activation);
+typedef void softcap_dx_f64(double *, const double *, const double *, int64_t, double);
+
+START_TEST(test_activations_dx)
+{
+    const struct kernels k = kernels_for_f64();
+    static double dy[MOST * WIDEST], a[MOST * WIDEST], b[MOST * WIDEST], y[2 * MOST * WIDEST];
+    for (int kind = ACT_SILU; kind <= ACT_SWIGLU_CLAMPED; kind++)
+        for (int i = 0; i < ODD; i++) {
+            const int64_t cols = odd[i];
+            const struct cuda_rows rows = some_rows(USED, MOST);
+            float *d = random_device(dy, MOST * cols, 3, 2), *out;
+            float *x = random_device(a, MOST * cols, 1, 10), *z = random_device(b, MOST * cols, 2, 9);
+            orders(i);
+            for (int r = 0; r < USED; r++)
+                ((glu_dx_f64 *)k.glu_dx)(y + 2 * r * cols, y + (2 * r + 1) * cols, dy + r * cols,
+                                         a + r * cols, b + r * cols, cols, (enum activation)kind);
+            cuda_glu_dx(NULL, out = empty_device(2 * MOST * cols), d, x, z, rows, cols,
+                        (enum activation)kind);
+            expect("glu_dx", out, y, USED, MOST, 2 * cols, 3e-6);
+            if (kind != ACT_SWIGLU_CLAMPED) {
+                ((dx_f64 *)k.activation_dx)(y, dy, a, USED * cols, (enum activation)kind);
+                cuda_activation_dx(NULL, out = empty_device(MOST * cols), d, x, rows, cols,
+                                   (enum activation)kind);
+                expect("activation_dx", out, y, USED, MOST, cols, 3e-6);
+            }
+            ((softcap_dx_f64 *)k.softcap_dx)(y, dy, b, USED * cols, 12);
+            cuda_softcap_dx(NULL, out = empty_device(MOST * cols), d, z, rows, cols, 12);
+            expect("softcap_dx", out, y, USED, MOST, cols, 2e-6);
+            done();
+        }
+}
+END_TEST
+
+// The numbers that the CPU drops, and its bits.
+START_TEST(test_dropout_cuda)
+{
+    const uint64_t seed = 0x1234567890abcdef;
+    const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    for (int i = 0; i < ODD; i++) {
+        const int64_t cols = odd[i];
+        float *x = random_device(NULL, MOST * cols, 1, 1), *y = empty_device(MOST * cols), row[WIDEST];
+        orders(i);
+        cuda_dropout(NULL, y, x, device(words, sizeof words), some_rows(USED, MOST), cols, 5, 0.3);
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        for (int r = 0; r < USED; r++) {
+            dropout_fwd_ref(row, x + r * cols, cols, seed, 5, (uint64_t)(r * ((cols + 3) / 4)),
+                            (uint32_t)(0.3 * 0x1p32), 1 / 0.7);
+            ck_assert_mem_eq(y + r * cols, row, (size_t)cols * sizeof *row);
+        }
+        ck_assert(isnan(y[USED * cols]));
+        done();
+    }
+}
+END_TEST
+
+// ---- norms --------------------------------------------------------------------------------------------
+
+typedef void rmsnorm_dx_f64(double *, double *, const double *, const double *, const double *, int64_t,
+                            int64_t, double, bool);
+typedef void layernorm_dx_f64(double *, double *, double *, const double *, const double *, const double *,
+                              int64_t, int64_t, double, bool);
+
+enum { NORM_ROWS = 70, NORM_USED = 67, PARTS = 3, NORM_COLUMNS = 600 };
+
+static void norm_oracle(double *dx, double *dw, double *db, const double *dy, const double *x,
+                        const double *w, const struct cuda_norm_dx *n, int64_t row)
+{
+    const struct kernels k = kernels_for_f64();
+    double *to = dw + row / GRADIENT_ROWS * n->weights * n->group;
+    double *shift = db + row / GRADIENT_ROWS * n->weights * n->group;
+    for (int64_t g = 0; g < n->groups; g++) {
+        const int64_t at = (row * n->groups + g) * n->group, own = g % n->weights * n->group;
+        if (n->centred)
+            ((layernorm_dx_f64 *)k.layernorm_dx)(dx + at, to + own, shift + own, dy + at, x + at, w + own, 1,
+                                                 n->group, n->eps, true);
+        else
+            ((rmsnorm_dx_f64 *)k.rmsnorm_dx)(dx + at, to + own, dy + at, x + at, w + own, 1, n->group, n->eps,
+                                             true);
+    }
+}
+
+static void try_norm(int64_t groups, int64_t group, int64_t weights, bool centred, int kind)
+{
+    const int64_t cols = groups * group, all = weights * group;
+    double *numbers = calloc((size_t)(3 * NORM_ROWS * cols + (2 * PARTS + 1) * all), sizeof *numbers);
+    double *dx = numbers, *x = dx + NORM_ROWS * cols, *dy = x + NORM_ROWS * cols, *dw = dy + NORM_ROWS * cols,
+           *db = dw + PARTS * all, *w = db + PARTS * all;
+    struct cuda_norm_dx n = {
+        .dx = empty_device(NORM_ROWS * cols),
+        .parts = kind == BASE ? NULL : empty_device(PARTS * all * (centred ? 2 : 1)),
+        .stats = empty_device(2 * NORM_ROWS * groups),
+        .dy = random_device(dy, NORM_ROWS * cols, 1, 1),
+        .x = random_device(x, NORM_ROWS * cols, 2, 3),
+        .w = random_device(w, all, 3, 1),
+        .base = try_base(kind, dx, NORM_USED * cols, NORM_ROWS * cols),
+        .rows = some_rows(NORM_USED, NORM_ROWS),
+        .groups = groups,
+        .group = group,
+        .weights = weights,
+        .eps = 1e-3,
+        .centred = centred,
+        .shifted = centred,
+    };
+    for (int64_t row = 0; row < NORM_USED; row++) norm_oracle(dx, dw, db, dy, x, w, &n, row);
+    cuda_norm_dx(NULL, &n);
+    expect("norm_dx", n.dx, dx, NORM_USED, NORM_ROWS, cols, group < 3 ? 1e-4 : 1e-5);
+    for (int part = 0; n.parts && part < PARTS; part++) {
+        const float *to = n.parts + part * all * (centred ? 2 : 1);
+        ck_assert_msg(agrees(to, dw + part * all, all, 1e-5) || (centred && group == 1), "dw, part %d", part);
+        if (centred) ck_assert(agrees(to + all, db + part * all, all, 1e-5));
+    }
+    done();
+    free(numbers);
+}
+
+START_TEST(test_norms_dx)
+{
+    static const int64_t groups[] = {1, 2, 3, 7, 32, 33, 513};
+    for (int i = 0; i < 7; i++)
+        for (int centred = 0; centred < 2; centred++) {
+            orders(i);
+            try_norm(1, groups[i], 1, centred, i % BASES);
+            if (3 * groups[i] > NORM_COLUMNS) continue;
+            try_norm(3, groups[i], 1, centred, (i + 1) % BASES);
+            try_norm(3, groups[i], 3, centred, (i + 2) % BASES);
+        }
+}
+END_TEST
+
+// ---- rows ---------------------------------------------------------------------------------------------
+
+START_TEST(test_rows_dx)
+{
+    enum { COLS = 9, COUNT = 4, ROWS = 12, READ = 11 };
+    for (int begin = 0; begin <= 8; begin += 4)
+        for (int kind = 0; kind <= BASES; kind++) { // the last: in place
+            double y[ROWS * COLS] = {0}, dy[COUNT * COLS];
+            const bool in_place = kind == BASES;
+            struct cuda_base base = try_base(in_place ? BASE : kind, y, READ * COLS, ROWS * COLS);
+            float *d = random_device(dy, COUNT * COLS, 5, 1);
+            float *out = in_place ? (float *)base.from : empty_device(ROWS * COLS);
+            for (int i = 0; i < COUNT * COLS && i + begin * COLS < READ * COLS; i++)
+                y[begin * COLS + i] += dy[i];
+            orders(kind);
+            cuda_rows_dx(NULL, out, d, base, some_rows(READ, ROWS), begin, COUNT, COLS);
+            expect("rows_dx", out, y, READ, in_place ? READ : ROWS, COLS, 1e-6);
+            done();
+        }
+}
+END_TEST
+
+START_TEST(test_slice_dx)
+{
+    enum { HEADS = 3, PART = 11, OFFSET = 4, COUNT = 5, ALL = HEADS * PART };
+    for (int kind = 0; kind < BASES; kind++) {
+        double y[MOST * ALL] = {0}, dy[MOST * HEADS * COUNT];
+        float *d = random_device(dy, MOST * HEADS * COUNT, 5, 1), *out = empty_device(MOST * ALL);
+        struct cuda_base base = try_base(kind, y, USED * ALL, MOST * ALL);
+        for (int i = 0; i < USED * HEADS * COUNT; i++) y[i / COUNT * PART + OFFSET + i % COUNT] += dy[i];
+        cuda_slice_dx(NULL, out, d, base, some_rows(USED, MOST), PART, HEADS, OFFSET, COUNT);
+        expect("slice_dx", out, y, USED, MOST, ALL, 1e-6);
+        done();
+    }
+}
+END_TEST
+
+// Rows that are not there become zeros.
+START_TEST(test_transpose_cuda)
+{
+    static const int64_t shapes[][2] = {{1, 1}, {3, 40}, {33, 31}, {64, 32}, {70, 5}};
+    for (int i = 0; i < 5; i++) {
+        const int64_t most = shapes[i][0], cols = shapes[i][1], used = most > 1 ? most - 1 : 1;
+        float *x = random_device(NULL, most * cols, 1, 3), *f32 = empty_device(most * cols);
+        uint16_t *bf16 = device(NULL, (size_t)(most * cols) * 2);
+        const struct cuda_rows rows = some_rows((int32_t)used, most);
+        orders(i);
+        cuda_transpose(NULL, f32, DTYPE_F32, x, rows, cols);
+        cuda_transpose(NULL, bf16, DTYPE_BF16, x, rows, cols);
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        for (int64_t r = 0; r < most; r++)
+            for (int64_t c = 0; c < cols; c++) {
+                const float expected = r < used ? x[r * cols + c] : 0;
+                ck_assert_float_eq(f32[c * most + r], expected);
+                ck_assert_uint_eq(bf16[c * most + r], bf16_from_f32(expected));
+            }
+        done();
+    }
+}
+END_TEST
+
+START_TEST(test_sum_rows)
+{
+    enum { ROWS = 45, READ = 43, PER = 4, STRIDE = 80 };
+    static const int64_t cols[] = {1, 31, 32, 33, 77};
+    for (int i = 0; i < 5; i++)
+        for (int per = 1; per <= PER; per += PER - 1) {
+            double x[ROWS * STRIDE], y[STRIDE] = {0};
+            float *dx = random_device(x, ROWS * STRIDE, 1, 1), *to = empty_device(cols[i]);
+            struct cuda_base base = try_base((i + per) % BASES, y, cols[i], cols[i]);
+            for (int r = 0; r < (READ + per - 1) / per; r++)
+                for (int c = 0; c < cols[i]; c++) y[c] += x[r * STRIDE + c];
+            orders(i);
+            cuda_sum_rows(NULL, to, dx, base, some_rows(READ, ROWS), per, cols[i], STRIDE);
+            expect("sum_rows", to, y, 1, 1, cols[i], 1e-5);
+            done();
+        }
+}
+END_TEST
+
+// Tokens that come often, once and never, in the order of rows: the CPU's bits.
+START_TEST(test_embed_dw)
+{
+    enum { ROWS = 600, READ = 590, VOCAB = 71, COLS = 13 };
+    for (int kind = 0; kind <= BASES; kind++) { // the last: in place
+        int32_t tokens[ROWS];
+        float expected[VOCAB * COLS] = {0};
+        double counts[VOCAB * COLS] = {0};
+        for (int r = 0; r < ROWS; r++) tokens[r] = r % 7 ? r * r % VOCAB : 70;
+        const float *dy = random_device(NULL, ROWS * COLS, 1, 1);
+        struct cuda_base base =
+            try_base(kind < BASES ? kind : BASE_OF_EARLIER, counts, VOCAB * COLS, VOCAB * COLS);
+        float *to = kind == BASES ? (float *)base.from : empty_device(VOCAB * COLS);
+        for (int i = 0; i < VOCAB * COLS; i++) expected[i] = (float)counts[i];
+        for (int r = 0; r < READ; r++)
+            for (int c = 0; c < COLS; c++) expected[tokens[r] * COLS + c] += dy[r * COLS + c];
+        orders(kind);
+        cuda_embed_dw(NULL, to, dy, device(tokens, sizeof tokens), base, some_rows(READ, ROWS), VOCAB, COLS);
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        ck_assert_mem_eq(to, expected, sizeof expected);
+        done();
+    }
+}
+END_TEST
+
+// ---- products -----------------------------------------------------------------------------------------
+
+static double product_number(const void *x, enum dtype type, int64_t i)
+{
+    return type == DTYPE_F32   ? (double)((const float *)x)[i]
+           : type == DTYPE_F16 ? (double)f32_from_f16(((const uint16_t *)x)[i])
+                               : (double)f32_from_bf16(((const uint16_t *)x)[i]);
+}
+
+// Random numbers of a type, on the device.
+static void *random_of(enum dtype type, int64_t count, uint64_t stream)
+{
+    const struct kernels k = kernels_for(ISA_REF);
+    float *x = malloc((size_t)count * sizeof *x);
+    void *to = device(NULL, (size_t)count * dtype_row_bytes(type, 1));
+    fill_random(x, count, stream);
+    k.from_real[type](to, x, count);
+    free(x);
+    return to;
+}
+
+struct product_case {
+    int64_t m, used, n, k, k_used, x_stride, w_stride;
+};
+
+static void try_product(enum dtype type, const struct product_case *c, int kind)
+{
+    const enum dtype x_type = type == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    double *y = calloc((size_t)(c->m * c->n), sizeof *y);
+    struct cuda_product p = {
+        .y = empty_device(c->m * c->n),
+        .x = random_of(x_type, c->m * c->x_stride, 1),
+        .w = random_of(type, c->k * c->w_stride, 2),
+        .x_type = x_type,
+        .w_type = type,
+        .x_stride = c->x_stride,
+        .w_stride = c->w_stride,
+        .m = some_rows((int32_t)c->used, c->m),
+        .k = some_rows((int32_t)c->k_used, c->k),
+        .n = c->n,
+        .base = try_base(kind, y, c->used * c->n, c->m * c->n),
+        .parts = empty_device(cuda_product_parts(type, c->m, c->n, c->k) * c->m * c->n),
+    };
+    for (int64_t m = 0; m < c->used; m++)
+        for (int64_t n = 0; n < c->n; n++)
+            for (int64_t k = 0; k < c->k_used; k++)
+                y[m * c->n + n] += product_number(p.x, x_type, m * c->x_stride + k) *
+                                   product_number(p.w, type, k * c->w_stride + n);
+    cuda_matmul_nn(NULL, &p);
+    expect(dtype_traits[type].name, p.y, y, c->used, c->m, c->n, 1e-5);
+    done();
+    free(y);
+}
+
+// Around tiles of 64 x 64 x 16, and of 128 x 128 x 32 on tensor cores; rows off boundaries of 16 bytes.
+START_TEST(test_matmul_nn_cuda)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const struct product_case cases[] = {
+        {1, 1, 1, 1, 1, 1, 1},
+        {5, 3, 7, 9, 9, 11, 7},
+        {66, 65, 63, 17, 17, 17, 70},
+        {64, 64, 64, 32, 32, 32, 64},
+        {40, 33, 24, 48, 40, 48, 24},
+        {130, 129, 136, 40, 40, 40, 136},
+        {20, 20, 130, 72, 72, 72, 136},
+        {9, 9, 260, 8, 8, 8, 264},
+        {9, 8, 17, 1104, 1096, 1104, 24}, // k in parts
+    };
+    for (int i = 0; i < 9; i++) {
+        orders(_i + i);
+        try_product(types[_i], &cases[i], i % BASES);
+    }
+}
+END_TEST
+
+// ---- attention ----------------------------------------------------------------------------------------
+
+struct attention_case {
+    int32_t heads, kv_heads, d, d_v, window;
+    float softcap;
+    bool sinks, slopes;
+    enum dtype type;
+};
+
+// Documents of 1, 7, 40 and 25 rows: shorter and longer than a block.
+enum { DOCUMENTS = 4, ATTENDED = 73, ATTENTION_MOST = 75 };
+static const int32_t document_rows[DOCUMENTS] = {1, 7, 40, 25};
+
+// What is on the device, and the same in double.
+struct attention_data {
+    struct cuda_attention_dx x;
+    double *q, *k, *v, *dy, *y, *lse, *dqkv, *dsinks, *sinks, *slopes;
+    int64_t qs, ks, vs, ys;
+};
+
+static double *widened(const void *x, enum dtype type, int64_t count)
+{
+    double *y = malloc((size_t)count * sizeof *y);
+    for (int64_t i = 0; i < count; i++) y[i] = product_number(x, type, i);
+    return y;
+}
+
+static struct attention_data attention_data(const struct attention_case *c)
+{
+    struct attention_data a = {
+        .qs = c->heads * c->d, .ks = c->kv_heads * c->d, .vs = c->kv_heads * c->d_v, .ys = c->heads * c->d_v};
+    const int64_t rows = ATTENTION_MOST, all = a.qs + a.ks + a.vs;
+    int32_t pos[ATTENTION_MOST] = {0};
+    for (int i = 0, row = 0; i < DOCUMENTS; i++)
+        for (int r = 0; r < document_rows[i]; r++) pos[row++] = r;
+    a.x.of = (struct cuda_attention_rows){
+        .y = empty_device(rows * a.ys),
+        .lse = empty_device(rows * c->heads),
+        .q = random_of(c->type, rows * a.qs, 1),
+        .k = random_of(c->type, rows * a.ks, 2),
+        .v = random_of(c->type, rows * a.vs, 3),
+        .type = c->type,
+        .pos = device(pos, sizeof pos),
+        .rows = some_rows(ATTENDED, rows),
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->d,
+        .value_dim = c->d_v,
+        .window = c->window,
+        .scale = 0.37f,
+        .softcap = c->softcap,
+    };
+    float *dqkv = empty_device(rows * all);
+    a.x.dq = dqkv, a.x.dk = dqkv + a.qs, a.x.dv = dqkv + a.qs + a.ks, a.x.stride = all;
+    a.x.delta = empty_device(rows * c->heads);
+    a.dy = malloc((size_t)(rows * a.ys) * sizeof *a.dy);
+    a.x.dy = random_device(a.dy, rows * a.ys, 4, 1);
+    a.sinks = malloc((size_t)c->heads * sizeof *a.sinks),
+    a.slopes = malloc((size_t)c->heads * sizeof *a.slopes);
+    const float *sinks = random_device(a.sinks, c->heads, 5, 1),
+                *slopes = random_device(a.slopes, c->heads, 6, 0.1f);
+    if (c->sinks) a.x.of.sinks = sinks, a.x.dsinks = empty_device(rows * c->heads);
+    if (c->slopes) a.x.of.slopes = slopes;
+    a.q = widened(a.x.of.q, c->type, rows * a.qs), a.k = widened(a.x.of.k, c->type, rows * a.ks);
+    a.v = widened(a.x.of.v, c->type, rows * a.vs);
+    a.y = calloc((size_t)(rows * a.ys), sizeof *a.y),
+    a.lse = calloc((size_t)(rows * c->heads), sizeof *a.lse);
+    a.dqkv = calloc((size_t)(rows * all), sizeof *a.dqkv);
+    a.dsinks = calloc((size_t)c->heads, sizeof *a.dsinks);
+    return a;
+}
+
+static void free_attention(struct attention_data *a)
+{
+    double *all[] = {a->q, a->k, a->v, a->dy, a->y, a->lse, a->dqkv, a->dsinks, a->sinks, a->slopes};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+// The output and log-sum-exp of row r of a document that begins at `first`, straight from the definition.
+static void attend_oracle(struct attention_data *a, const struct attention_case *c, int64_t first, int64_t r,
+                          int32_t h)
+{
+    double score[ATTENTION_MOST], top = c->sinks ? a->sinks[h] : -INFINITY, total = 0;
+    const int32_t kv = h / (c->heads / c->kv_heads);
+    const int64_t row = first + r, from = c->window && r >= c->window ? r - c->window + 1 : 0;
+    for (int64_t j = from; j <= r; j++) {
+        double s = 0;
+        for (int i = 0; i < c->d; i++)
+            s += a->q[row * a->qs + h * c->d + i] * a->k[(first + j) * a->ks + kv * c->d + i];
+        s *= (double)0.37f;
+        if (c->softcap > 0) s = c->softcap * tanh(s / c->softcap);
+        if (c->slopes) s += a->slopes[h] * (double)(j - r);
+        score[j] = s;
+        top = fmax(top, s);
+    }
+    total = c->sinks ? exp(a->sinks[h] - top) : 0;
+    for (int64_t j = from; j <= r; j++) total += exp(score[j] - top);
+    for (int64_t j = from; j <= r; j++)
+        for (int i = 0; i < c->d_v; i++)
+            a->y[row * a->ys + h * c->d_v + i] +=
+                exp(score[j] - top) / total * a->v[(first + j) * a->vs + kv * c->d_v + i];
+    a->lse[row * c->heads + h] = top + log(total);
+}
+
+typedef void attention_dx_f64_fn(const struct attention_dx_args *a);
+
+static void document_oracle(struct attention_data *a, const struct attention_case *c, int64_t first,
+                            int64_t rows)
+{
+    const int32_t group = c->heads / c->kv_heads;
+    const int64_t all = a->qs + a->ks + a->vs;
+    for (int64_t r = 0; r < rows; r++)
+        for (int32_t h = 0; h < c->heads; h++) attend_oracle(a, c, first, r, h);
+    for (int32_t kv = 0; kv < c->kv_heads; kv++)
+        kernels_for_f64().attention_dx(&(struct attention_dx_args){
+            .dq = a->dqkv + first * all,
+            .dk = a->dqkv + first * all + a->qs,
+            .dv = a->dqkv + first * all + a->qs + a->ks,
+            .dsinks = c->sinks ? a->dsinks : NULL,
+            .q = a->q + first * a->qs,
+            .k = a->k + first * a->ks,
+            .v = a->v + first * a->vs,
+            .y = a->y + first * a->ys,
+            .dy = a->dy + first * a->ys,
+            .lse = a->lse + first * c->heads,
+            .sinks = c->sinks ? a->sinks : NULL,
+            .slopes = c->slopes ? a->slopes : NULL,
+            .dx_stride = (size_t)all,
+            .q_stride = (size_t)a->qs,
+            .k_stride = (size_t)a->ks,
+            .v_stride = (size_t)a->vs,
+            .y_stride = (size_t)a->ys,
+            .lse_stride = (size_t)c->heads,
+            .rows = rows,
+            .head_begin = kv * group,
+            .head_count = group,
+            .kv_head = kv,
+            .head_dim = c->d,
+            .value_dim = c->d_v,
+            .window = c->window,
+            .scale = 0.37f,
+            .softcap = c->softcap,
+        });
+}
+
+START_TEST(test_attention_rows)
+{
+    static const struct attention_case cases[] = {
+        {2, 2, 16, 16, 0, 0, false, false, DTYPE_F32},
+        {6, 2, 12, 20, 0, 0, true, false, DTYPE_F32}, // groups of three heads
+        {4, 1, 33, 7, 9, 2, false, true, DTYPE_F32},
+        {1, 1, 160, 130, 0, 0, false, false, DTYPE_F32}, // more numbers than a lane has room for at first
+        {4, 2, 20, 12, 31, 3, true, true, DTYPE_BF16},
+        {4, 2, 64, 64, 0, 0, false, false, DTYPE_BF16},
+        {2, 1, 128, 72, 20, 4, true, true, DTYPE_BF16},
+    };
+    const struct attention_case *c = &cases[_i];
+    const double tolerance = c->type == DTYPE_F32 || c->d % 8 ? 1e-5 : 1e-2;
+    struct attention_data a = attention_data(c);
+    for (int64_t i = 0, first = 0; i < DOCUMENTS; first += document_rows[i++])
+        document_oracle(&a, c, first, document_rows[i]);
+    orders(_i);
+    cuda_attention_rows(NULL, &a.x.of);
+    expect("attention_rows", a.x.of.y, a.y, ATTENDED, ATTENTION_MOST, a.ys, tolerance);
+    expect("log-sum-exp", a.x.of.lse, a.lse, ATTENDED, ATTENTION_MOST, c->heads, tolerance);
+    orders(_i + 1);
+    cuda_attention_dx(NULL, &a.x);
+    expect("attention_dx", a.x.dq, a.dqkv, ATTENDED, ATTENTION_MOST, a.qs + a.ks + a.vs, tolerance);
+    float dsinks[64] = {0};
+    for (int64_t i = 0; c->sinks && i < ATTENDED * c->heads; i++) dsinks[i % c->heads] += a.x.dsinks[i];
+    if (c->sinks) ck_assert(agrees(dsinks, a.dsinks, c->heads, tolerance));
+    done();
+    free_attention(&a);
+}
+END_TEST
+
+// ---- the norm of the gradient -------------------------------------------------------------------------
+
+// The CPU's bits.
+START_TEST(test_sum_squares_cuda)
+{
+    static const int64_t counts[] = {1, 31, 32, 33, 4097, CUDA_SQUARES, CUDA_SQUARES + 77};
+    for (int i = 0; i < 7; i++) {
+        const float *x = random_device(NULL, counts[i], 1, 1);
+        double *to = device(NULL, 2 * sizeof *to);
+        orders(i);
+        cuda_sum_squares(NULL, to, x, counts[i]);
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        for (int64_t first = 0, n = 0; first < counts[i]; first += CUDA_SQUARES, n++) {
+            const int64_t left = counts[i] - first < CUDA_SQUARES ? counts[i] - first : CUDA_SQUARES;
+            ck_assert_double_eq(to[n], sum_squares_ref(x + first, left));
+        }
+        done();
+    }
+}
+END_TEST
+
+Suite *suite_cuda_gradient(void)
+{
+    Suite *s = suite_create("cuda_gradient");
+    TCase *t = tcase_create("cuda_gradient");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, test_activations_dx);
+    tcase_add_test(t, test_dropout_cuda);
+    tcase_add_test(t, test_norms_dx);
+    tcase_add_test(t, test_rows_dx);
+    tcase_add_test(t, test_slice_dx);
+    tcase_add_test(t, test_transpose_cuda);
+    tcase_add_test(t, test_sum_rows);
+    tcase_add_test(t, test_embed_dw);
+    tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 3);
+    tcase_add_loop_test(t, test_attention_rows, 0, 7);
+    tcase_add_test(t, test_sum_squares_cuda);
+    suite_add_tcase(s, t);
+    return s;
+}

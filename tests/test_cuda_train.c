@@ -1,0 +1,288 @@
+// tests/test_cuda_train.c -- training on the GPU's kernels, on the emulation: ten steps of AdamW against the CPU's, the same bits in every
+// order of threads, and a run that is stopped and goes on.
+#include <check.h>
+#include <stdio.h>
+
+#include "cuda/kernels.h"
+#include "tests/cuda_emu/control.h"
+#include "tests/golden.h"
+#include "tests/kernels.h"
+#include "tests/temp_folder.h"
+#include "tests/tests.h"
+#include "train/trainer.h"
+
+enum { STEPS = 10 };
+
+// A model and how it is trained: on its golden tokens, as two documents, in `passes` passes a step.
+struct training {
+    const char *model; // golden file of ids
+    enum dtype matrices, moments;
+    enum recompute recompute;
+    int passes;
+    double dropout, tolerance, rate; // rate: of learning
+};
+
+// What holds a training together, from opening to closing.
+struct setup {
+    struct tlm_model *file;
+    struct parameters p;
+    struct gradient_slot *slots;
+    struct pass pass;
+    struct threads *threads;
+    struct optimizer *optimizer;
+};
+
+static void open_setup(struct setup *s, const struct golden *g, const struct training *t, const char *backend)
+{
+    struct tlm_error err = {0};
+    char path[256];
+    golden_model_path(t->model, path);
+    *strrchr(path, '.') = 0; // a folder
+    ck_assert_msg(!tlm_model_open(&s->file, path, &(struct tlm_model_options){.backend = backend}, &err),
+                  "%s", err.text);
+    ck_assert_msg(!parameters_open(&s->p, s->file, t->matrices, NULL, &err), "%s", err.text);
+    s->slots = calloc((size_t)s->p.count, sizeof *s->slots);
+    parameters_slots(&s->p, s->slots);
+    struct pass_config config = {.rows = g->count,
+                                 .context = g->context,
+                                 .gradients = true,
+                                 .recompute = t->recompute,
+                                 .dropout = t->dropout};
+    ck_assert_msg(!pass_open(&s->pass, &s->p.model, s->slots, s->p.count, &config, NULL, &err), "%s: %s",
+                  t->model, err.text);
+    struct optimizer_options o = optimizer_defaults(OPTIMIZER_ADAMW);
+    o.moments = t->moments;
+    ck_assert(!threads_open(&s->threads, 1, &err));
+    ck_assert_msg(!optimizer_open(&s->optimizer, &s->p, &o, isa_detect(), s->threads, &err), "%s", err.text);
+}
+
+static void close_setup(struct setup *s)
+{
+    optimizer_close(s->optimizer);
+    threads_close(s->threads);
+    pass_close(&s->pass);
+    parameters_close(&s->p);
+    tlm_model_close(s->file);
+    free(s->slots);
+}
+
+// The losses in front of each step, and the norm of each step's gradient.
+static void train(double losses[STEPS], double norms[STEPS], const struct training *t, const char *backend,
+                  int steps)
+{
+    struct golden g = golden_read(t->model);
+    struct setup s;
+    struct tlm_error err = {0};
+    open_setup(&s, &g, t, backend);
+    int32_t *targets = calloc(2 * (size_t)g.count, sizeof *targets), *documents = targets + g.count;
+    int32_t cut = g.count / 3, counted = 0;
+    for (int32_t i = 0; i < g.count; i++) {
+        bool last = i + 1 == cut || i + 1 == g.count;
+        documents[i] = i >= cut;
+        targets[i] = last ? -1 : g.ids[i + 1];
+        counted += !last;
+    }
+    struct pass_batch batch = {g.ids, targets, documents};
+    for (int step = 0; step < steps; step++) {
+        losses[step] = 0;
+        for (int pass = 0; pass < t->passes; pass++) {
+            double loss;
+            ck_assert_msg(!pass_run(&s.pass, &batch, 1.0 / (counted * t->passes), pass > 0,
+                                    (uint64_t)(step * t->passes + pass), &loss, &err),
+                          "%s", err.text);
+            losses[step] += loss / (counted * t->passes);
+        }
+        struct optimizer_report r = optimizer_step(s.optimizer, t->rate, 1);
+        ck_assert_msg(r.outcome == OPTIMIZER_STEPPED, "%s", r.error.text);
+        norms[step] = r.norm;
+    }
+    free(targets);
+    close_setup(&s);
+    golden_free(&g);
+}
+
+// In bf16 the device's attention is rounded, the CPU's is not; long strides would lead them apart.
+#define PLAIN .moments = DTYPE_F32, .passes = 1, .tolerance = 1e-4, .rate = 3e-3
+static const struct training trainings[] = {
+    {"models/llama-llama3-20", PLAIN, .recompute = RECOMPUTE_LAYER}, // grouped heads
+    {"models/qwen2-tied-20", DTYPE_F32, DTYPE_F32, RECOMPUTE_ATTENTION, 2, 0, 1e-4,
+     3e-3}, // one matrix for tokens and logits
+    {"models/qwen3-plain-20", DTYPE_F32, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-4, 3e-3},
+    {"models/gpt2-four-40", DTYPE_F32, DTYPE_F32, RECOMPUTE_NONE, 1, 0.2, 1e-4, 3e-3},
+    {"models/gemma2-plain-20", PLAIN},
+    {"models/bloom-six-40", PLAIN},
+    {"models/cohere-norms-33", PLAIN},
+    {"models/llama-llama3-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 5e-3, 1e-3},
+    {"models/gpt2-four-40", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-3, 3e-3},
+    {"models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-3},
+};
+enum { TRAININGS = sizeof trainings / sizeof *trainings };
+
+START_TEST(test_against_cpu)
+{
+    const struct training *t = &trainings[_i];
+    double losses[2][STEPS], norms[2][STEPS];
+    emu_set_order((enum emu_order)(_i % EMU_ORDERS), (uint64_t)_i);
+    for (int i = 0; i < 2; i++) train(losses[i], norms[i], t, i ? "cuda" : "cpu", STEPS);
+    for (int step = 0; step < STEPS; step++)
+        ck_assert_msg(fabs(losses[1][step] - losses[0][step]) <= t->tolerance * losses[0][step],
+                      "%s, step %d: expected a loss of %.9f, found %.9f", t->model, step, losses[0][step],
+                      losses[1][step]);
+    ck_assert_msg(fabs(norms[1][0] - norms[0][0]) <= 10 * t->tolerance * norms[0][0],
+                  "%s: expected a norm of %.9f, found %.9f", t->model, norms[0][0], norms[1][0]);
+    ck_assert(losses[1][STEPS - 1] < 0.7 * losses[1][0]);
+}
+END_TEST
+
+// Whatever runs first: nothing is added up in the order of luck.
+START_TEST(test_same_bits)
+{
+    static const struct training t = {
+        "models/qwen2-tied-20", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 1, 0.1, 0, 3e-3};
+    enum { FEW = 3 };
+    double losses[EMU_ORDERS][STEPS] = {{0}}, norms[EMU_ORDERS][STEPS] = {{0}};
+    for (int order = 0; order < EMU_ORDERS; order++) {
+        emu_set_order((enum emu_order)order, 7);
+        train(losses[order], norms[order], &t, "cuda", FEW);
+        ck_assert_mem_eq(losses[order], losses[0], sizeof *losses);
+        ck_assert_mem_eq(norms[order], norms[0], sizeof *norms);
+    }
+}
+END_TEST
+
+// ---- runs ---------------------------------------------------------------------------------------------
+
+enum { RUN_STEPS = 6 };
+
+struct run {
+    double losses[RUN_STEPS + 1], evals[RUN_STEPS + 1];
+    int64_t stop_at, last;
+};
+
+static void on_step(void *user, const struct trainer_step *t)
+{
+    struct run *r = user;
+    r->losses[t->step] = t->loss;
+    r->last = t->step;
+}
+
+static void on_eval(void *user, const struct trainer_eval *e)
+{
+    ((struct run *)user)->evals[e->step] = e->loss;
+}
+
+static bool on_stop(void *user)
+{
+    const struct run *r = user;
+    return r->stop_at && r->last >= r->stop_at;
+}
+
+// Trains from where the folder stands. Returns how training and generating from the written model differ.
+static double go(struct run *r, const char *folder, const char *dir, const char *precision)
+{
+    struct tlm_error err = {0};
+    struct train_config c;
+    struct trainer *t;
+    struct trainer_hooks hooks = {.step = on_step, .eval = on_eval, .stop = on_stop, .user = r};
+    char text[1024];
+    double gap = -1;
+    int64_t tokens = 0;
+    snprintf(
+        text, sizeof text,
+        "[model]\narch = llama\nlayers = 1\nwidth = 32\nheads = 4\nkv_heads = 2\ncontext = 16\ntokenizer = "
+        "tests/golden/llama-plain.gguf\n"
+        "[data]\ntrain = %s/text.txt\nval = %s/text.txt\n"
+        "[train]\nsteps = %d\nbatch_tokens = 64\nmicro_batch = 2\ndropout = 0.1\neval_every = 2\n"
+        "eval_batches = 1\nbackend = cuda\nthreads = 1\nprecision = %s\n"
+        "[optimizer]\nlr = 0.003\nstate = bf16\n[checkpoint]\ndir = %s/%s\nevery = 2\n",
+        folder, folder, RUN_STEPS, precision, folder, dir);
+    ck_assert(!train_config_init(&c, &err));
+    ck_assert_msg(!train_config_parse(&c, "test", text, strlen(text), &err), "%s", err.text);
+    ck_assert_msg(!trainer_open(&t, &c, &hooks, &err), "%s", err.text);
+    ck_assert_msg(!trainer_run(t, &err), "%s", err.text);
+    ck_assert_msg(!trainer_gap(t, &gap, &tokens, &err), "%s", err.text);
+    ck_assert_int_gt(tokens, 10);
+    trainer_close(t);
+    train_config_free(&c);
+    return gap;
+}
+
+static void write_text(const char *folder)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/text.txt", folder);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 60; i++)
+        fprintf(f, "The %d. sheep follows the %d. one over the hill. ", i, i * i % 17);
+    ck_assert(f && !fclose(f));
+}
+
+static void remove_runs(const struct temp_folder *temp)
+{
+    static const char *const names[] = {"whole", "parts"};
+    for (int i = 0; i < 2; i++) {
+        struct temp_folder run;
+        snprintf(run.path, sizeof run.path, "%.240s/%s", temp->path, names[i]);
+        ck_assert_int_ge(temp_folder_close(&run), 4);
+    }
+    temp_folder_close(temp);
+}
+
+// Weights and moments come back from the device, and go there again: the same losses to the bit.
+START_TEST(test_going_on_cuda)
+{
+    static const char *const precision[] = {"f32", "bf16"};
+    static const double gaps[] = {1e-4, 0.05};
+    struct temp_folder temp = temp_folder_open();
+    struct run whole = {.stop_at = 0}, parts = {.stop_at = 0};
+    write_text(temp.path);
+    const int64_t launches = emu_launches();
+    const double gap = go(&whole, temp.path, "whole", precision[_i]);
+    ck_assert_int_gt(emu_launches(), launches);
+    ck_assert_msg(gap <= gaps[_i], "a gap of %g", gap);
+    for (parts.stop_at = 2; parts.stop_at <= RUN_STEPS; parts.stop_at += 3)
+        go(&parts, temp.path, "parts", precision[_i]);
+    go(&parts, temp.path, "parts", precision[_i]);
+    for (int i = 1; i <= RUN_STEPS; i++) {
+        ck_assert_double_eq(whole.losses[i], parts.losses[i]);
+        ck_assert_double_eq(whole.evals[i], parts.evals[i]);
+    }
+    ck_assert(whole.losses[RUN_STEPS] < whole.losses[1]);
+    remove_runs(&temp);
+}
+END_TEST
+
+// What has no kernels yet is said when a run is opened.
+START_TEST(test_refused)
+{
+    struct tlm_error err = {0};
+    struct tlm_model *m;
+    struct parameters p;
+    struct optimizer *o;
+    struct threads *threads;
+    ck_assert(!tlm_model_open(&m, "tests/golden/llama-plain.gguf",
+                              &(struct tlm_model_options){.backend = "cuda"}, &err));
+    ck_assert(!parameters_open(&p, m, DTYPE_F32, NULL, &err));
+    ck_assert(!threads_open(&threads, 1, &err));
+    struct optimizer_options options = optimizer_defaults(OPTIMIZER_LION);
+    ck_assert_int_eq(optimizer_open(&o, &p, &options, isa_detect(), threads, &err), TLM_ERR_UNSUPPORTED);
+    ck_assert_str_eq(err.text,
+                     "optimizer: on cuda: expected AdamW with moments of f32 or bf16, found another rule");
+    threads_close(threads);
+    parameters_close(&p);
+    tlm_model_close(m);
+}
+END_TEST
+
+Suite *suite_cuda_train(void)
+{
+    Suite *s = suite_create("cuda_train");
+    TCase *t = tcase_create("cuda_train");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, test_against_cpu, 0, TRAININGS);
+    tcase_add_test(t, test_same_bits);
+    tcase_add_loop_test(t, test_going_on_cuda, 0, 2);
+    tcase_add_test(t, test_refused);
+    suite_add_tcase(s, t);
+    return s;
+}
