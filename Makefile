@@ -202,8 +202,8 @@ test: deps ## build and run all tests
 	@sh tests/test_gpu_check.sh $(BUILD)/gpu-emulation
 	@sh tests/test_get_model.sh $(BUILD)/tests/http_server scripts/get_model.sh
 
-bench: all ## speed of a small model, or of MODEL=file.gguf
-	@./$(PROGRAM) bench -m $(or $(MODEL),$(BUILTIN))
+bench: all ## speed of the model that is built in, or of MODEL=file.gguf
+	@./$(PROGRAM) bench $(MODEL:%=-m %)
 
 C_FILES = $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 check: ## formatting and static analysis

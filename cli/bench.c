@@ -14,6 +14,7 @@
 #include "cli/bench_profile.h"
 #include "cli/bench_shape.h"
 #include "cli/bench_work.h"
+#include "cli/builtin.h"
 #include "core/rng.h"
 #include "generate/forward.h"
 #include "ops/backend.h"
@@ -32,7 +33,8 @@ struct bench_args {
 
 static const struct option options[] = {
     {"-m, --model", "FILE", OPTION_STRINGS, offsetof(struct bench_args, models),
-     .help = "a GGUF file; may be given several times. Default: none."},
+     .help =
+         "a GGUF file; may be given several times. Default: the model that is built in, " BUILTIN_NAME "."},
     {"--shape", "NAME", OPTION_CHOICE, offsetof(struct bench_args, shape), .choices = bench_shapes,
      .help =
          "instead of a file, a model of that shape with random weights: llama-1b, llama-8b, gpt2-124m, tiny. "
@@ -454,6 +456,7 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
 {
     const struct bench_args *args = p->args;
     const struct model_args *device = &args->device;
+    const char *name = path ? path : BUILTIN_NAME;
     struct tlm_model_options how = {.isa = args->isa,
                                     .backend =
                                         device->gpu_layers && !device->backend ? "cuda" : device->backend,
@@ -464,7 +467,8 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
     if (args->load && (status = bench_load(args->format, path, args->isa, args->repeats, &p->results, err)))
         return status;
     status = args->shape ? bench_shape_open(&model, &memory, path, args->type, &how, err)
-                         : tlm_model_open(&model, path, &how, err);
+             : path      ? tlm_model_open(&model, path, &how, err)
+                         : tlm_model_open_memory(&model, builtin_model, builtin_bytes(), name, &how, err);
     if (status) {
         arena_free(&memory);
         return status;
@@ -477,7 +481,7 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
     size_t kinds = args->types_k.count * args->types_v.count,
            grid = args->threads.count * args->depth.count * kinds;
     for (size_t i = 0; i < grid && !status; i++) {
-        struct bench_result r = new_result(p, model, path);
+        struct bench_result r = new_result(p, model, name);
         int32_t threads = args->threads.items[i / kinds / args->depth.count];
         r.n_threads = threads ? threads : cpu_count();
         r.n_depth = args->depth.items[i / kinds % args->depth.count];
@@ -499,7 +503,7 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         if (!status && replay.text)
             status = bench_replay(args->format, model, &replay, &r, args->repeats, &p->results, err);
     }
-    if (status) error_prefix(err, "%s", path);
+    if (status) error_prefix(err, "%s", name);
     tlm_model_close(model);
     arena_free(&memory);
     return status;
@@ -537,11 +541,10 @@ int command_bench(int argc, char **argv)
                                       notes};
     int code = options_parse(&line, argc, argv, NULL, 0, NULL);
     if (code != OPTIONS_GO) return code == EXIT_DONE ? common_finish_output(&line, code) : code;
-    if (!args.models.count && !args.shape)
-        return options_wrong(&line, "no model: expected -m FILE or --shape NAME");
     if (args.shape && (args.models.count || args.load || args.replay.text))
         return options_wrong(&line, "--shape: expected neither -m nor --load nor --spec-replay beside it");
-    if (args.shape) args.models = (struct option_strings){1, {args.shape}};
+    if (args.load && !args.models.count) return options_wrong(&line, "--load: expected -m FILE beside it");
+    if (!args.models.count) args.models = (struct option_strings){1, {args.shape}}; // NULL: built in
     if (!any(&args.prompt) && !any(&args.gen) && !args.load && !args.replay.text)
         return options_wrong(&line, "no test: expected -p or -n above 0");
     if (!args.types_k.count) args.types_k = (struct option_strings){1, {"f16"}};

@@ -239,13 +239,13 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
 static void describe(struct tlm_model *m)
 {
     double n = (double)m->parameters;
-    int64_t largest = 0;
-    const char *type = "?";
+    int64_t sums[DTYPE_COUNT] = {0};
+    enum dtype type = DTYPE_F32; // of most numbers in the layers
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
-        const struct tensor *t = &m->gguf->tensors[i].tensor;
-        if (tensor_elements(t) <= largest) continue;
-        largest = tensor_elements(t);
-        type = dtype_traits[t->type].name;
+        const struct gguf_tensor *t = &m->gguf->tensors[i];
+        if (t->name.length < 4 || memcmp(t->name.data, "blk.", 4) != 0) continue;
+        sums[t->tensor.type] += tensor_elements(&t->tensor);
+        if (sums[t->tensor.type] > sums[type]) type = t->tensor.type;
     }
     const char *unit = n >= 1e9 ? "B" : n >= 1e6 ? "M" : "K";
     snprintf(m->description, sizeof m->description, "%s %.*f%s %s", m->arch->name,
@@ -253,7 +253,7 @@ static void describe(struct tlm_model *m)
              n / (n >= 1e9   ? 1e9
                   : n >= 1e6 ? 1e6
                              : 1e3),
-             unit, type);
+             unit, dtype_traits[type].name);
 }
 
 // The last `wanted` layers are the backend's; 0: all of them.

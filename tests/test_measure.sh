@@ -232,7 +232,9 @@ echo '{' >"$work/broken.json"
 fails 'broken.json' bench -m "$model" --compare "$work/broken.json"
 fails 'nowhere' bench -m "$model" --compare "$work/nowhere"
 wrong 'no test' bench -m "$model" -p 0 -n 0
-wrong 'no model' bench
+wrong '\-\-load: expected -m FILE' bench --load
+run 0 bench -t 1 -r 1 -p 3 -n 2 -o jsonl # the model that is built in
+prints '"model_filename": "tinylm-stories"'; prints '"model_type": "llama 5.2M Q4_0"'
 # a model of a shape: no file, random weights of any type that can be written
 run 0 bench --shape tiny --type Q4_K -t 1 -r 1 -p 3 -n 2 -o jsonl
 prints '"model_filename": "tiny"'; prints '"model_type": "llama 1.7M Q4_K"'
