@@ -8,7 +8,7 @@
 #include "models/hf.h"
 #include "models/hf_quantized.h"
 
-// ---- the plan of a folder's tensors (models/hf_tensors.c) ---------------------------------------------
+// ---- the plan of a folder's tensors (models/hf_tensors.c), their numbers (models/hf_parts.c) -----------
 
 // How a tensor comes out of the folder. A stack of experts has a part an expert; all else is one part.
 struct hf_tensor {
@@ -47,6 +47,12 @@ enum tlm_status hf_folder_open(struct hf_folder **out, const char *path, struct 
 void hf_folder_close(struct hf_folder *f); // NULL is allowed
 // Fills in `tensors` from `weights`. Errors: FORMAT, UNSUPPORTED, MEMORY.
 enum tlm_status hf_plan_tensors(struct hf_folder *f, struct tlm_error *err);
+
+static inline bool hf_is_experts(enum transform transform)
+{
+    return transform == TRANSFORM_EXPERT_EVEN || transform == TRANSFORM_EXPERT_ODD ||
+           transform == TRANSFORM_EXPERT_PLAIN;
+}
 
 // Vectors, and matrices that other engines want in single precision.
 bool hf_is_single(const struct hf_tensor *t);

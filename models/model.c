@@ -298,7 +298,8 @@ static enum tlm_status open_file(struct tlm_model *m, const struct source *from,
 {
     if (from->data) {
         enum tlm_status s = gguf_open_memory(&m->gguf, from->data, from->size, from->name, err);
-        return s ? s : composite_assemble(m->gguf, err);
+        if (!s && (s = composite_assemble(m->gguf, err))) error_prefix(err, "%s", from->name);
+        return s;
     }
     return model_file_open(&m->gguf, from->name, vocab_only ? MODEL_VOCABULARY : MODEL_ALL, err);
 }

@@ -181,6 +181,10 @@ run 0 quantize "$model" "$work/gptq.gguf" Q4_0 --method gptq --calibration "$tex
 run 0 check "$work/gptq.gguf"
 run 0 quantize "$model" "$work/gptq-3.gguf" Q4_0 --method gptq --calibration "$text" -c 32 -t 3
 cmp -s "$work/gptq.gguf" "$work/gptq-3.gguf" || bad "other bits than on one thread"
+# A type that GGUF lacks: the file has its parts, and runs.
+run 0 quantize "$work/demo.gguf" "$work/nf4.gguf" NF4
+run 0 info "$work/nf4.gguf"; prints '^  NF4 '
+run 0 eval ppl -m "$work/nf4.gguf" -f "$story" --chunks 1; prints '^perplexity'
 fails 'expected 8192 tokens' quantize "$model" "$work/none.gguf" Q4_0 --method gptq --calibration "$text" -c 8192
 fails "expected 'imatrix'" quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$model"
 fails 'sums of squares' quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$text"
