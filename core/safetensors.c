@@ -8,6 +8,7 @@
 #include "core/arena.h"
 #include "core/file.h"
 #include "core/gguf.h"
+#include "core/gguf_show.h"
 #include "core/json.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are read as they stand in the file");
@@ -25,18 +26,6 @@ const struct safetensors_type_traits safetensors_types[] = {
     [SAFETENSORS_U8] = {"U8", 1, -1},           [SAFETENSORS_BOOL] = {"BOOL", 1, -1},
 };
 
-struct shown {
-    char text[80];
-};
-
-// A text of the file as it may stand in a message.
-static struct shown show(const char *text)
-{
-    struct shown s;
-    gguf_printable((struct gguf_string){text, strlen(text)}, s.text, sizeof s.text);
-    return s;
-}
-
 // ---- a tensor of the header ---------------------------------------------------------------------------
 
 static enum tlm_status read_type(struct safetensors_tensor *t, const json_t *entry, struct tlm_error *err)
@@ -44,7 +33,7 @@ static enum tlm_status read_type(struct safetensors_tensor *t, const json_t *ent
     const char *name = json_string_value(json_object_get(entry, "dtype"));
     if (!name)
         return error_set(err, TLM_ERR_FORMAT, "tensor '%s': dtype: expected a string, found %s",
-                         show(t->name).text, json_kind(json_object_get(entry, "dtype")));
+                         gguf_show_text(t->name).text, json_kind(json_object_get(entry, "dtype")));
     for (int i = 0; i < SAFETENSORS_TYPE_COUNT; i++) {
         if (strcmp(name, safetensors_types[i].name) != 0) continue;
         t->type = (enum safetensors_type)i;
@@ -53,7 +42,7 @@ static enum tlm_status read_type(struct safetensors_tensor *t, const json_t *ent
     return error_set(
         err, TLM_ERR_UNSUPPORTED,
         "tensor '%s': dtype: expected F32, F16, BF16 or another whole number of bytes, found '%s'",
-        show(t->name).text, show(name).text);
+        gguf_show_text(t->name).text, gguf_show_text(name).text);
 }
 
 static enum tlm_status read_shape(struct safetensors_tensor *t, const json_t *entry, struct tlm_error *err)
@@ -61,7 +50,7 @@ static enum tlm_status read_shape(struct safetensors_tensor *t, const json_t *en
     const json_t *shape = json_object_get(entry, "shape");
     if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_MAX_DIMS)
         return error_set(err, TLM_ERR_FORMAT, "tensor '%s': shape: expected at most %d numbers, found %s",
-                         show(t->name).text, SAFETENSORS_MAX_DIMS,
+                         gguf_show_text(t->name).text, SAFETENSORS_MAX_DIMS,
                          json_is_array(shape) ? "more" : json_kind(shape));
     t->dims = (int)json_array_size(shape);
     t->bytes = (size_t)safetensors_types[t->type].bytes;
@@ -71,7 +60,8 @@ static enum tlm_status read_shape(struct safetensors_tensor *t, const json_t *en
         if (t->shape[i] < 0 || __builtin_mul_overflow(t->bytes, (size_t)t->shape[i], &t->bytes))
             return error_set(err, TLM_ERR_FORMAT,
                              "tensor '%s': shape: expected sides from 0 to 2^63 bytes in all, found %s %lld",
-                             show(t->name).text, json_kind(side), (long long)json_integer_value(side));
+                             gguf_show_text(t->name).text, json_kind(side),
+                             (long long)json_integer_value(side));
     }
     return TLM_OK;
 }
@@ -84,17 +74,17 @@ static enum tlm_status read_place(struct safetensors_tensor *t, const json_t *en
     const json_t *first = json_array_get(offsets, 0), *second = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(second))
         return error_set(err, TLM_ERR_FORMAT, "tensor '%s': data_offsets: expected two whole numbers",
-                         show(t->name).text);
+                         gguf_show_text(t->name).text);
     json_int_t begin = json_integer_value(first), end = json_integer_value(second);
     if (begin < 0 || end < begin || (uint64_t)end > size)
         return error_set(
             err, TLM_ERR_FORMAT,
             "tensor '%s': data_offsets: expected a range within %zu bytes of data, found %lld to %lld",
-            show(t->name).text, size, (long long)begin, (long long)end);
+            gguf_show_text(t->name).text, size, (long long)begin, (long long)end);
     if ((uint64_t)(end - begin) != t->bytes)
         return error_set(err, TLM_ERR_FORMAT,
                          "tensor '%s': data_offsets: expected %zu bytes for its shape of %s, found %lld",
-                         show(t->name).text, t->bytes, safetensors_types[t->type].name,
+                         gguf_show_text(t->name).text, t->bytes, safetensors_types[t->type].name,
                          (long long)(end - begin));
     t->data = data + begin;
     return TLM_OK;
@@ -120,7 +110,7 @@ static enum tlm_status check_places(struct safetensors_tensor *tensors, size_t c
                 err, TLM_ERR_FORMAT,
                 "tensor '%s': data_offsets: expected to begin at %zu, where the one before it ends, "
                 "found %zu",
-                show(tensors[i].name).text, at, begin);
+                gguf_show_text(tensors[i].name).text, at, begin);
         at += tensors[i].bytes;
     }
     if (at != size)
@@ -196,7 +186,7 @@ static enum tlm_status sort(struct safetensors *s, struct tlm_error *err)
     for (size_t i = 1; i < s->count; i++)
         if (!compare_names(&s->tensors[i - 1], &s->tensors[i]))
             return error_set(err, TLM_ERR_FORMAT, "tensor '%s': expected in one file, found in two",
-                             show(s->tensors[i].name).text);
+                             gguf_show_text(s->tensors[i].name).text);
     return TLM_OK;
 }
 
@@ -295,7 +285,7 @@ static enum tlm_status open_shards(struct safetensors *s, const char *folder, js
                 err, TLM_ERR_FORMAT,
                 "weight_map: tensor '%s': expected the name of a .safetensors file in this folder, "
                 "found '%s'",
-                show(name).text, file ? show(file).text : json_kind(value));
+                gguf_show_text(name).text, file ? gguf_show_text(file).text : json_kind(value));
         if (find_file(s, file) >= 0) continue;
         if (s->file_count == SHARDS_MAX)
             return error_set(err, TLM_ERR_FORMAT, "weight_map: expected at most %d files, found more",
@@ -308,7 +298,7 @@ static enum tlm_status open_shards(struct safetensors *s, const char *folder, js
         const struct safetensors_tensor *t = safetensors_find(s, name);
         if (!t || find_file(s, json_string_value(value)) != t->file)
             return error_set(err, TLM_ERR_FORMAT, "weight_map: tensor '%s': expected in %s, found %s",
-                             show(name).text, show(json_string_value(value)).text,
+                             gguf_show_text(name).text, gguf_show_text(json_string_value(value)).text,
                              t ? "in another file" : "in no file");
     }
     return TLM_OK;

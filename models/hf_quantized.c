@@ -5,18 +5,8 @@
 #include <stddef.h>
 #include <strings.h>
 
+#include "core/gguf_show.h"
 #include "core/json.h"
-
-struct shown {
-    char text[100];
-};
-
-static struct shown show(const char *text)
-{
-    struct shown s;
-    gguf_printable((struct gguf_string){text, strlen(text)}, s.text, sizeof s.text);
-    return s;
-}
 
 // ---- config.json --------------------------------------------------------------------------------------
 
@@ -51,7 +41,7 @@ static enum tlm_status expect_text(const json_t *c, const char *key, const char 
         return TLM_OK;
     return error_set(err, TLM_ERR_UNSUPPORTED, "%s: expected %s%s%s, found %s", key, first,
                      strcmp(first, second) != 0 ? " or " : "", strcmp(first, second) != 0 ? second : "",
-                     text ? show(text).text : json_kind(value));
+                     text ? gguf_show_text(text).text : json_kind(value));
 }
 
 static enum tlm_status read_gptq(struct hf_quantization *q, const json_t *c, struct tlm_error *err)
@@ -104,7 +94,7 @@ enum tlm_status hf_quantization_read(struct hf_quantization *q, const json_t *co
     else if (method && strcmp(method, "mxfp4") != 0)
         return error_set(err, TLM_ERR_UNSUPPORTED,
                          "quantization_config: expected none, mxfp4, bitsandbytes, gptq or awq, found '%s'",
-                         show(method).text);
+                         gguf_show_text(method).text);
     return s ? error_prefix(err, "quantization_config") : TLM_OK;
 }
 
@@ -139,11 +129,11 @@ static enum tlm_status need(struct finder *f, const struct safetensors_tensor **
 {
     const struct safetensors_tensor *t = *out = take(f, base, suffix);
     if (!t)
-        return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s%s': the folder lacks it", show(base).text,
-                         suffix);
+        return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s%s': the folder lacks it",
+                         gguf_show_text(base).text, suffix);
     if (t->type != type || elements(t) != count)
         return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s%s': expected %zu numbers of %s, found %zu of %s",
-                         show(base).text, suffix, count, safetensors_types[type].name, elements(t),
+                         gguf_show_text(base).text, suffix, count, safetensors_types[type].name, elements(t),
                          safetensors_types[t->type].name);
     return TLM_OK;
 }
@@ -183,8 +173,8 @@ struct state {
 
 static enum tlm_status state_wrong(struct finder *f, const char *base, const char *what)
 {
-    return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s.weight': quant_state: expected %s", show(base).text,
-                     what);
+    return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s.weight': quant_state: expected %s",
+                     gguf_show_text(base).text, what);
 }
 
 static enum tlm_status read_state(struct finder *f, const char *base, const json_t *json, struct state *s)
@@ -234,7 +224,8 @@ static enum tlm_status find_4bit(struct finder *f, const struct safetensors_tens
     json_t *json;
     const struct safetensors_tensor *map;
     f->set->is_part[t - f->weights->tensors] = true;
-    enum tlm_status e = json_read_object(&json, (const char *)t->data, t->bytes, show(t->name).text, f->err);
+    enum tlm_status e =
+        json_read_object(&json, (const char *)t->data, t->bytes, gguf_show_text(t->name).text, f->err);
     if (e) return e;
     e = read_state(f, base, json, &s);
     json_decref(json);
@@ -247,7 +238,7 @@ static enum tlm_status find_4bit(struct finder *f, const struct safetensors_tens
     size_t bytes = ((size_t)s.out * (size_t)s.in + 1) / 2;
     if (!q->codes || q->codes->bytes != bytes)
         return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s.weight': expected %zu bytes, found %zu",
-                         show(base).text, bytes, q->codes ? q->codes->bytes : 0);
+                         gguf_show_text(base).text, bytes, q->codes ? q->codes->bytes : 0);
     if ((e = need(f, &map, base, ".weight.quant_map", SAFETENSORS_F32, 16))) return e;
     memcpy(q->values, map->data, sizeof q->values);
     return find_scales(f, base, q, &s);
@@ -263,11 +254,11 @@ static enum tlm_status find_8bit(struct finder *f, const struct safetensors_tens
                                                        : SAFETENSORS_F16;
     if (!codes || codes->type != SAFETENSORS_I8 || codes->dims != 2 || !codes->bytes)
         return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s.weight': expected a matrix of I8 beside SCB",
-                         show(base).text);
+                         gguf_show_text(base).text);
     if (format && (format->bytes != 1 || format->data[0]))
         return error_set(f->err, TLM_ERR_UNSUPPORTED,
                          "tensor '%s.weight_format': expected 0, rows, found the layout of a device",
-                         show(base).text);
+                         gguf_show_text(base).text);
     struct hf_quantized *q = add(f, base, type, codes->shape[0], codes->shape[1]);
     if (!q) return TLM_ERR_MEMORY;
     q->bits = 8;
@@ -295,13 +286,13 @@ static enum tlm_status check_groups(struct finder *f, const char *base, struct h
         return error_set(f->err, TLM_ERR_FORMAT,
                          "tensor '%s.scales': expected a row for each %" PRId64 " of %" PRId64
                          " inputs, found %" PRId64,
-                         show(base).text, q->group, in, groups);
+                         gguf_show_text(base).text, q->group, in, groups);
     }
     for (int64_t i = 0; i < in; i++)
         if (int_at(q->group_of, (size_t)i) < 0 || int_at(q->group_of, (size_t)i) >= groups)
             return error_set(f->err, TLM_ERR_FORMAT,
                              "tensor '%s.g_idx': expected groups from 0 to %" PRId64 ", found %d",
-                             show(base).text, groups - 1, int_at(q->group_of, (size_t)i));
+                             gguf_show_text(base).text, groups - 1, int_at(q->group_of, (size_t)i));
     return TLM_OK;
 }
 
@@ -328,7 +319,7 @@ static enum tlm_status find_groups(struct finder *f, const struct safetensors_te
     f->set->is_part[codes - f->weights->tensors] = true;
     if (codes->type != SAFETENSORS_I32 || codes->dims != 2 || !codes->bytes)
         return error_set(f->err, TLM_ERR_FORMAT, "tensor '%s': expected a matrix of I32",
-                         show(codes->name).text);
+                         gguf_show_text(codes->name).text);
     bool gptq = c->packing == HF_GPTQ, fits = gptq ? rows * 32 % bits == 0 : true;
     in = gptq ? rows * 32 / bits : rows;
     out = gptq ? cols : cols * 32 / bits;
@@ -337,11 +328,11 @@ static enum tlm_status find_groups(struct finder *f, const struct safetensors_te
         return error_set(f->err, TLM_ERR_FORMAT,
                          "tensor '%s': expected whole dwords of codes of %" PRId64 " bits, found %" PRId64
                          " x %" PRId64,
-                         show(codes->name).text, bits, rows, cols);
+                         gguf_show_text(codes->name).text, bits, rows, cols);
     if (!scales || scales->dims != 2 || !is_float(scales->type) || scales->shape[1] != out || !scales->bytes)
         return error_set(f->err, TLM_ERR_FORMAT,
                          "tensor '%s.scales': expected F16, BF16 or F32 of groups x %" PRId64,
-                         show(base).text, out);
+                         gguf_show_text(base).text, out);
     struct hf_quantized *q = add(f, base, scales->type, out, in);
     if (!q) return TLM_ERR_MEMORY;
     int64_t groups = scales->shape[0];

@@ -5,6 +5,7 @@
 // sums without a word; a few are known to be no weights.
 #include <inttypes.h>
 
+#include "core/gguf_show.h"
 #include "models/hf_folder.h"
 
 // ---- names --------------------------------------------------------------------------------------------
@@ -19,17 +20,6 @@ struct index {
     struct entry *entries; // sorted by key
     size_t count;
 };
-
-struct shown {
-    char text[100];
-};
-
-static struct shown show(const char *name)
-{
-    struct shown s;
-    gguf_printable((struct gguf_string){name, strlen(name)}, s.text, sizeof s.text);
-    return s;
-}
 
 static bool starts(const char *text, const char *with)
 {
@@ -97,8 +87,8 @@ static enum tlm_status index_make(struct index *x, const struct safetensors *s,
     for (size_t i = 1; i < x->count; i++)
         if (!compare_keys(&x->entries[i - 1], &x->entries[i]))
             return error_set(err, TLM_ERR_FORMAT, "tensors '%s' and '%s': expected one of them, found both",
-                             show(x->entries[i - 1].tensor->name).text,
-                             show(x->entries[i].tensor->name).text);
+                             gguf_show_text(x->entries[i - 1].tensor->name).text,
+                             gguf_show_text(x->entries[i].tensor->name).text);
     return TLM_OK;
 }
 
@@ -159,7 +149,7 @@ static enum tlm_status find_stranger(const struct hf_folder *f, const struct ind
         if (!e->used && !is_no_weight(f, e->key))
             return error_set(err, TLM_ERR_UNSUPPORTED,
                              "tensor '%s': not one that %s with %" PRId64 " layers has",
-                             show(e->tensor->name).text, f->variant->class_name, f->hparams.layers);
+                             gguf_show_text(e->tensor->name).text, f->variant->class_name, f->hparams.layers);
     }
     return TLM_OK;
 }
@@ -200,7 +190,7 @@ static enum tlm_status choose_type(const struct hf_folder *f, struct hf_tensor *
     if (t->spec->transform == TRANSFORM_TRANSPOSE && hf_quantized_of(&f->quantized, source))
         return error_set(err, TLM_ERR_UNSUPPORTED,
                          "tensor '%s': expected numbers, as it has inputs for rows, found it quantized",
-                         show(source->name).text);
+                         gguf_show_text(source->name).text);
     switch (source->type) {
     case SAFETENSORS_F32:
     case SAFETENSORS_F64: *type = DTYPE_F32; break;
@@ -209,7 +199,7 @@ static enum tlm_status choose_type(const struct hf_folder *f, struct hf_tensor *
     default:
         return error_set(err, TLM_ERR_UNSUPPORTED,
                          "tensor '%s': expected type F32, F16 or BF16, found %s (a quantized model?)",
-                         show(source->name).text, safetensors_types[source->type].name);
+                         gguf_show_text(source->name).text, safetensors_types[source->type].name);
     }
     if (grid_of(f, t) >= 0) *type = (enum dtype)grid_of(f, t);
     if (hf_is_single(t)) *type = DTYPE_F32;
@@ -239,13 +229,13 @@ static enum tlm_status shape_tensor(const struct hf_folder *f, struct hf_tensor 
     enum transform transform = t->spec->transform;
     bool fused = t->sliced && transform == TRANSFORM_NONE;
     if (fused && t->half) shape[1] /= 2; // checked to be even
-    enum tlm_status s =
-        hf_transform_shape(transform, &f->hparams, show(source->name).text, source->dims, shape, ne, err);
+    enum tlm_status s = hf_transform_shape(transform, &f->hparams, gguf_show_text(source->name).text,
+                                           source->dims, shape, ne, err);
     if (s) return s;
     if (!t->sliced && t->parts > 1) {
         if (source->dims != 2)
             return error_set(err, TLM_ERR_FORMAT, "tensor '%s': expected a matrix, found %d sides",
-                             show(source->name).text, source->dims);
+                             gguf_show_text(source->name).text, source->dims);
         ne[2] = t->parts;
     }
     t->shape = tensor_shape(DTYPE_F32, ne[0], ne[1], ne[2], ne[3]);
@@ -264,7 +254,7 @@ static enum tlm_status same_shapes(const struct hf_tensor *t, struct tlm_error *
             memcmp(other->shape, first->shape, (size_t)first->dims * sizeof *first->shape) != 0)
             return error_set(err, TLM_ERR_FORMAT,
                              "tensor '%s': expected type and shape of '%s', found others",
-                             show(other->name).text, show(first->name).text);
+                             gguf_show_text(other->name).text, gguf_show_text(first->name).text);
     }
     return TLM_OK;
 }
@@ -319,7 +309,7 @@ static enum tlm_status find_fused(struct index *x, struct hf_tensor *t, int64_t 
         if (!source) return TLM_OK;
         if (source->dims != 3 || (names[i].half && source->shape[1] % 2))
             return error_set(err, TLM_ERR_FORMAT, "tensor '%s': expected experts x outputs x inputs",
-                             show(source->name).text);
+                             gguf_show_text(source->name).text);
         enum tlm_status s = set_source(t, source, err);
         t->parts = source->shape[0];
         t->sliced = true;
@@ -346,7 +336,7 @@ static enum tlm_status find_mxfp4(struct index *x, struct hf_tensor *t, const st
         return error_set(
             err, TLM_ERR_FORMAT,
             "tensor '%s': expected bytes of experts x outputs x blocks x 16 beside a scale a block",
-            show(b->name).text);
+            gguf_show_text(b->name).text);
     enum tlm_status status = set_source(t, b, err);
     t->parts = b->shape[0];
     t->sliced = true;
@@ -381,7 +371,7 @@ static enum tlm_status find_sources(struct hf_folder *f, struct index *x, struct
     if ((s = shape_tensor(f, t, err))) return s;
     if (t->spec->rows == DIM_VOCAB && !f->hparams.vocab)
         f->hparams.vocab = t->shape.ne[1]; // of the embedding
-    return hf_check_shape(&f->hparams, t->spec, show(t->sources[0]->name).text, &t->shape, err);
+    return hf_check_shape(&f->hparams, t->spec, gguf_show_text(t->sources[0]->name).text, &t->shape, err);
 }
 
 static struct hf_tensor *new_tensor(struct hf_folder *f)

@@ -5,6 +5,7 @@
 
 #include "core/arena.h"
 #include "core/gguf_parse.h"
+#include "core/gguf_show.h"
 
 struct assembly {
     struct gguf *g;
@@ -12,17 +13,6 @@ struct assembly {
     struct tensor *whole; // [tensor_count] what it becomes; ne[0] is 0 where it stays what it is
     struct tlm_error *err;
 };
-
-struct shown {
-    char text[100];
-};
-
-static struct shown show(struct gguf_string name)
-{
-    struct shown s;
-    gguf_printable(name, s.text, sizeof s.text);
-    return s;
-}
 
 static const struct gguf_tensor *find_tensor(const struct gguf *g, struct gguf_string base,
                                              const char *suffix)
@@ -49,10 +39,11 @@ static enum tlm_status need(struct assembly *a, const struct tensor **out, struc
     const struct tensor *t = *out = find_part(a, base, suffix);
     if (t && t->type == type && tensor_elements(t) == count) return TLM_OK;
     if (!t)
-        return error_set(a->err, TLM_ERR_FORMAT, "tensor '%s%s': the file lacks it", show(base).text, suffix);
+        return error_set(a->err, TLM_ERR_FORMAT, "tensor '%s%s': the file lacks it", gguf_show(base).text,
+                         suffix);
     return error_set(a->err, TLM_ERR_FORMAT,
                      "tensor '%s%s': expected %" PRId64 " numbers of %s, found %" PRId64 " of %s",
-                     show(base).text, suffix, count, dtype_traits[type].name, tensor_elements(t),
+                     gguf_show(base).text, suffix, count, dtype_traits[type].name, tensor_elements(t),
                      dtype_traits[t->type].name);
 }
 
@@ -89,7 +80,7 @@ static enum tlm_status find_parts(struct assembly *a, struct parts *p, struct gg
     if (n > most)
         return error_set(a->err, TLM_ERR_FORMAT,
                          "tensor '%s.columns': expected at most %" PRId64 " columns, found %" PRId64,
-                         show(name).text, most, n);
+                         gguf_show(name).text, most, n);
     s = need(a, &p->columns, name, ".columns", DTYPE_I32, n * composite_mats(whole));
     return s ? s : need(a, &p->outliers, name, ".outliers", DTYPE_F16, n * rows);
 }
@@ -123,7 +114,7 @@ static enum tlm_status place_columns(struct assembly *a, const struct parts *p, 
             return error_set(
                 a->err, TLM_ERR_FORMAT,
                 "tensor '%s.columns': expected columns in order, at most %d of each %d, found %d",
-                show(name).text, QUANT_OUTLIERS, QUANT_BNB, column);
+                gguf_show(name).text, QUANT_OUTLIERS, QUANT_BNB, column);
         last = column;
         for (int64_t r = 0; r < whole->ne[1]; r++) {
             struct block_int8 *at = &b[r * row_blocks + column / QUANT_BNB];
@@ -175,18 +166,18 @@ static enum tlm_status plan(struct assembly *a, struct gguf_string name, struct 
     if (type < 0 || !composite_is((enum dtype)type))
         return error_set(a->err, TLM_ERR_UNSUPPORTED,
                          COMPOSITE_TYPES ": expected NF4, FP4, INT8 or INT8_ASYM, found '%s'",
-                         show(type_name).text);
+                         gguf_show(type_name).text);
     const struct gguf_tensor *found = find_tensor(a->g, name, "");
     const struct tensor *t = found ? &found->tensor : NULL;
     if (!t || t->type != DTYPE_I8)
         return error_set(a->err, TLM_ERR_FORMAT, "tensor '%s': expected codes of type I8, found %s",
-                         show(name).text, t ? dtype_traits[t->type].name : "no such tensor");
+                         gguf_show(name).text, t ? dtype_traits[t->type].name : "no such tensor");
     int64_t columns =
         composite_is_4bit((enum dtype)type) ? 2 * t->ne[0] : t->ne[0]; // fewer than 2^63: mapped
     if (columns % QUANT_BNB)
         return error_set(a->err, TLM_ERR_FORMAT,
                          "tensor '%s': expected rows of a multiple of %d numbers, found %" PRId64,
-                         show(name).text, QUANT_BNB, columns);
+                         gguf_show(name).text, QUANT_BNB, columns);
     a->whole[found - a->g->tensors] = tensor_shape((enum dtype)type, columns, t->ne[1], t->ne[2], t->ne[3]);
     return TLM_OK;
 }
