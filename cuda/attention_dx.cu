@@ -108,16 +108,20 @@ __global__ void __launch_bounds__(THREADS) attention_dq_kernel(struct cuda_atten
         for (int r = 0; r < EACH_ROW; r++)
             ds[r * KEYS + lane_id()] = weigh(x, of[r], score[r], dp[r], slope, row + r, tile + lane_id()).ds;
         __syncwarp();
-        for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < t.d; i++)
-            for (int key = 0; key < KEYS; key++) {
-                const float k = t.k[key * (t.d + 1) + i * WARP_LANES + lane_id()];
-                for (int r = 0; r < EACH_ROW; r++) dq[i][r] += ds[r * KEYS + key] * k;
-            }
+#pragma unroll
+        for (int i = 0; i < DIMS; i++)
+            if (i * WARP_LANES + lane_id() < t.d)
+                for (int key = 0; key < KEYS; key++) {
+                    const float k = t.k[key * (t.d + 1) + i * WARP_LANES + lane_id()];
+                    for (int r = 0; r < EACH_ROW; r++) dq[i][r] += ds[r * KEYS + key] * k;
+                }
         __syncthreads();
     }
     for (int r = 0; r < EACH_ROW && row + r < count; r++)
-        for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < t.d; i++)
-            store(x.dq + (row + r) * x.stride + head * t.d + i * WARP_LANES + lane_id(), dq[i][r]);
+#pragma unroll
+        for (int i = 0; i < DIMS; i++)
+            if (i * WARP_LANES + lane_id() < t.d)
+                store(x.dq + (row + r) * x.stride + head * t.d + i * WARP_LANES + lane_id(), dq[i][r]);
 }
 
 // to += weights^T rows: the warp's keys, a lane a number. weights: (ROWS, KEYS), rows: (ROWS, cols)
@@ -125,12 +129,14 @@ template <int DIMS>
 __device__ static void add_rows(float (&to)[DIMS][EACH_KEY], shared<float> weights, shared<float> rows,
                                 int32_t cols)
 {
-    for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < cols; i++)
-        for (int row = 0; row < ROWS; row++) {
-            const float number = rows[row * cols + i * WARP_LANES + lane_id()];
-            for (int k = 0; k < EACH_KEY; k++)
-                to[i][k] += weights[row * KEYS + warp_id() * EACH_KEY + k] * number;
-        }
+#pragma unroll
+    for (int i = 0; i < DIMS; i++)
+        if (i * WARP_LANES + lane_id() < cols)
+            for (int row = 0; row < ROWS; row++) {
+                const float number = rows[row * cols + i * WARP_LANES + lane_id()];
+                for (int k = 0; k < EACH_KEY; k++)
+                    to[i][k] += weights[row * KEYS + warp_id() * EACH_KEY + k] * number;
+            }
 }
 
 template <int DIMS>
@@ -138,8 +144,10 @@ __device__ static void store_keys(float *to, int64_t stride, const float (&from)
                                   int64_t first, int64_t count, int32_t cols)
 {
     for (int k = 0; k < EACH_KEY && first + k < count; k++)
-        for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < cols; i++)
-            store(to + (first + k) * stride + i * WARP_LANES + lane_id(), from[i][k]);
+#pragma unroll
+        for (int i = 0; i < DIMS; i++)
+            if (i * WARP_LANES + lane_id() < cols)
+                store(to + (first + k) * stride + i * WARP_LANES + lane_id(), from[i][k]);
 }
 
 template <class T, int DIMS>

@@ -67,17 +67,21 @@ __global__ void __launch_bounds__(THREADS) attention_rows_kernel(struct cuda_att
         __syncthreads();
         stage<KEYS>(kv, stride, (const T *)a.v + kv_head * d_v, (int64_t)a.kv_heads * d_v, tile, count, d_v);
         __syncthreads();
-        for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < d_v; i++)
-            for (int key = 0; key < KEYS; key++) {
-                const float v = kv[key * stride + i * WARP_LANES + lane_id()];
-                for (int r = 0; r < EACH; r++) s.o[i][r] += p[r * KEYS + key] * v;
-            }
+#pragma unroll
+        for (int i = 0; i < DIMS; i++)
+            if (i * WARP_LANES + lane_id() < d_v)
+                for (int key = 0; key < KEYS; key++) {
+                    const float v = kv[key * stride + i * WARP_LANES + lane_id()];
+                    for (int r = 0; r < EACH; r++) s.o[i][r] += p[r * KEYS + key] * v;
+                }
         __syncthreads();
     }
     for (int r = 0; r < EACH && row + r < count; r++) {
         const int64_t at = (row + r) * a.heads + head;
-        for (int i = 0; i < DIMS && i * WARP_LANES + lane_id() < d_v; i++)
-            store(a.y + at * d_v + i * WARP_LANES + lane_id(), s.o[i][r] / s.total[r]);
+#pragma unroll
+        for (int i = 0; i < DIMS; i++)
+            if (i * WARP_LANES + lane_id() < d_v)
+                store(a.y + at * d_v + i * WARP_LANES + lane_id(), s.o[i][r] / s.total[r]);
         if (a.lse && lane_id() == 0) store(a.lse + at, s.top[r] + logf(s.total[r]));
     }
 }

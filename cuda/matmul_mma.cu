@@ -109,8 +109,11 @@ template <bool NN> __global__ void __launch_bounds__(THREADS) matmul_mma_kernel(
     float *y = p.y + blockIdx.z * p.m.most * n_count; // of this part
     const int64_t row = t0 + warp_id() / 4 * WARP_ROWS + lane_id() / 4;
     const int64_t column = n0 + warp_id() % 4 * WARP_OUTPUTS + lane_id() % 4 * 2;
+#pragma unroll // c is registers
     for (int m = 0; m < TILES_M; m++)
+#pragma unroll
         for (int n = 0; n < TILES_N; n++)
+#pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int64_t t = row + m * 16 + i / 2 * 8, o = column + n * 8 + i % 2;
                 if (t >= t_count || o >= n_count) continue;

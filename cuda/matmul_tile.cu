@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(THREADS) matmul_tile_kernel(struct cuda_produc
     const int64_t m0 = (int64_t)blockIdx.y * TILE, n0 = (int64_t)blockIdx.x * TILE;
     const int m = (int)threadIdx.x / 16 * EACH, n = (int)threadIdx.x % 16 * EACH;
     if (m0 >= m_count) return;
-    const bool based = has_base(p.base);
+    const bool based = has_base(p.base), has_outputs = m0 + m < m_count && n0 + n < p.n;
     float sum[EACH][EACH] = {};
     for (int i = 0; based && i < EACH; i++)
         for (int j = 0; j < EACH; j++)
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(THREADS) matmul_tile_kernel(struct cuda_produc
         else
             fetch_rows(ws, (const W *)p.w, p.w_stride, n0, p.n, k0, k_count);
         __syncthreads();
-        for (int k = 0; k < DEPTH; k++) {
+        for (int k = 0; k < DEPTH && has_outputs; k++) {
             const vec<float, EACH> a = four(xs, k * STRIDE + m), b = four(ws, k * STRIDE + n);
             for (int i = 0; i < EACH; i++)
                 for (int j = 0; j < EACH; j++) sum[i][j] = fmaf(a.x[i], b.x[j], sum[i][j]);

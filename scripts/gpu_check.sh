@@ -91,8 +91,9 @@ small= count=48
 if [ "$mode" = --emulation ]; then
     step 60 "kernels against the double reference" "$folder/test_gpu" cuda_emu
 else
-    step 240 "kernels against the double reference" "$folder/test_gpu" cuda cuda_experts
+    step 240 "kernels against the double reference" "$folder/test_gpu" cuda cuda_experts cuda_gradient
     step 120 "whole models" "$folder/test_gpu" cuda_model
+    step 60 "training steps against the CPU's" "$folder/test_gpu" cuda_train
     # The checker refuses some devices and drivers: then that is what the page says.
     if command -v compute-sanitizer >/dev/null 2>&1; then
         step 90 "compute-sanitizer" env CK_FORK=no compute-sanitizer --error-exitcode 9 "$folder/test_gpu" cuda
