@@ -125,6 +125,10 @@ fails 'smallest types' quantize "$work/demo.gguf" "$work/none.gguf" --target-bpw
 wrong 'found both' quantize "$work/demo.gguf" "$work/none.gguf" Q4_0 --target-bpw 6
 wrong 'no TYPE' quantize "$work/demo.gguf" "$work/none.gguf"
 wrong 'REGEX=TYPE' quantize "$work/demo.gguf" "$work/none.gguf" --recipe "$text"
+# A type that GGUF lacks: the file has its parts, and runs.
+run 0 quantize "$work/demo.gguf" "$work/nf4.gguf" NF4
+run 0 info "$work/nf4.gguf"; prints '^  NF4 '
+run 0 eval ppl -m "$work/nf4.gguf" -f "$story" --chunks 1; prints '^perplexity'
 [ ! -e "$work/none.gguf" ] && [ -z "$(ls "$work/tmp")" ] || bad "left files behind"
 unset TMPDIR
 rm -r "$work/tmp" "$work"/*.gguf "$work/types.svg" "$work/recipe"
@@ -181,10 +185,6 @@ run 0 quantize "$model" "$work/gptq.gguf" Q4_0 --method gptq --calibration "$tex
 run 0 check "$work/gptq.gguf"
 run 0 quantize "$model" "$work/gptq-3.gguf" Q4_0 --method gptq --calibration "$text" -c 32 -t 3
 cmp -s "$work/gptq.gguf" "$work/gptq-3.gguf" || bad "other bits than on one thread"
-# A type that GGUF lacks: the file has its parts, and runs.
-run 0 quantize "$work/demo.gguf" "$work/nf4.gguf" NF4
-run 0 info "$work/nf4.gguf"; prints '^  NF4 '
-run 0 eval ppl -m "$work/nf4.gguf" -f "$story" --chunks 1; prints '^perplexity'
 fails 'expected 8192 tokens' quantize "$model" "$work/none.gguf" Q4_0 --method gptq --calibration "$text" -c 8192
 fails "expected 'imatrix'" quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$model"
 fails 'sums of squares' quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$text"
