@@ -151,13 +151,12 @@ static void sample_memory(struct bench_result *r)
     if (f) fclose(f);
 }
 
-// Of what computes. NaN where the device does not tell: then shares are, too.
-static enum tlm_status measure_limit(struct bench *b, enum limit limit, double *rate, struct tlm_error *err)
+enum tlm_status bench_limit(const struct tlm_model *m, struct limits *limits, enum limit limit,
+                            double seconds, double *rate, struct tlm_error *err)
 {
-    struct backend *device = b->model->backend;
-    if (!device) return limits_measure(b->limits, limit, SLICE, rate, err);
-    enum tlm_status status =
-        device->class->measure(device, limit == LIMIT_READ ? BACKEND_COPY : BACKEND_PRODUCT, rate, err);
+    if (!m->backend) return limits_measure(limits, limit, seconds, rate, err);
+    const enum backend_limit of_device = limit == LIMIT_READ ? BACKEND_COPY : BACKEND_PRODUCT;
+    enum tlm_status status = m->backend->class->measure(m->backend, of_device, rate, err);
     if (status != TLM_ERR_UNSUPPORTED) return status;
     *rate = NAN;
     return TLM_OK;
@@ -172,7 +171,7 @@ static enum tlm_status add_work(struct bench *b, double work, double seconds, st
     if (b->slice_seconds < SLICE) return TLM_OK;
     sample_memory(r);
     double rate = b->slice_work / b->slice_seconds, bound;
-    enum tlm_status status = measure_limit(b, r->limit, &bound, err);
+    enum tlm_status status = bench_limit(b->model, b->limits, r->limit, SLICE, &bound, err);
     if (status) return status;
     r->work += b->slice_work;
     r->seconds += b->slice_seconds;
@@ -276,8 +275,8 @@ static enum tlm_status choose_limit(struct bench *b, struct tlm_error *err)
     r->limit = compute_limit(b->model);
     double operations = step_work(b, r->n_depth + 1);
     enum tlm_status status;
-    if ((status = measure_limit(b, LIMIT_READ, &read, err)) ||
-        (status = measure_limit(b, r->limit, &compute, err)))
+    if ((status = bench_limit(b->model, b->limits, LIMIT_READ, SLICE, &read, err)) ||
+        (status = bench_limit(b->model, b->limits, r->limit, SLICE, &compute, err)))
         return status;
     if (!(bytes / read < operations / compute)) r->limit = LIMIT_READ;
     return TLM_OK;
@@ -466,9 +465,10 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
     enum tlm_status status = TLM_OK;
     if (args->load && (status = bench_load(args->format, path, args->isa, args->repeats, &p->results, err)))
         return status;
-    status = args->shape ? bench_shape_open(&model, &memory, path, args->type, &how, err)
-             : path      ? tlm_model_open(&model, path, &how, err)
-                         : tlm_model_open_memory(&model, builtin_model, builtin_bytes(), name, &how, err);
+    status = args->shape
+                 ? bench_shape_open(&model, &memory, path, args->type, args->train.count > 0, &how, err)
+             : path ? tlm_model_open(&model, path, &how, err)
+                    : tlm_model_open_memory(&model, builtin_model, builtin_bytes(), name, &how, err);
     if (status) {
         arena_free(&memory);
         return status;

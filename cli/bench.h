@@ -59,6 +59,11 @@ void bench_report(const char *format, const struct bench_result *r, size_t resul
 // What stands behind the last result.
 void bench_report_end(const char *format, size_t results);
 
+// What the model's device does at most, measured: the CPU's threads, for about `seconds`, or that of its backend, where NaN means that it
+// does not tell. Errors: MEMORY, IO.
+enum tlm_status bench_limit(const struct tlm_model *m, struct limits *limits, enum limit limit,
+                            double seconds, double *rate, struct tlm_error *err);
+
 // ---- loading (cli/bench_load.c)
 
 // Opens the model and computes the first token behind a short prompt, `repeats` times warm and as often cold, in turn with plain

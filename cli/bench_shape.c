@@ -110,11 +110,12 @@ static enum tlm_status fill(const struct arena *memory, const char *name, bool m
 }
 
 enum tlm_status bench_shape_open(struct tlm_model **out, struct arena *memory, const char *name,
-                                 const char *type, const struct tlm_model_options *how, struct tlm_error *err)
+                                 const char *type, bool host_too, const struct tlm_model_options *how,
+                                 struct tlm_error *err)
 {
     const struct shape *shape = find_shape(name);
     const int parsed = dtype_parse(type);
-    const bool elsewhere = how->backend && strcmp(how->backend, "cpu");
+    const bool elsewhere = !host_too && how->backend && strcmp(how->backend, "cpu");
     *out = NULL;
     if (parsed < 0 || !quant_types[parsed].quantize)
         return error_set(err, TLM_ERR_ARGUMENT, "--type: expected a type that can be written, found '%s'",
@@ -124,7 +125,7 @@ enum tlm_status bench_shape_open(struct tlm_model **out, struct arena *memory, c
     enum tlm_status s = model_create_shapes(memory, &options, (enum dtype)parsed, err);
     if (!s) s = fill(memory, name, !elsewhere, err);
     if (!s) s = tlm_model_open_memory(out, memory->base, memory->used, name, how, err);
-    if (!s && (*out)->backend)
+    if (!s && elsewhere && (*out)->backend)
         (*out)->backend->stand_in = true;
     else if (!s && elsewhere) { // "auto" took the CPU, which has only zeros so far
         tlm_model_close(*out);

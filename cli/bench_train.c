@@ -79,7 +79,7 @@ static enum tlm_status measure(struct training *t, struct bench_result *r, struc
     for (; seconds < SLICE && !s; seconds += took, steps++) s = step(t, &took, err);
     if (s) return s;
     double rate = steps * t->flops / seconds;
-    s = limits_measure(t->limits, r->limit, SLICE, &bound, err);
+    s = bench_limit(&t->parameters.model, t->limits, r->limit, SLICE, &bound, err);
     r->work += steps * t->flops;
     r->seconds += seconds;
     if (s || (s = series_add(&r->samples_ns, 1e9 * seconds / steps, err)) ||

@@ -30,9 +30,10 @@ fi
 sh "$check" --emulation "$1" "$work/page.md" "$work/records.json" 2>"$work/err"; code=$?
 expect "all steps" $code 0
 [ $code = 0 ] || cat "$work/err"
-holds "$work/page.md" "kernels against the double reference | passed"
+holds "$work/page.md" "tests: cuda_emu | passed"
 holds "$work/page.md" "| gemv: Q4_K 96 x 512, 1 row |"
 holds "$work/page.md" "| attention: a token, d64, behind 200 keys |"
+holds "$work/page.md" "| attention: backward, d64, causal, 80 tokens |"
 holds "$work/page.md" "| decode, 8B shape, Q4_K | 60% of the copy bandwidth | not measured | open |"
 holds "$work/page.md" "| tiny | llama .* Q8_0 | pp8 x1 @ 0 |"
 holds "$work/records.json" '"kind": "device"'

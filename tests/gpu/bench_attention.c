@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/gradient.h"
 #include "ops/paged.h"
 #include "tests/gpu/bench.h"
 
@@ -143,8 +144,69 @@ static void one_attention(struct bench *b, const struct shape *s)
     bench_free_all(b);
 }
 
+// ---- training: documents of rows, no cache ------------------------------------------------------------------
+
+static void run_forward(void *user, int turn)
+{
+    (void)turn;
+    cuda_attention_rows(NULL, user);
+}
+
+static void run_backward(void *user, int turn)
+{
+    (void)turn;
+    cuda_attention_dx(NULL, user);
+}
+
+static void *bf16_numbers(struct bench *b, uint64_t stream, int64_t rows, int64_t cols)
+{
+    void *y = bench_alloc(b, (size_t)(rows * cols) * 2);
+    cuda_convert(NULL, y, DTYPE_BF16, bench_numbers(b, stream, rows * cols), (struct cuda_rows){NULL, rows},
+                 cols);
+    return y;
+}
+
+// One document of bf16 rows. Errors: tests/test_cuda_gradient.c.
+static void training_attention(struct bench *b, const struct shape *s)
+{
+    const int64_t rows = s->rows, width = (int64_t)s->heads * s->d, kv = (int64_t)s->kv_heads * s->d;
+    const size_t floats = (size_t)(rows * width) * sizeof(float);
+    struct cuda_attention_dx a = {
+        .of = {.y = bench_alloc(b, floats),
+               .lse = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
+               .q = bf16_numbers(b, 21, rows, width),
+               .k = bf16_numbers(b, 22, rows, kv),
+               .v = bf16_numbers(b, 23, rows, kv),
+               .type = DTYPE_BF16,
+               .pos = rising(b, 0, rows),
+               .rows = {NULL, rows},
+               .heads = s->heads,
+               .kv_heads = s->kv_heads,
+               .head_dim = s->d,
+               .value_dim = s->d,
+               .scale = 1 / sqrtf((float)s->d)},
+        .dq = bench_alloc(b, floats),
+        .dk = bench_alloc(b, floats),
+        .dv = bench_alloc(b, floats),
+        .stride = width,
+        .delta = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
+        .dy = bench_numbers(b, 24, rows * width),
+    };
+    const double seen = (double)rows * (double)(rows + 1) / 2;
+    char forward[96], backward[96];
+    snprintf(forward, sizeof forward, "training, d%d, causal, %d tokens", s->d, (int)rows);
+    snprintf(backward, sizeof backward, "backward, d%d, causal, %d tokens", s->d, (int)rows);
+    const struct bench_case f = {"attention", forward, 0, 4 * (double)width * seen, BACKEND_PRODUCT, NAN};
+    const struct bench_case d = {"attention", backward, 0, 10 * (double)width * seen, BACKEND_PRODUCT, NAN};
+    bench_case(b, &f, run_forward, &a.of);
+    bench_case(b, &d, run_backward, &a);
+    bench_free_all(b);
+}
+
 void bench_attention(struct bench *b)
 {
+    static const struct shape small_rows = {4, 2, 64, 80, 80}, whole_rows = {4, 4, 128, 16384, 16384};
+    training_attention(b, b->small ? &small_rows : &whole_rows);
     static const struct shape small[] = {{4, 2, 64, 1, 200}, {4, 2, 64, 80, 80}};
     static const struct shape whole[] = {
         {32, 8, 128, 1, 4096}, {32, 8, 128, 1, 16384}, {32, 8, 128, 2048, 2048}, {32, 32, 128, 16384, 16384}};
