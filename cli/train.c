@@ -18,7 +18,7 @@ static const char *const backend_choices[] = {"cpu", "cuda", NULL};
 
 static const struct option options[] = {
     {"--backend", "NAME", OPTION_CHOICE, offsetof(struct train_args, backend),
-     .help = "what computes: cpu, or cuda, a GPU; the same as train.backend=NAME.",
+     .help = "what computes: cpu, or cuda, a GPU; the same as train.backend=NAME. Default: cpu.",
      .choices = backend_choices},
     {"--plan", NULL, OPTION_FLAG, offsetof(struct train_args, plan),
      .help = "print what the run would take and compute, and stop. Default: off."},

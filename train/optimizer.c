@@ -178,9 +178,10 @@ static void lay_out(struct optimizer *o, const struct parameters *p)
 static enum tlm_status twin_of(const struct optimizer *o, void **out, void *data, enum dtype type,
                                const struct parameter *p, struct tlm_error *err)
 {
+    if (!data) return TLM_OK; // no copy: it has no type
     struct tensor t = tensor_shape(type, p->cols, p->rows, p->depth, 1);
     t.data = data;
-    return data ? o->backend->class->training->twin(o->backend, &t, out, err) : TLM_OK;
+    return o->backend->class->training->twin(o->backend, &t, out, err);
 }
 
 static enum tlm_status open_slot(const struct optimizer *o, struct slot *s, struct tlm_error *err)
