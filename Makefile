@@ -162,7 +162,7 @@ $(BUILD)/gpu-emulation/test_gpu: $(TESTS)
 gpu-files: ## what checks a GPU, with all it needs, in build/gpu
 	@$(JOBS) $(GPU_FILES)
 	@mkdir -p build/gpu/lib
-	@ldd $(GPU_FILES) | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so/ { print $$3 }' | sort -u | xargs cp -Lt build/gpu/lib
+	@ldd $(GPU_FILES) | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so|build\/gpu\/lib/ { print $$3 }' | sort -u | xargs -r cp -Lt build/gpu/lib
 
 gpu-check: ## tests and speeds on the GPU of this machine, into docs/benchmarks/gpu.md
 	@sh scripts/gpu_check.sh --probe
