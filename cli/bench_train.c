@@ -35,7 +35,7 @@ static enum tlm_status open_training(struct training *t, const struct tlm_model 
     t->rows = malloc(3 * (size_t)rows * sizeof *t->rows);
     if (!t->slots || !t->rows) return error_set(err, TLM_ERR_MEMORY, "no memory for %d rows", rows);
     parameters_slots(&t->parameters, t->slots);
-    t->flops = parameters_flops(&t->parameters, how->context) * rows;
+    t->flops = 3 * parameters_flops(&t->parameters.model, how->context) * rows;
     if ((s = pass_open(&t->pass, &t->parameters.model, t->slots, t->parameters.count, &config, t->threads,
                        err)))
         return s;

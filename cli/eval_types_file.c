@@ -28,9 +28,8 @@ static bool go_on(void *user, uint64_t done, uint64_t total)
     return eval_silent(user, (int64_t)done, (int64_t)total);
 }
 
-static enum tlm_status write_file(const struct quantize_method *q, const struct gguf *in,
-                                  const enum dtype *types, const char *path, struct threads *threads,
-                                  struct tlm_error *err)
+static enum tlm_status write_file(struct quantize_method *q, const struct gguf *in, const enum dtype *types,
+                                  const char *path, struct threads *threads, struct tlm_error *err)
 {
     struct quant_work work = {.in = in, .types = types, .path = path};
     struct gguf_writer *out = NULL;

@@ -267,7 +267,7 @@ static void copy_metadata(const struct plan *p, struct gguf_writer *out)
     if (mix) gguf_set_u32(out, "general.file_type", mix_file_type(mix));
 }
 
-static enum tlm_status write_file(const struct plan *p, const char *path, struct tlm_error *err)
+static enum tlm_status write_file(struct plan *p, const char *path, struct tlm_error *err)
 {
     struct gguf_writer *out = NULL;
     struct threads *pool = NULL;
@@ -289,7 +289,9 @@ static enum tlm_status write_file(const struct plan *p, const char *path, struct
                                .progress = show_progress,
                                .user = &terminal};
         copy_metadata(p, out);
-        status = requantize_run(&r, out, err);
+        if (p->args->method.static_activations)
+            status = limits_write(&p->method.limits, p->in, p->types, out, err);
+        if (!status) status = requantize_run(&r, out, err);
     }
     if (!status) status = gguf_writer_finish(out, err);
     gguf_writer_close(out);

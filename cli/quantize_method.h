@@ -3,19 +3,21 @@
 #define CLI_QUANTIZE_METHOD_H
 
 #include "cli/options.h"
+#include "quant/methods/limits.h"
 #include "quant/methods/method.h"
 
 struct method_args {
     const char *name, *sums, *text;
     int32_t context, chunks;
-    bool allow_nonfinite;
+    bool allow_nonfinite, static_activations;
+    float clip;
 };
 #define METHOD_DEFAULTS                             \
     {                                               \
         .name = "rtn", .context = 512, .chunks = 64 \
     }
 
-enum { METHOD_OPTION_COUNT = 6 };
+enum { METHOD_OPTION_COUNT = 8 };
 extern const struct option method_options[METHOD_OPTION_COUNT];
 extern const char method_notes[]; // on the memory it takes, for --help
 
@@ -23,7 +25,8 @@ struct quantize_method {
     const struct method_args *args;
     const struct quant_method *method;
     struct imatrix sums;     // of --imatrix
-    struct tlm_model *model; // of methods that run it
+    struct limits limits;    // of --static-activations
+    struct tlm_model *model; // where it is going to run
 };
 
 // OPTIONS_GO, or the exit code after an error that has been printed.
@@ -35,7 +38,7 @@ void quantize_method_close(struct quantize_method *q, struct gguf *in);
 // Will matrices be rounded by weights of importance?
 bool quantize_method_weighs(const struct quantize_method *q);
 // Fills in the work, whose file, types and path are set; quant_work_close() it in any case.
-enum tlm_status quantize_method_run(const struct quantize_method *q, struct quant_work *w,
+enum tlm_status quantize_method_run(struct quantize_method *q, struct quant_work *w,
                                     struct threads *threads, struct tlm_error *err);
 
 #endif

@@ -154,7 +154,8 @@ void gguf_set_string_array(struct gguf_writer *w, const char *key, const struct 
 // Copies a value of any type from a file that is open.
 void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct gguf_value *value);
 
-// Copies all keys of a file but those that say how it was split.
+// Copies all keys of a file but those that say how it was split, or that hold for the numbers of its tensors as they are.
+#define GGUF_KEYS_OF_NUMBERS "tinylm.activations."
 void gguf_copy_metadata(struct gguf_writer *w, const struct gguf *from);
 
 // Declares the next tensor; t->data is ignored, t's rows count as packed.

@@ -248,12 +248,17 @@ void gguf_set_value(struct gguf_writer *w, struct gguf_string key, const struct 
     if (p) memcpy(p, value->data, bytes);
 }
 
+static bool begins_with(struct gguf_string s, const char *text)
+{
+    return s.length >= strlen(text) && !memcmp(s.data, text, strlen(text));
+}
+
 void gguf_copy_metadata(struct gguf_writer *w, const struct gguf *from)
 {
     for (uint64_t i = 0; i < from->key_count; i++) {
         const struct gguf_key *k = &from->keys[i];
-        bool split = k->name.length > 6 && !memcmp(k->name.data, "split.", 6);
-        if (!split) gguf_set_value(w, k->name, &k->value);
+        if (!begins_with(k->name, "split.") && !begins_with(k->name, GGUF_KEYS_OF_NUMBERS))
+            gguf_set_value(w, k->name, &k->value);
     }
 }
 

@@ -15,6 +15,9 @@ struct tensor {
     int64_t ne[TENSOR_MAX_DIMS]; // unused axes are 1
     size_t nb[TENSOR_MAX_DIMS];
     void *data;
+    // Of a matrix: magnitude at which what it is multiplied by is cut off when that becomes whole numbers of 8 bits, whose steps it
+    // gives; 0: each block of a row goes by its own largest number.
+    float input_limit;
 };
 
 // A tensor of that type and shape with its rows side by side and no data yet.

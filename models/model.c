@@ -279,7 +279,9 @@ static enum tlm_status open_weights(struct tlm_model *m, const struct tlm_model_
         return error_set(err, TLM_ERR_UNSUPPORTED, "general.architecture: expected one of %s, found '%s'",
                          arch_names(), gguf_printable(name, shown, sizeof shown));
     if ((s = hparams_read(&m->hparams, m->arch, m->gguf, err))) return s;
-    if ((s = load_weights(m, err)) || (s = model_choose_backend(m, options->backend, err))) return s;
+    if ((s = model_read_limits(m->gguf, err)) || (s = load_weights(m, err)) ||
+        (s = model_choose_backend(m, options->backend, err)))
+        return s;
     share_layers(m, options->gpu_layers);
     if ((!m->backend || m->host_layers) && (s = model_pack(m, err))) return s;
     describe(m);

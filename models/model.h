@@ -258,6 +258,11 @@ enum tlm_status hparams_common(struct hparams *h, const struct gguf *g, const ch
 enum tlm_status hparams_experts(struct expert_hparams *e, const struct gguf *g, const char *arch,
                                 struct tlm_error *err);
 
+// models/limits.c: gives the tensors of the file the limits of their inputs that its keys name. Errors: FORMAT, MEMORY.
+#define MODEL_KEY_LIMITED GGUF_KEYS_OF_NUMBERS "matrices"
+#define MODEL_KEY_LIMITS  GGUF_KEYS_OF_NUMBERS "limits"
+enum tlm_status model_read_limits(struct gguf *g, struct tlm_error *err);
+
 // models/pack.c: packs the matrices whose kernels want that. Errors: MEMORY.
 enum tlm_status model_pack(struct tlm_model *m, struct tlm_error *err);
 

@@ -67,6 +67,15 @@ struct node *g_convert(struct graph *g, struct node *x, enum dtype type)
     return node(g, OP_convert, tensor_shape(type, cols, x->out.ne[1], 1, 1), x->extent, NULL, 0, INPUTS(x));
 }
 
+struct node *g_convert_within(struct graph *g, struct node *x, float limit)
+{
+    struct node *n = g_convert(g, x, DTYPE_Q8_K);
+    struct convert_params *p = arena_alloc(&g->params, sizeof *p);
+    *p = (struct convert_params){limit};
+    n->params = p;
+    return n;
+}
+
 static bool norm_fits(const struct node *x, const struct node *w, int64_t group)
 {
     int64_t weights = tensor_elements(&w->out);

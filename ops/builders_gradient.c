@@ -179,6 +179,15 @@ struct node *g_cross_entropy(struct graph *g, struct node *logits, struct node *
                INPUTS(targets, losses, factor));
 }
 
+struct node *g_distill(struct graph *g, struct node *logits, struct node *teacher, struct node *targets,
+                       struct node *losses, struct node *factor, int64_t begin, double share)
+{
+    struct distill_params p = {begin, share};
+    TLM_ASSERT(logits->out.ne[0] == teacher->out.ne[0] && logits->out.ne[1] == teacher->out.ne[1]);
+    return add(g, OP_distill, logits->out, logits->extent, &p, sizeof p, logits,
+               INPUTS(targets, losses, factor, teacher));
+}
+
 // ---- mixtures of experts ------------------------------------------------------------------------------
 
 struct node *g_combine_dx(struct graph *g, struct node *dy, struct node *x, struct node *route,

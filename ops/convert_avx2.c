@@ -52,6 +52,11 @@ void row_to_bf16_avx2(void *y, const float *x, int64_t count)
     for (; i < count; i++) h[i] = bf16_from_f32(x[i]);
 }
 
+static inline __m256 cut_off(__m256 x)
+{
+    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-127)), _mm256_set1_ps(127));
+}
+
 // 16 rounded numbers as bytes, and their sum.
 static inline int put_16(char *q, __m256 a, __m256 b)
 {
@@ -65,8 +70,9 @@ static inline int put_16(char *q, __m256 a, __m256 b)
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-// The bytes of ops/convert_avx512_vnni.c.
-void row_to_q8_k_avx2(void *y, const float *x, int64_t count)
+// The bytes of ops/convert_avx512_vnni.c. limit 0: the largest number of each block.
+static inline __attribute__((always_inline)) void to_q8_k(void *y, const float *x, int64_t count, bool within,
+                                                          float limit)
 {
     enum { SUPER = 256, BLOCK_BYTES = 292 };
     const __m256 sign = _mm256_set1_ps(-0.0f), infinity = _mm256_set1_ps(__builtin_inff());
@@ -81,21 +87,33 @@ void row_to_q8_k_avx2(void *y, const float *x, int64_t count)
         __m256 most = _mm256_setzero_ps(), strange = _mm256_setzero_ps();
         for (int i = 0; i < SUPER; i += 8) {
             __m256 magnitude = _mm256_andnot_ps(sign, _mm256_loadu_ps(v + i));
-            most = _mm256_max_ps(most, magnitude);
+            if (!within) most = _mm256_max_ps(most, magnitude);
             strange = _mm256_or_ps(strange, _mm256_cmp_ps(magnitude, infinity, _CMP_NLT_UQ)); // NaN too
         }
         __m128 four = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
         four = _mm_max_ps(four, _mm_movehl_ps(four, four));
         const bool bad = _mm256_movemask_ps(strange) != 0;
-        const float largest = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+        const float largest = within ? limit : _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
         float d = bad ? __builtin_nanf("") : largest / 127, inverse = largest > 0 && !bad ? 127 / largest : 0;
         if (__builtin_isinf(inverse)) d = inverse = 0; // all numbers are subnormal: nothing to tell apart
         memcpy(block, &d, 4);
         for (int i = 0; i < SUPER; i += 16) {
             const __m256 scale = _mm256_set1_ps(inverse);
-            int16_t sum = (int16_t)put_16(block + 4 + i, _mm256_mul_ps(_mm256_loadu_ps(v + i), scale),
-                                          _mm256_mul_ps(_mm256_loadu_ps(v + i + 8), scale));
+            __m256 a = _mm256_mul_ps(_mm256_loadu_ps(v + i), scale),
+                   b = _mm256_mul_ps(_mm256_loadu_ps(v + i + 8), scale);
+            if (within) a = cut_off(a), b = cut_off(b);
+            int16_t sum = (int16_t)put_16(block + 4 + i, a, b);
             memcpy(block + 4 + SUPER + i / 8, &sum, 2);
         }
     }
+}
+
+void row_to_q8_k_avx2(void *y, const float *x, int64_t count)
+{
+    to_q8_k(y, x, count, false, 0);
+}
+
+void row_to_q8_k_within_avx2(void *y, const float *x, int64_t count, float limit)
+{
+    to_q8_k(y, x, count, true, limit);
 }

@@ -18,10 +18,12 @@ static inline void put_64(char *code, char *sums, const __m512i q[4])
     _mm_storel_epi64((__m128i *)sums, _mm_packs_epi32(four, four));
 }
 
-// y: ceil(count / 256) blocks, the last padded with zeros; d = largest magnitude / 127, codes rounded to nearest even. A row with
-// a NaN or an infinity keeps one in d, so that nothing is hidden.
-void row_to_q8_k_avx512_vnni(void *y, const float *x, int64_t count)
+// y: ceil(count / 256) blocks, the last padded with zeros; d = largest magnitude / 127, or limit / 127 with larger numbers cut off; codes
+// rounded to nearest even. A row with a NaN or an infinity keeps one in d, so that nothing is hidden.
+static inline __attribute__((always_inline)) void to_q8_k(void *y, const float *x, int64_t count, bool within,
+                                                          float limit)
 {
+    const __m512 top = _mm512_set1_ps(127), bottom = _mm512_set1_ps(-127);
     char *block = y;
     for (int64_t at = 0; at < count; at += SUPER, block += BLOCK_BYTES) {
         __m512 v[16], most = _mm512_setzero_ps();
@@ -30,18 +32,32 @@ void row_to_q8_k_avx512_vnni(void *y, const float *x, int64_t count)
             int64_t left = count - at - 16 * i;
             __mmask16 some = left >= 16 ? (__mmask16)-1 : left <= 0 ? 0 : (__mmask16)((1 << left) - 1);
             v[i] = _mm512_maskz_loadu_ps(some, x + at + 16 * i);
-            most = _mm512_max_ps(most, _mm512_abs_ps(v[i]));
+            if (!within) most = _mm512_max_ps(most, _mm512_abs_ps(v[i]));
             strange |= _mm512_fpclass_ps_mask(v[i], 0x99); // quiet NaN, +inf, -inf, signalling NaN
         }
-        float largest = _mm512_reduce_max_ps(most);
+        float largest = within ? limit : _mm512_reduce_max_ps(most);
         float d = strange ? __builtin_nanf("") : largest / 127,
               inverse = largest > 0 && !strange ? 127 / largest : 0;
         if (__builtin_isinf(inverse)) d = inverse = 0; // all numbers are subnormal: nothing to tell apart
         memcpy(block, &d, 4);
         EACH (i, 4, 1) {
             __m512i q[4];
-            EACH (j, 4, 1) q[j] = _mm512_cvtps_epi32(_mm512_mul_ps(v[4 * i + j], _mm512_set1_ps(inverse)));
+            EACH (j, 4, 1) {
+                __m512 scaled = _mm512_mul_ps(v[4 * i + j], _mm512_set1_ps(inverse));
+                if (within) scaled = _mm512_min_ps(_mm512_max_ps(scaled, bottom), top);
+                q[j] = _mm512_cvtps_epi32(scaled);
+            }
             put_64(block + 4 + 64 * i, block + 4 + SUPER + 8 * i, q);
         }
     }
+}
+
+void row_to_q8_k_avx512_vnni(void *y, const float *x, int64_t count)
+{
+    to_q8_k(y, x, count, false, 0);
+}
+
+void row_to_q8_k_within_avx512_vnni(void *y, const float *x, int64_t count, float limit)
+{
+    to_q8_k(y, x, count, true, limit);
 }

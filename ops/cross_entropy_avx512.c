@@ -3,36 +3,9 @@
 // Three passes over a row, of which the last two find it in L2: the maximum; exponentials and their sum; the factor. Doubles add up
 // number i in sum i % 32, the sums as a tree. The loss does not depend on whether the gradient is wanted.
 // 8 times as fast as the reference; the exponentials take longer than the memory.
-#include <math.h>
-
 #include "ops/exp_avx512.h"
 #include "ops/ops.h"
-
-enum { LANES = 16 };
-
-static inline __mmask16 mask_of(int64_t count)
-{
-    return count >= LANES ? (__mmask16)-1 : (__mmask16)((1 << count) - 1);
-}
-
-static float largest(const float *x, int64_t count)
-{
-    __m512 top[4];
-    for (int c = 0; c < 4; c++) top[c] = _mm512_set1_ps(-INFINITY);
-    int64_t i = 0;
-    for (; i + 4 * LANES <= count; i += 4 * LANES)
-        for (int c = 0; c < 4; c++) top[c] = _mm512_max_ps(top[c], _mm512_loadu_ps(x + i + c * LANES));
-    for (; i < count; i += LANES)
-        top[0] = _mm512_mask_max_ps(top[0], mask_of(count - i), top[0],
-                                    _mm512_maskz_loadu_ps(mask_of(count - i), x + i));
-    return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
-}
-
-static inline void add_doubles(__m512d sum[2], __m512 e)
-{
-    sum[0] = _mm512_add_pd(sum[0], _mm512_cvtps_pd(_mm512_castps512_ps256(e)));
-    sum[1] = _mm512_add_pd(sum[1], _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1)));
-}
+#include "ops/softmax_avx512.h"
 
 // The sum of exp(x - top), which also go to `to` unless it is NULL.
 static inline __attribute__((always_inline)) double sum_of_exp(float *to, const float *x, float top,

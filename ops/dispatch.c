@@ -17,7 +17,7 @@ static void use_reference_gradients(struct kernels *k)
     k->activation_dx = REF(activation_dx), k->glu_dx = REF(glu_dx);
     k->softcap_dx = REF(softcap_dx);
     k->sum_rows = REF(sum_rows);
-    k->cross_entropy = REF(cross_entropy);
+    k->cross_entropy = REF(cross_entropy), k->distill = REF(distill);
     k->route_dx = REF(route_dx);
 }
 
@@ -105,7 +105,7 @@ static void use_avx2(struct kernels *k)
     k->rmsnorm_dx = rmsnorm_dx_avx2, k->layernorm_dx = layernorm_dx_avx2;
     k->activation_dx = activation_dx_avx2, k->glu_dx = glu_dx_avx2;
     k->attention_dx = attention_dx_avx2, k->attention_dx_scratch = attention_dx_scratch_avx2;
-    k->cross_entropy = cross_entropy_avx2;
+    k->cross_entropy = cross_entropy_avx2, k->distill = distill_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
     k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
     k->to_real[DTYPE_NF4] = row_from_nf4_avx2, k->to_real[DTYPE_FP4] = row_from_fp4_avx2;
@@ -114,7 +114,7 @@ static void use_avx2(struct kernels *k)
     k->sum_squares = sum_squares_avx2;
     static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx2)};
     use_packed(k, packed);
-    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx2;
+    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx2, k->q8_k_within = row_to_q8_k_within_avx2;
 }
 
 static void use_avx_vnni(struct kernels *k)
@@ -142,7 +142,7 @@ static void use_avx512(struct kernels *k)
     k->dropout_fwd = dropout_fwd_avx512;
     k->attention_dx = attention_dx_avx512, k->attention_dx_scratch = attention_dx_scratch_avx512;
     k->activation_dx = activation_dx_avx512, k->glu_dx = glu_dx_avx512;
-    k->cross_entropy = cross_entropy_avx512;
+    k->cross_entropy = cross_entropy_avx512, k->distill = distill_avx512;
     k->to_real[DTYPE_NF4] = row_from_nf4_avx512, k->to_real[DTYPE_FP4] = row_from_fp4_avx512;
 }
 
@@ -150,7 +150,7 @@ static void use_avx512_vnni(struct kernels *k)
 {
     static matmul_fwd_fn *const packed[] = {PACKED_KERNELS(avx512_vnni)};
     use_packed(k, packed);
-    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx512_vnni;
+    k->from_real[DTYPE_Q8_K] = row_to_q8_k_avx512_vnni, k->q8_k_within = row_to_q8_k_within_avx512_vnni;
     k->attention_fwd = attention_fwd_avx512_vnni, k->attention_scratch = attention_scratch_avx512_vnni;
 }
 

@@ -15,6 +15,10 @@ struct sum_rows_params {
     bool saved;     // rows of what the input's node saved, instead of its output
     int64_t offset; // first column
 };
+struct distill_params {
+    int64_t begin;
+    double share; // of the loss that is the divergence from the teacher
+};
 struct dropout_params {
     uint64_t stream;
     double rate;
@@ -69,6 +73,9 @@ struct node *g_dropout(struct graph *g, struct node *x, struct node *seed, uint6
 // The gradient of the loss by the logits, in their place; rows `begin` and on of targets (I32), losses (F64, written), factor (F64, one number).
 struct node *g_cross_entropy(struct graph *g, struct node *logits, struct node *targets, struct node *losses,
                              struct node *factor, int64_t begin);
+// Likewise of the loss beside a teacher's logits (ops/distill.c)
+struct node *g_distill(struct graph *g, struct node *logits, struct node *teacher, struct node *targets,
+                       struct node *losses, struct node *factor, int64_t begin, double share);
 
 // ---- mixtures of experts
 struct node *g_combine_dx(struct graph *g, struct node *dy, struct node *x, struct node *route,

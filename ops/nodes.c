@@ -48,9 +48,18 @@ static void run_convert(const struct graph *g, const struct node *n, int64_t beg
                         void *scratch)
 {
     (void)scratch;
-    row_from_real_fn *from_real = kernels_of(g)->from_real[n->out.type];
-    for (int64_t r = begin; r < end; r++)
-        from_real(tensor_row(&n->out, r), tensor_row(&n->in[0]->out, r), n->in[0]->out.ne[0]);
+    const struct convert_params *p = n->params;
+    const struct kernels *k = kernels_of(g);
+    row_from_real_fn *from_real = k->from_real[n->out.type];
+    int64_t count = n->in[0]->out.ne[0];
+    for (int64_t r = begin; r < end; r++) {
+        void *y = tensor_row(&n->out, r);
+        const real *x = tensor_row(&n->in[0]->out, r);
+        if (p)
+            k->q8_k_within(y, x, count, p->limit);
+        else
+            from_real(y, x, count);
+    }
 }
 
 // One weight for every group of columns: all groups are rows of one call. Otherwise a call a group.
@@ -539,6 +548,9 @@ static void run_attention_prefix(const struct graph *g, const struct node *n, in
 #define units_cross_entropy       units_by_row
 #define run_cross_entropy         REF(run_cross_entropy)
 #define scratch_cross_entropy     scratch_none
+#define units_distill             units_by_row
+#define run_distill               REF(run_distill)
+#define scratch_distill           scratch_none
 #define units_combine_dx          units_by_row
 #define run_combine_dx            REF(run_combine_dx)
 #define scratch_combine_dx        scratch_none

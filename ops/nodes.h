@@ -23,6 +23,9 @@ struct norm_params { // of rmsnorm and layernorm
 struct factor_params { // of scale and softcap
     double factor;
 };
+struct convert_params { // none: each block of a quantized type by its own largest number
+    float limit;
+};
 struct hadamard_params {
     int64_t block; // columns that are rotated together
 };
@@ -81,6 +84,8 @@ struct node *g_embed(struct graph *g, struct node *w, struct node *tokens);
 // (outputs, D): rows outputs[i] of x
 struct node *g_select(struct graph *g, struct node *x, struct node *outputs);
 struct node *g_convert(struct graph *g, struct node *x, enum dtype type);
+// To Q8_K with steps of limit / 127, cut off at the limit
+struct node *g_convert_within(struct graph *g, struct node *x, float limit);
 // Norms of each `group` columns; w (group) serves all groups, or w (columns of x) gives each its own.
 struct node *g_rmsnorm(struct graph *g, struct node *x, struct node *w, int64_t group, double eps);
 // b may be NULL

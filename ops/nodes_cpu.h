@@ -56,6 +56,7 @@ DECLARE_RUN(sum_heads);
 DECLARE_OP(attention_dx);
 DECLARE_RUN(dropout);
 DECLARE_RUN(cross_entropy);
+DECLARE_RUN(distill);
 DECLARE_RUN(combine_dx);
 DECLARE_RUN(combine_dw);
 DECLARE_RUN(gather_dx);

@@ -215,6 +215,10 @@ typedef void sum_rows_fn(real *to, const real *x, int64_t rows, int64_t cols, si
 // loss = log(sum over v of exp(x[v])) - x[target], in double from exponentials of `real`; the same bits with and without dx, as tinylm eval
 // scores a text by it. dx = (softmax(x) - 1 at the target) * factor, which may be x or NULL. A target below 0: no loss, no gradient.
 typedef double cross_entropy_fn(real *dx, const real *x, int32_t target, int64_t vocab, double factor);
+// loss = (1 - share) times that of cross_entropy + share KL(softmax(teacher) || softmax(x)); dx, which may be x: its gradient by x, times
+// factor. A target below 0: no loss, no gradient.
+typedef double distill_fn(real *dx, const real *x, const real *teacher, int32_t target, int64_t vocab,
+                          double share, double factor);
 
 // y = x * factor, 0 where its draw is below `limit`: number i has draw i % 4 of block first + i / 4 of (seed, stream), core/rng.h.
 // y may be x.
@@ -270,6 +274,8 @@ typedef void row_to_real_fn(real *y, const void *x, int64_t count);
 // values to the cache's type.
 // DTYPE_Q8_K: blocks of 256, the last one filled up with zeros.
 typedef void row_from_real_fn(void *y, const real *x, int64_t count);
+// To Q8_K, every block with the scale limit / 127: larger numbers become the limit; a block with a NaN or an infinity keeps one in its scale.
+typedef void row_within_fn(void *y, const real *x, int64_t count, float limit);
 
 struct kernels {
     enum isa isa;
@@ -277,6 +283,7 @@ struct kernels {
     struct matmul_kernel matmul_nn[DTYPE_COUNT]; // unit: outputs n
     row_to_real_fn *to_real[DTYPE_COUNT];
     row_from_real_fn *from_real[DTYPE_COUNT];
+    row_within_fn *q8_k_within; // NULL where no product takes Q8_K
     attention_fwd_fn *attention_fwd;
     attention_scratch_fn *attention_scratch;
     rmsnorm_fwd_fn *rmsnorm_fwd;
@@ -305,6 +312,7 @@ struct kernels {
     softcap_dx_fn *softcap_dx;
     sum_rows_fn *sum_rows;
     cross_entropy_fn *cross_entropy;
+    distill_fn *distill;
     route_dx_fn *route_dx;
 };
 
@@ -342,6 +350,7 @@ glu_dx_fn REF(glu_dx);
 softcap_dx_fn REF(softcap_dx);
 sum_rows_fn REF(sum_rows);
 cross_entropy_fn REF(cross_entropy);
+distill_fn REF(distill);
 route_dx_fn REF(route_dx);
 // The reference of rows of a quantized type, NULL where quant/ cannot read it.
 row_to_real_fn *REF(row_from_quantized)(enum dtype type);
@@ -382,9 +391,11 @@ layernorm_dx_fn layernorm_dx_avx2;
 activation_dx_fn activation_dx_avx2, activation_dx_avx512;
 glu_dx_fn glu_dx_avx2, glu_dx_avx512;
 cross_entropy_fn cross_entropy_avx2, cross_entropy_avx512;
+distill_fn distill_avx2, distill_avx512;
 row_to_real_fn row_from_f16_avx2, row_from_nf4_avx2, row_from_fp4_avx2, row_from_int8_avx2,
     row_from_nf4_avx512, row_from_fp4_avx512;
 row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx2, row_to_q8_k_avx512_vnni;
+row_within_fn row_to_q8_k_within_avx2, row_to_q8_k_within_avx512_vnni;
 #endif
 
 #endif

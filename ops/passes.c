@@ -94,28 +94,45 @@ struct node *pass_narrow(struct graph *g, struct node *select)
     return narrow(&c, select->in[0]);
 }
 
-// What an earlier call added: `op` of the same inputs in the same type.
-static struct node *added(const struct graph *g, int64_t first, int op, const struct node *x,
-                          const struct node *second, enum dtype type)
+static float limit_of(const struct node *convert)
+{
+    const struct convert_params *p = convert->params;
+    return p ? p->limit : 0;
+}
+
+// What an earlier call added.
+static struct node *added_convert(const struct graph *g, int64_t first, const struct node *x, enum dtype type,
+                                  float limit)
 {
     for (int64_t j = first; j < g->node_count; j++) {
         struct node *n = &nodes_of(g)[j];
-        if (n->op == op && n->in[0] == x && (!second || n->in[1] == second) && n->out.type == type) return n;
+        if (n->op == OP_convert && n->in[0] == x && n->out.type == type && limit_of(n) == limit) return n;
+    }
+    return NULL;
+}
+
+static struct node *added_gather(const struct graph *g, int64_t first, const struct node *x,
+                                 const struct node *sorted)
+{
+    for (int64_t j = first; j < g->node_count; j++) {
+        struct node *n = &nodes_of(g)[j];
+        if (n->op == OP_gather_experts && n->in[0] == x && n->in[1] == sorted) return n;
     }
     return NULL;
 }
 
 // x as the kernel wants it. What gather_experts copies is converted before it is copied.
-static struct node *converted(struct graph *g, struct node *x, enum dtype want, int64_t first)
+static struct node *converted(struct graph *g, struct node *x, enum dtype want, float limit, int64_t first)
 {
     struct node *done;
     if (x->op == OP_gather_experts) {
-        struct node *source = converted(g, x->in[0], want, first);
-        done = added(g, first, OP_gather_experts, source, x->in[1], want);
+        struct node *source = converted(g, x->in[0], want, limit, first);
+        done = added_gather(g, first, source, x->in[1]);
         return done ? done : g_gather_experts(g, source, x->in[1]);
     }
-    done = added(g, first, OP_convert, x, NULL, want);
-    return done ? done : g_convert(g, x, want);
+    done = added_convert(g, first, x, want, limit);
+    if (done) return done;
+    return limit > 0 ? g_convert_within(g, x, limit) : g_convert(g, x, want);
 }
 
 void pass_convert(struct graph *g, const struct kernels *k)
@@ -127,6 +144,7 @@ void pass_convert(struct graph *g, const struct kernels *k)
         enum dtype want = k->matmul[n->in[1]->out.type].x_type;
         if (n->in[0]->out.type == want) continue;
         g->layer = n->layer;
-        n->in[0] = converted(g, n->in[0], want, count);
+        float limit = want == DTYPE_Q8_K ? n->in[1]->out.input_limit : 0;
+        n->in[0] = converted(g, n->in[0], want, limit, count);
     }
 }

@@ -118,6 +118,14 @@ static int64_t work_cross_entropy(struct bench *s)
     return VOCAB;
 }
 
+static int64_t work_distill(struct bench *s)
+{
+    int64_t at = next(s, VOCAB);
+    float *x = s->array[0] + at;
+    s->weights[0] += (float)s->kernels.distill(x, x, s->array[1] + at, 4711, VOCAB, 0.5, 1e-3);
+    return VOCAB;
+}
+
 static int64_t work_dropout(struct bench *s)
 {
     int64_t at = next(s, CHUNK);
@@ -232,6 +240,7 @@ static const struct {
 } benches[] = {
     // limit NULL: the multiply-adds of the tier
     {"cross_entropy, in place", limit_in_place, work_cross_entropy},
+    {"distill, in place", limit_in_place, work_distill},
     {"attention, 64 rows", NULL, work_attention_64},
     {"attention, 1024 rows", NULL, work_attention_1024},
     {"dropout", limit_copy, work_dropout},

@@ -23,6 +23,7 @@ static const struct {
     {"composite", suite_composite},
     {"divergence", suite_divergence},
     {"calibration", suite_calibration},
+    {"limits", suite_limits},
     {"gptq", suite_gptq},
     {"rows", suite_rows},
     {"activations", suite_activations},

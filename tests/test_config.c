@@ -246,6 +246,10 @@ static const struct {
      "model.init: expected no other key of [model] beside it, found model.layers"},
     {"[data]\ntrain=a\n[model]\ninit=m\n[train]\nsteps=10\n[schedule]\nwarmup=11",
      "schedule.warmup: expected at most the 10 steps, found 11"},
+    {"[data]\ntrain=a\n[model]\narch=gpt2\ntokenizer=t\n[train]\ndistill=0.5",
+     "train.distill: expected a train.teacher for a new model, found none"},
+    {"[data]\ntrain=a\n[model]\ninit=m\n[train]\nteacher=t",
+     "train.teacher: expected a train.distill above 0 beside it, found 0"},
     {"[data]\ntrain=a\n[model]\ninit=m\n[train]\nearly_stop=3",
      "train.early_stop: expected 0 without data.val"},
 };

@@ -12,6 +12,7 @@
 
 enum { ROWS = 45, CONTEXT = 24, SEED = 77 };
 #define FACTOR 0.25 // of the loss
+#define SHARE  0.75 // of the divergence from a teacher
 
 // Documents of several lengths, one of a single row; some rows have no target.
 static void make_batch(int32_t *tokens, int32_t *targets, int32_t *documents, int64_t vocab)
@@ -27,6 +28,7 @@ static void make_batch(int32_t *tokens, int32_t *targets, int32_t *documents, in
 
 struct setup {
     struct tlm_model *file;
+    struct tlm_model *teacher; // NULL: none
     struct parameters p;
     struct pass pass;
     struct gradient_slot *slots;
@@ -34,11 +36,13 @@ struct setup {
     int32_t tokens[ROWS], targets[ROWS], documents[ROWS];
 };
 
-static void open_setup(struct setup *s, const char *path, const char *isa, enum dtype matrices,
-                       double dropout, struct threads *threads, enum recompute recompute)
+static void open_taught(struct setup *s, const char *path, const char *teacher, const char *isa,
+                        enum dtype matrices, double dropout, struct threads *threads,
+                        enum recompute recompute)
 {
     struct tlm_error err = {0};
     s->file = open_model(path, isa);
+    s->teacher = teacher ? open_model(teacher, isa) : NULL;
     ck_assert_msg(!parameters_open(&s->p, s->file, matrices, NULL, &err), "%s", err.text);
     s->slots = calloc((size_t)s->p.count, sizeof *s->slots);
     parameters_slots(&s->p, s->slots);
@@ -51,11 +55,22 @@ static void open_setup(struct setup *s, const char *path, const char *isa, enum 
             t->data = to;
         }
     }
-    struct pass_config config = {
-        .rows = ROWS, .context = CONTEXT, .dropout = dropout, .gradients = true, .recompute = recompute};
+    struct pass_config config = {.rows = ROWS,
+                                 .context = CONTEXT,
+                                 .dropout = dropout,
+                                 .gradients = true,
+                                 .recompute = recompute,
+                                 .teacher = s->teacher,
+                                 .distill = SHARE};
     ck_assert_msg(!pass_open(&s->pass, &s->p.model, s->slots, s->p.count, &config, threads, &err), "%s: %s",
                   path, err.text);
     make_batch(s->tokens, s->targets, s->documents, s->file->hparams.vocab);
+}
+
+static void open_setup(struct setup *s, const char *path, const char *isa, enum dtype matrices,
+                       double dropout, struct threads *threads, enum recompute recompute)
+{
+    open_taught(s, path, NULL, isa, matrices, dropout, threads, recompute);
 }
 
 static void close_setup(struct setup *s)
@@ -63,6 +78,7 @@ static void close_setup(struct setup *s)
     pass_close(&s->pass);
     parameters_close(&s->p);
     tlm_model_close(s->file);
+    tlm_model_close(s->teacher);
     free(s->slots);
     free(s->gradients);
 }
@@ -264,6 +280,43 @@ START_TEST(test_recompute)
 }
 END_TEST
 
+// Beside a teacher: finite differences, the tiers, threads, what is computed again.
+START_TEST(test_teachers)
+{
+    static const char *const pairs[][2] = {
+        {"tests/golden/models/gpt2-own", "tests/golden/models/gemma2-caps"},
+        {"tests/golden/models/gemma2-caps", "tests/golden/models/cohere2-four"},
+        {"tests/golden/models/qwen3-plain", "tests/golden/models/mixtral-all"},
+        {"tests/golden/models/mixtral-all", "tests/golden/models/deepseek-v3"},
+        {"tests/golden/llama-plain.gguf", "tests/golden/llama-plain.gguf"}};
+    const char *path = pairs[_i][0], *teacher = pairs[_i][1];
+    struct setup oracle, one, more;
+    struct threads *threads;
+    ck_assert(!threads_open(&threads, 3, NULL));
+    open_taught(&oracle, path, teacher, "f64", DTYPE_F32, 0.3, NULL, RECOMPUTE_NONE);
+    check_differences(&oracle, path);
+    double expected = run(&oracle, false);
+    EACH_ISA (isa, ISA_REF) {
+        open_taught(&one, path, teacher, isa_name(isa), DTYPE_F32, 0.3, NULL, RECOMPUTE_NONE);
+        double loss = run(&one, false);
+        ck_assert_msg(fabs(loss - expected) <= 1e-5 * expected, "%s, %s: expected %.9g, found %.9g", path,
+                      isa_name(isa), expected, loss);
+        check_close(&one, &oracle, path, 1e-4, 1e-3);
+        for (enum recompute r = RECOMPUTE_NONE; r <= RECOMPUTE_LAYER; r++) {
+            open_taught(&more, path, teacher, isa_name(isa), DTYPE_F32, 0.3, threads, r);
+            ck_assert(run(&more, false) == loss);
+            for (int64_t i = 0; i < one.p.count; i++)
+                ck_assert_mem_eq(one.p.item[i].gradient, more.p.item[i].gradient,
+                                 (size_t)one.p.item[i].count * sizeof(float));
+            close_setup(&more);
+        }
+        close_setup(&one);
+    }
+    close_setup(&oracle);
+    threads_close(threads);
+}
+END_TEST
+
 Suite *suite_gradient(void)
 {
     Suite *s = suite_create("gradient");
@@ -273,6 +326,7 @@ Suite *suite_gradient(void)
     tcase_add_loop_test(t, test_tiers, 0, 2);
     tcase_add_loop_test(t, test_recompute, 0, 2);
     tcase_add_test(t, test_threads_and_sums);
+    tcase_add_loop_test(t, test_teachers, 0, 5);
     suite_add_tcase(s, t);
     return s;
 }

@@ -124,6 +124,60 @@ START_TEST(test_cross_entropy)
 }
 END_TEST
 
+// Beside a teacher's logits; what one of both lacks altogether counts for nothing, or for infinitely much.
+static void check_distill(const struct kernels *k, const struct numbers *x, const struct numbers *teacher,
+                          int32_t target, double share)
+{
+    struct kernels f64 = kernels_for_f64();
+    struct numbers dx = unset(x->n);
+    double loss = k->distill(dx.f, x->f, teacher->f, target, x->n, share, 0.125);
+    double expected =
+        f64.distill((void *)dx.d, (void *)x->d, (void *)teacher->d, target, x->n, share, 0.125);
+    ck_assert_msg(fabs(loss - expected) <= 1e-6 * (1 + fabs(expected)) || (isnan(loss) && isnan(expected)) ||
+                      loss == expected,
+                  "%s: distilled loss of %d logits: expected %.9g, found %.9g", isa_name(k->isa), (int)x->n,
+                  expected, loss);
+    check_numbers("distill", k->isa, x->n, &dx, 2e-6, 0.125);
+    struct numbers same = drawn(x->n, 0, 1);
+    memcpy(same.f, x->f, (size_t)x->n * sizeof *x->f);
+    double within = k->distill(same.f, same.f, teacher->f, target, x->n, share, 0.125);
+    ck_assert_mem_eq(&within, &loss, sizeof loss);
+    ck_assert_mem_eq(same.f, dx.f, (size_t)x->n * sizeof *dx.f);
+    release(&dx), release(&same);
+}
+
+START_TEST(test_distill)
+{
+    static const float spreads[] = {0, 1e-3f, 10, 200};
+    static const double shares[] = {0.25, 1};
+    EACH_ISA (isa, ISA_REF) {
+        struct kernels k = kernels_for(isa);
+        for (int i = 0; i < SIZES + 1; i++)
+            for (int s = 0; s < 8; s++) {
+                int64_t n = i < SIZES ? sizes[i] : 50257;
+                struct numbers x = drawn(n, spreads[s % 4], 1), teacher = drawn(n, spreads[s / 2], 2);
+                check_distill(&k, &x, &teacher, (int32_t)n - 1, shares[s % 2]);
+                check_distill(&k, &x, &teacher, -1, 1);
+                // What has learnt all of it has neither a loss nor a gradient.
+                struct numbers none = unset(n);
+                ck_assert(fabs(k.distill(none.f, x.f, x.f, 0, n, 1, 1)) < 1e-12);
+                for (int64_t v = 0; v < n; v++) ck_assert(fabsf(none.f[v]) <= 1e-7f);
+                release(&x), release(&teacher), release(&none);
+            }
+        for (int i = 0; i < EXTREME_LOGITS; i++) {
+            struct numbers x = drawn(77, 1, 2), teacher = drawn(77, 1, 3);
+            teacher.f[70] = extreme_logits[i];
+            widen(&teacher);
+            check_distill(&k, &x, &teacher, 3, 0.5);
+            x.f[70] = extreme_logits[i];
+            widen(&x);
+            check_distill(&k, &x, &teacher, 3, 0.5);
+            release(&x), release(&teacher);
+        }
+    }
+}
+END_TEST
+
 // ---- transpose ----------------------------------------------------------------------------------------
 
 // The bits of the reference; what lies between the rows of the result stays as it was.
@@ -482,6 +536,7 @@ Suite *suite_gradient_kernels(void)
     TCase *t = tcase_create("gradient_kernels");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_cross_entropy);
+    tcase_add_test(t, test_distill);
     tcase_add_test(t, test_transpose);
     tcase_add_loop_test(t, test_attention, 0, SHAPES);
     tcase_add_test(t, test_dropout);

@@ -345,6 +345,54 @@ START_TEST(activations)
 }
 END_TEST
 
+// Likewise with a limit, within which most, some or none of the numbers are.
+START_TEST(limited_activations)
+{
+    static const int64_t counts[] = {1, 31, 256, 257, 700};
+    static const float limits[] = {2, 0.9f, 0.3f, 1e-15f, 1e15f};
+    EACH_ISA (isa, ISA_AVX2)
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+            for (size_t s = 0; s < sizeof limits / sizeof *limits; s++) {
+                struct kernels ks = kernels_for(isa);
+                const int64_t n = counts[c];
+                const float limit = limits[s];
+                struct guarded x = guarded_alloc((size_t)n * 4),
+                               y = guarded_alloc((size_t)blocks_of(n) * X_BYTES);
+                for (int64_t i = 0; i < n; i++) ((float *)x.data)[i] = random_signed(4, (uint64_t)i);
+                ((float *)x.data)[n / 3] = 3e38f;
+                ks.q8_k_within(y.data, x.data, n, limit);
+                for (int64_t b = 0; b < blocks_of(n); b++) {
+                    const char *block = (const char *)y.data + b * X_BYTES;
+                    float d;
+                    memcpy(&d, block, 4);
+                    ck_assert(d == limit / 127);
+                    for (int g = 0; g < 16; g++) {
+                        int sum = 0;
+                        int16_t stored;
+                        for (int i = 16 * g; i < 16 * g + 16; i++) {
+                            const int64_t at = b * SUPER + i;
+                            const float v = at < n ? ((float *)x.data)[at] * (127 / limit) : 0;
+                            const float code = nearbyintf(fmaxf(-127, fminf(127, v)));
+                            ck_assert_int_eq(*(const int8_t *)(block + 4 + i), (int)code);
+                            sum += *(const int8_t *)(block + 4 + i);
+                        }
+                        memcpy(&stored, block + 4 + SUPER + 2 * g, 2);
+                        ck_assert_int_eq(stored, sum);
+                    }
+                }
+                ck_assert(guarded_intact(&y) && guarded_intact(&x));
+                for (int kind = 0; kind < 2; kind++) {
+                    float d;
+                    ((float *)x.data)[n / 2] = kind ? NAN : -INFINITY;
+                    ks.q8_k_within(y.data, x.data, n, limit);
+                    memcpy(&d, (char *)y.data + n / 2 / SUPER * X_BYTES, 4);
+                    ck_assert(isnan(d));
+                }
+                guarded_free(&x), guarded_free(&y);
+            }
+}
+END_TEST
+
 Suite *suite_matmul_quantized(void)
 {
     Suite *s = suite_create("matmul_quantized");
@@ -352,6 +400,7 @@ Suite *suite_matmul_quantized(void)
     tcase_set_timeout(c, 240);
     tcase_add_test(c, packing);
     tcase_add_test(c, activations);
+    tcase_add_test(c, limited_activations);
     tcase_add_test(c, edges);
     tcase_add_test(c, largest);
     tcase_add_test(c, row_independence);

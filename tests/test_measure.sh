@@ -129,6 +129,16 @@ wrong 'REGEX=TYPE' quantize "$work/demo.gguf" "$work/none.gguf" --recipe "$text"
 run 0 quantize "$work/demo.gguf" "$work/nf4.gguf" NF4
 run 0 info "$work/nf4.gguf"; prints '^  NF4 '
 run 0 eval ppl -m "$work/nf4.gguf" -f "$story" --chunks 1; prints '^perplexity'
+# Static activations: the same limits on any number of threads, gone where the file's numbers become others.
+run 0 quantize "$work/demo.gguf" "$work/static.gguf" Q8_0 --static-activations --calibration "$story" -c 32 --calibration-chunks 4 -t 1
+run 0 info "$work/static.gguf"
+prints 'tinylm.activations.limits'
+run 0 quantize "$work/demo.gguf" "$work/static-3.gguf" Q8_0 --static-activations --calibration "$story" -c 32 --calibration-chunks 4 -t 3
+cmp -s "$work/static.gguf" "$work/static-3.gguf" || bad "other limits than on one thread"
+run 0 eval kld -m "$work/static.gguf" --base "$work/demo.gguf" -f "$story" -c 32 --chunks 2
+run 0 quantize "$work/static.gguf" "$work/again.gguf" Q4_0
+run 0 info "$work/again.gguf"
+grep -q 'tinylm.activations' "$out" && bad "limits of other numbers were kept"
 [ ! -e "$work/none.gguf" ] && [ -z "$(ls "$work/tmp")" ] || bad "left files behind"
 unset TMPDIR
 rm -r "$work/tmp" "$work"/*.gguf "$work/types.svg" "$work/recipe"
@@ -190,6 +200,9 @@ fails "expected 'imatrix'" quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$
 fails 'sums of squares' quantize "$model" "$work/none.gguf" Q4_0 --imatrix "$text"
 fails 'nowhere' imatrix -m "$model" -f "$text" -o "$work/nowhere/sums.gguf" -c 32
 wrong 'name a text' quantize "$model" "$work/none.gguf" Q4_0 --method gptq
+wrong 'name a text' quantize "$model" "$work/none.gguf" Q4_0 --static-activations
+wrong 'changes what goes into matrices' quantize "$model" "$work/none.gguf" Q4_0 --static-activations --method awq --calibration "$text"
+wrong 'only with --static-activations' quantize "$model" "$work/none.gguf" Q4_0 --clip-percentile 99
 wrong 'no text' imatrix -m "$model" -o "$work/none.gguf"
 [ -z "$(ls -A "$work" | grep -e none -e '^\.')" ] || bad "left files behind: $(ls -A "$work")"
 

@@ -16,23 +16,34 @@
 
 enum { STEPS = 10, NAME = 64 };
 
-// Trains as scripts/golden_train.py says, and compares the losses.
-static void check_losses(const char *name, const double *expected, enum recompute recompute)
+// The folder of a golden model, whose name may have the number of ids behind it.
+static struct tlm_model *open_golden(const char *name)
+{
+    char path[256];
+    golden_model_path(name, path);
+    *strrchr(path, '.') = 0;
+    return open_model(path, NULL);
+}
+
+// Trains as scripts/golden_train.py says, and compares the losses. teacher may be NULL.
+static void check_losses(const char *name, struct tlm_model *teacher, double share, const double *expected,
+                         enum recompute recompute)
 {
     struct golden golden = golden_read(name);
-    char path[256];
     struct tlm_error err = {0};
     struct parameters p;
     struct pass pass;
     struct optimizer *optimizer;
-    golden_model_path(name, path);
-    *strrchr(path, '.') = 0; // a folder
-    struct tlm_model *file = open_model(path, NULL);
+    struct tlm_model *file = open_golden(name);
     ck_assert_msg(!parameters_open(&p, file, DTYPE_F32, NULL, &err), "%s", err.text);
     struct gradient_slot *slots = calloc((size_t)p.count, sizeof *slots);
     parameters_slots(&p, slots);
-    struct pass_config config = {
-        .rows = golden.count, .context = golden.context, .gradients = true, .recompute = recompute};
+    struct pass_config config = {.rows = golden.count,
+                                 .context = golden.context,
+                                 .gradients = true,
+                                 .recompute = recompute,
+                                 .teacher = teacher,
+                                 .distill = share};
     ck_assert_msg(!pass_open(&pass, &p.model, slots, p.count, &config, NULL, &err), "%s", err.text);
     struct optimizer_options o = optimizer_defaults(OPTIMIZER_ADAMW);
     o.beta1 = 0.9, o.beta2 = 0.95, o.eps = 1e-8, o.decay = 0.1, o.clip = 0;
@@ -77,9 +88,30 @@ START_TEST(test_against_pytorch)
         double expected[STEPS + 1];
         for (int i = 0; i <= STEPS; i++) ck_assert_int_eq(fscanf(f, "%lf", &expected[i]), 1);
         snprintf(path, sizeof path, "models/%s", name);
-        check_losses(path, expected, models++ % 2 ? RECOMPUTE_LAYER : RECOMPUTE_NONE);
+        check_losses(path, NULL, 0, expected, models++ % 2 ? RECOMPUTE_LAYER : RECOMPUTE_NONE);
     }
     ck_assert_int_ge(models, 55);
+    fclose(f);
+}
+END_TEST
+
+START_TEST(test_distilling_against_pytorch)
+{
+    FILE *f = fopen("tests/golden/train_distill.txt", "r");
+    ck_assert_msg(f != NULL, "tests/golden/train_distill.txt is missing");
+    char name[NAME], teacher[NAME], path[NAME + 16];
+    double share;
+    int models = 0;
+    while (fscanf(f, "%63s %63s %lf", name, teacher, &share) == 3) {
+        double expected[STEPS + 1];
+        for (int i = 0; i <= STEPS; i++) ck_assert_int_eq(fscanf(f, "%lf", &expected[i]), 1);
+        snprintf(path, sizeof path, "models/%s-0", teacher);
+        struct tlm_model *m = open_golden(path);
+        snprintf(path, sizeof path, "models/%s", name);
+        check_losses(path, m, share, expected, models++ % 2 ? RECOMPUTE_LAYER : RECOMPUTE_NONE);
+        tlm_model_close(m);
+    }
+    ck_assert_int_eq(models, 4);
     fclose(f);
 }
 END_TEST
@@ -214,9 +246,13 @@ static void remove_runs(const struct temp_folder *temp)
 // Stopped at every third step, or at any other, on other numbers of threads, with other ways of saving memory: the same bits.
 START_TEST(test_going_on)
 {
-    static const char *const precision[] = {"precision=f32", "precision=bf16", "precision=f16"};
-    const char *plain[] = {precision[_i], NULL},
-               *other[] = {precision[_i], "train.threads=1", "recompute=layer", NULL};
+    static const char *const how[][3] = {
+        {"precision=f32"},
+        {"precision=bf16"},
+        {"precision=f16"},
+        {"precision=bf16", "distill=0.5", "teacher=tests/golden/llama-plain.gguf"}};
+    const char *plain[5] = {how[_i][0], how[_i][1], how[_i][2]},
+               *other[] = {"train.threads=1", "recompute=layer", how[_i][0], how[_i][1], how[_i][2], NULL};
     struct temp_folder temp = temp_folder_open();
     const char *folder = temp.path;
     struct tlm_error err = {0};
@@ -264,6 +300,47 @@ START_TEST(test_damaged_checkpoint)
     ck_assert_int_eq(go(&parts, folder, "parts", other, &err), TLM_ERR_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(err.text, "optimizer.lr"));
     remove_runs(&temp);
+}
+END_TEST
+
+// Teachers that cannot teach are refused; without a name it is the model that the run goes on from, whose loss beside itself is that of dropout.
+START_TEST(test_teachers)
+{
+    static const struct {
+        const char *teacher, *message;
+    } wrong[] = {
+        {"teacher=tests/golden/llama-bias.gguf", "expected the 293 tokens of the model, found 131"},
+        {"teacher=tests/golden/spm.gguf", "the file lacks this tensor"},
+        {"teacher=no-such-file.gguf", "no-such-file.gguf"},
+    };
+    struct temp_folder temp = temp_folder_open();
+    struct tlm_error err = {0};
+    struct run r;
+    write_text(temp.path);
+    start_run(&r);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *more[] = {"distill=0.5", wrong[i].teacher, NULL};
+        char dir[] = "wrong0";
+        dir[5] = (char)(dir[5] + i);
+        ck_assert_int_ne(go(&r, temp.path, dir, more, &err), TLM_OK);
+        ck_assert_msg(strstr(err.text, wrong[i].message) != NULL, "%s", err.text);
+        struct temp_folder run;
+        snprintf(run.path, sizeof run.path, "%.240s/%s", temp.path, dir);
+        temp_folder_close(&run);
+    }
+    const char *own[] = {"model.init=tests/golden/llama-plain.gguf",
+                         "data.context=32",
+                         "distill=1",
+                         "lr=1e-6",
+                         "dropout=0",
+                         NULL};
+    ck_assert_msg(!go(&r, temp.path, "whole", own, &err), "%s", err.text);
+    ck_assert_msg(fabs(r.losses[1]) < 1e-9 && fabs(r.losses[RUN_STEPS]) < 1e-6,
+                  "expected losses of 0, found %g and %g", r.losses[1], r.losses[RUN_STEPS]);
+    struct temp_folder run;
+    snprintf(run.path, sizeof run.path, "%.240s/whole", temp.path);
+    temp_folder_close(&run);
+    temp_folder_close(&temp);
 }
 END_TEST
 
@@ -322,7 +399,9 @@ Suite *suite_train(void)
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 240);
     tcase_add_test(t, test_against_pytorch);
-    tcase_add_loop_test(t, test_going_on, 0, 3);
+    tcase_add_test(t, test_distilling_against_pytorch);
+    tcase_add_loop_test(t, test_going_on, 0, 4);
+    tcase_add_test(t, test_teachers);
     tcase_add_test(t, test_damaged_checkpoint);
     tcase_add_loop_test(t, test_grid, 0, 2);
     suite_add_tcase(s, t);

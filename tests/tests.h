@@ -27,6 +27,7 @@ Suite *suite_quant_file(void);
 Suite *suite_composite(void);
 Suite *suite_divergence(void);
 Suite *suite_calibration(void);
+Suite *suite_limits(void);
 Suite *suite_gptq(void);
 Suite *suite_rows(void);
 Suite *suite_activations(void);

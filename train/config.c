@@ -210,6 +210,12 @@ enum tlm_status train_config_check(const struct train_config *c, struct tlm_erro
     if (c->train.steps && c->schedule.warmup > (double)c->train.steps)
         return error_set(err, TLM_ERR_ARGUMENT, "schedule.warmup: expected at most the %lld steps, found %g",
                          (long long)c->train.steps, c->schedule.warmup);
+    if (c->train.teacher && c->train.distill == 0)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "train.teacher: expected a train.distill above 0 beside it, found 0");
+    if (c->train.distill > 0 && !c->train.teacher && !c->model.init)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "train.distill: expected a train.teacher for a new model, found none");
     if (c->train.early_stop && !c->data.val.count)
         return error_set(err, TLM_ERR_ARGUMENT, "train.early_stop: expected 0 without data.val, found %lld",
                          (long long)c->train.early_stop);

@@ -54,6 +54,8 @@ struct train_config {
         enum config_precision precision;
         char *quantize;         // a mix
         double quantize_warmup; // steps; below 1: a share of all steps
+        char *teacher;          // NULL: the model that the run goes on from
+        double distill;         // share of the loss that compares with the teacher; 0: none
         enum config_recompute recompute;
         double dropout;
         enum config_backend backend;

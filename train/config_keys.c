@@ -48,6 +48,8 @@ const struct config_key config_keys[] = {
     KEY(train, precision, CHOICE, "f32", "of the matrices in products; the weights that are updated are f32, and f16 has a loss scale", ONE_OF(precisions)),
     KEY(train, quantize, TEXT, "", "a type or mix as `tinylm quantize` knows them: matrices are rounded to it in every step, and the model is written in it", ANY),
     KEY(train, quantize_warmup, NUMBER, "0.1", "steps in which that rounding is blended in; below 1: a share of all", FROM(0)),
+    KEY(train, distill, NUMBER, "0", "share of the loss that is the KL divergence from a teacher's distributions; the rest is that of the tokens", RANGE(0, 1)),
+    KEY(train, teacher, TEXT, "", "model with the same vocabulary that teaches; none: the one of model.init, as it was", ANY),
     KEY(train, recompute, CHOICE, "auto", "activations that the way back computes again, for less memory", ONE_OF(recomputes)),
     KEY(train, dropout, NUMBER, "0", "share of numbers set to 0 behind the embedding, attention and feed-forward part", RANGE(0, 0.95)),
     KEY(train, backend, CHOICE, "cpu", "what computes: cpu, or cuda, a GPU", ONE_OF(backends)),

@@ -26,7 +26,7 @@ struct config_key {
 };
 
 extern const struct config_key config_keys[];
-enum { CONFIG_KEY_COUNT = 46 };
+enum { CONFIG_KEY_COUNT = 48 };
 
 const struct config_key *config_key_find(const char *section, const char *name); // NULL where there is none
 bool config_section_exists(const char *section);

@@ -233,19 +233,29 @@ void parameters_slots(const struct parameters *p, struct gradient_slot *to)
     }
 }
 
-double parameters_flops(const struct parameters *p, int64_t context)
+struct products {
+    const struct tlm_model *model;
+    double weights; // that a token is multiplied by
+};
+
+static void count_products(void *user, const struct weight_spec *spec, const char *name,
+                           const struct tensor **slot)
 {
-    const struct hparams *h = &p->model.hparams;
-    double weights = 0;
-    for (int64_t i = 0; i < p->count; i++) {
-        const struct parameter *item = &p->item[i];
-        bool head = item->role == ROLE_EMBEDDING && p->headers[i].data == p->model.head.weight->data;
-        double used = h->experts.count && item->depth == h->experts.count
-                          ? (double)h->experts.used / (double)item->depth
-                          : 1;
-        if (item->role == ROLE_MATRIX || item->role == ROLE_ROUTER || head)
-            weights += (double)item->count * used;
-    }
+    struct products *p = user;
+    const struct weights *w = &p->model->weights;
+    const struct expert_hparams *e = &p->model->hparams.experts;
+    (void)name;
+    bool head = slot == (const struct tensor **)&w->embed && !w->out;
+    double used = e->count && (*slot)->ne[2] == e->count ? (double)e->used / (double)e->count : 1;
+    if (spec->role == ROLE_MATRIX || spec->role == ROLE_ROUTER || head)
+        p->weights += (double)tensor_elements(*slot) * used;
+}
+
+double parameters_flops(struct tlm_model *m, int64_t context)
+{
+    const struct hparams *h = &m->hparams;
+    struct products p = {.model = m};
+    model_each_weight(m, count_products, &p);
     double attention = (double)(h->layers * h->heads * (h->head_dim + h->value_dim)) * (double)context / 2;
-    return 6 * (weights + attention);
+    return 2 * (p.weights + attention);
 }

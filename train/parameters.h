@@ -41,9 +41,9 @@ struct parameters {
 enum tlm_status parameters_open(struct parameters *p, const struct tlm_model *m, enum dtype matrices,
                                 const struct mix *mix, struct tlm_error *err);
 void parameters_close(struct parameters *p);
-// Operations of training on a token at `context` tokens a document: 6 a weight of each product (2 forward, 4 back), a product and its sum
-// counting as two, and attention's on half of the context.
-double parameters_flops(const struct parameters *p, int64_t context);
+// Operations of a forward pass on a token at `context` tokens a document: 2 a weight of each product, whose sum counts as one, and attention's
+// on half of the context. Training has three times as many.
+double parameters_flops(struct tlm_model *m, int64_t context);
 // Sets the share of rounding for copies that are written from now on.
 void parameters_round(struct parameters *p, double share);
 // Writes the copy of a parameter from its value, with a tier's conversions (k: the model's, or others in f32).

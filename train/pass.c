@@ -60,6 +60,7 @@ static void read_rows(struct graph *g, bool narrow)
 struct head_chunks {
     int64_t count;
     struct node **rows, **logits, **losses; // [count]
+    struct node **taught;                   // rows of the teacher
 };
 
 static int64_t chunk_rows(const struct pass *p)
@@ -77,13 +78,19 @@ static void add_head(struct pass *p, struct head_chunks *c, struct node *x)
     struct node *losses = leaf(g, DTYPE_F64, p->config.rows, p->losses),
                 *factor = leaf(g, DTYPE_F64, 1, p->factor);
     p->losses_leaf = losses;
+    struct node *hidden = p->teacher ? graph_leaf(g, &p->teacher->hidden->out, EXTENT_FIXED) : NULL;
     int64_t size = chunk_rows(p);
-    x = block_norm(g, m, x, m->head.norm, m->head.norm_bias);
     for (int64_t i = 0, begin = 0; i < c->count; i++, begin += size) {
         int64_t rows = p->config.rows - begin < size ? p->config.rows - begin : size;
         c->rows[i] = g_rows(g, x, begin, rows);
         c->logits[i] = block_logits(g, m, c->rows[i]);
-        c->losses[i] = g_cross_entropy(g, c->logits[i], targets, losses, factor, begin);
+        if (!hidden) {
+            c->losses[i] = g_cross_entropy(g, c->logits[i], targets, losses, factor, begin);
+            continue;
+        }
+        c->taught[i] = g_rows(g, hidden, begin, rows);
+        struct node *teacher = block_logits(g, p->teacher->model, c->taught[i]);
+        c->losses[i] = g_distill(g, c->logits[i], teacher, targets, losses, factor, begin, p->config.distill);
     }
 }
 
@@ -101,16 +108,16 @@ static void order_head(struct pass *p, struct head_chunks *c)
             struct node *n = node_at(&p->graph, j);
             if (n->op == OP_rows_dx && begin_of(n) == begin_of(c->rows[i + 1])) c->rows[i]->after = n;
         }
+        if (p->teacher) c->taught[i]->after = c->rows[i]->after;
     }
 }
 
-static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradient_slot *slots,
-                             int64_t slot_count, struct node **roots, const struct paged_kv *keys,
-                             const struct paged_kv *values, const int32_t *group_of, struct tlm_error *err)
+// What the head reads: the normed rows behind all layers.
+static struct node *add_layers(struct pass *p, const struct paged_kv *keys, const struct paged_kv *values,
+                               const int32_t *group_of)
 {
     struct graph *g = &p->graph;
     const struct tlm_model *m = p->model;
-    const struct kernels *kernels = m->backend ? &m->backend->kernels : &m->kernels;
     struct build_inputs in = {
         .step = g_step(g, &p->step, p->config.rows, 1),
         .rope = {graph_leaf(g, &p->rope.freq, EXTENT_FIXED), p->rope.magnitude},
@@ -124,6 +131,23 @@ static enum tlm_status build(struct pass *p, struct head_chunks *c, struct gradi
     add_dropout(g, leaf(g, DTYPE_I32, 2, p->seed), p->config.dropout);
     if (p->config.gradients) save_attention(g);
     g->layer = -1;
+    return block_norm(g, m, x, m->head.norm, m->head.norm_bias);
+}
+
+static enum tlm_status plan_hidden(struct pass *p, struct node *x, struct tlm_error *err)
+{
+    pass_convert(&p->graph, &p->model->kernels);
+    p->hidden = x;
+    return graph_plan(&p->graph, &x, 1, err);
+}
+
+static enum tlm_status plan_losses(struct pass *p, struct head_chunks *c, struct gradient_slot *slots,
+                                   int64_t slot_count, struct node **roots, struct node *x,
+                                   struct tlm_error *err)
+{
+    struct graph *g = &p->graph;
+    const struct tlm_model *m = p->model;
+    const struct kernels *kernels = m->backend ? &m->backend->kernels : &m->kernels;
     add_head(p, c, x);
     pass_convert(g, kernels);
     if (p->runner) read_rows(g, m->head.weight->type == DTYPE_BF16);
@@ -215,17 +239,24 @@ static enum tlm_status open_memory(struct pass *p, struct tlm_error *err)
 
 struct pass_bytes pass_size(const struct pass *p)
 {
-    return (struct pass_bytes){p->graph.arena_bytes, p->graph.scratch_bytes * thread_count(p), p->data.size};
+    struct pass_bytes b = {p->graph.arena_bytes, p->graph.scratch_bytes * thread_count(p), p->data.size};
+    if (!p->teacher) return b;
+    struct pass_bytes more = pass_size(p->teacher);
+    return (struct pass_bytes){b.activations + more.activations, b.scratch + more.scratch,
+                               b.cache + more.cache};
 }
 
-enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct gradient_slot *slots,
-                          int64_t slot_count, const struct pass_config *config, struct threads *threads,
-                          struct tlm_error *err)
+// ---- opening --------------------------------------------------------------------------------------------------
+
+// With slots and losses, or up to what the head reads.
+static enum tlm_status open_pass(struct pass *p, struct gradient_slot *slots, int64_t slot_count, bool hidden,
+                                 struct tlm_error *err)
 {
-    *p = (struct pass){.model = m, .config = *config, .threads = threads};
+    const struct tlm_model *m = p->model;
+    const struct pass_config *config = &p->config;
     size_t layers = (size_t)m->hparams.layers;
     struct head_chunks c = {.count = (config->rows + chunk_rows(p) - 1) / chunk_rows(p)};
-    struct node **lists = calloc(4 * (size_t)c.count + (size_t)slot_count, sizeof *lists);
+    struct node **lists = calloc(5 * (size_t)c.count + (size_t)slot_count, sizeof *lists);
     struct paged_kv *caches = calloc(2 * layers, sizeof *caches), k = {0}, v = {0};
     int32_t *group_of = calloc(layers, sizeof *group_of);
     enum tlm_status s = lists && caches && group_of
@@ -239,18 +270,44 @@ enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct grad
         goto done;
     for (size_t l = 0; l < layers; l++) caches[l] = k, caches[layers + l] = v;
     c.rows = lists, c.logits = lists + c.count, c.losses = lists + 2 * c.count;
-    s = build(p, &c, slots, slot_count, lists + 3 * c.count, caches, caches + layers, group_of, err);
+    c.taught = lists + 3 * c.count;
+    struct node *x = add_layers(p, caches, caches + layers, group_of);
+    s = hidden ? plan_hidden(p, x, err) : plan_losses(p, &c, slots, slot_count, lists + 4 * c.count, x, err);
     if (!s) s = open_memory(p, err);
 done:
     free(lists);
     free(caches);
     free(group_of);
+    return s;
+}
+
+static enum tlm_status open_teacher(struct pass *p, struct tlm_error *err)
+{
+    const struct tlm_model *m = p->config.teacher;
+    if (!m) return TLM_OK;
+    TLM_ASSERT(m->hparams.vocab == p->model->hparams.vocab && !m->backend && !p->model->backend);
+    p->teacher = malloc(sizeof *p->teacher);
+    if (!p->teacher) return error_set(err, TLM_ERR_MEMORY, "pass: no memory for a teacher");
+    *p->teacher = (struct pass){
+        .model = m, .config = {.rows = p->config.rows, .context = p->config.context}, .threads = p->threads};
+    return open_pass(p->teacher, NULL, 0, true, err);
+}
+
+enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct gradient_slot *slots,
+                          int64_t slot_count, const struct pass_config *config, struct threads *threads,
+                          struct tlm_error *err)
+{
+    *p = (struct pass){.model = m, .config = *config, .threads = threads};
+    enum tlm_status s = open_teacher(p, err);
+    if (!s) s = open_pass(p, slots, slot_count, false, err);
     if (s) pass_close(p);
     return s;
 }
 
 void pass_close(struct pass *p)
 {
+    if (p->teacher) pass_close(p->teacher);
+    free(p->teacher);
     if (p->runner) p->model->backend->class->runner_close(p->runner);
     graph_free(&p->graph);
     arena_free(&p->memory);
@@ -281,8 +338,8 @@ static int32_t enter_document(struct pass *p, int32_t sequence, int32_t begin, i
     return block + blocks;
 }
 
-enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed,
-                         uint64_t seed, double *sum, struct tlm_error *err)
+// Fills the step.
+static void enter(struct pass *p, const struct pass_batch *b)
 {
     struct step *s = &p->step;
     int32_t rows = p->config.rows, block = 0, sequence = 0, used = (int32_t)p->model->hparams.experts.used;
@@ -290,12 +347,23 @@ enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double fact
     s->counts[EXTENT_ROUTED_ROWS] = rows * used;
     s->counts[EXTENT_TILES] = 0;
     memcpy(s->tokens, b->tokens, (size_t)rows * sizeof *s->tokens);
-    memcpy(p->targets, b->targets, (size_t)rows * sizeof *p->targets);
     for (int32_t begin = 0, end; begin < rows; begin = end) {
         for (end = begin + 1; end < rows && b->documents[end] == b->documents[begin]; end++) {
         }
         block = enter_document(p, sequence++, begin, end, block);
     }
+}
+
+enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed,
+                         uint64_t seed, double *sum, struct tlm_error *err)
+{
+    const int32_t rows = p->config.rows;
+    if (p->teacher) {
+        enter(p->teacher, b);
+        graph_run(&p->teacher->graph, p->threads, p->teacher->scratch);
+    }
+    enter(p, b);
+    memcpy(p->targets, b->targets, (size_t)rows * sizeof *p->targets);
     *p->factor = factor;
     *p->resumed = resumed;
     memcpy(p->seed, &seed, sizeof seed);

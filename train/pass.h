@@ -17,6 +17,10 @@ struct pass_config {
     double dropout;  // of what layers add to the rows; 0: none
     bool gradients;  // else losses alone
     enum recompute recompute;
+    // Distillation: `distill` of the loss is the divergence from this model's distributions (ops/distill.c), which has the vocabulary of the
+    // one that learns and runs in the same `real`, both on the CPU; NULL: the loss is the tokens' alone. It stays the caller's.
+    const struct tlm_model *teacher;
+    double distill;
 };
 
 // Rows of documents, one behind the other. A row sees those of its own document in front of it.
@@ -38,6 +42,8 @@ struct pass {
     struct runner *runner; // on the model's backend; NULL: on the CPU
     void *scratch;
     struct node *losses_leaf;
+    struct pass *teacher; // the teacher's over the same rows, up to what its head reads; NULL: none
+    struct node *hidden;  // what a teacher's pass comes to, (rows, D)
     // Read by the graph, in the memory of the step:
     int32_t *targets, *resumed, *seed; // (rows), 1, 2
     double *losses, *factor;           // (rows), 1

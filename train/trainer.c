@@ -20,7 +20,8 @@ struct trainer {
     char *text; // of the resolved configuration
     char model_path[CHECKPOINT_PATH];
     struct threads *threads;
-    struct tlm_model *file; // what the run began with
+    struct tlm_model *file;    // what the run began with
+    struct tlm_model *teacher; // `file` or another; NULL: none
     struct parameters parameters;
     struct gradient_slot *slots;
     struct pass pass, eval_pass;
@@ -31,6 +32,7 @@ struct trainer {
     struct checkpoint_writer writer;
     enum dtype matrices;
     int64_t context, micro_batch, passes, steps;
+    double flops;                                     // a token
     int32_t *tokens, *targets, *positions, *segments; // (passes * micro_batch * context)
 };
 
@@ -90,6 +92,35 @@ static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
             err, TLM_ERR_ARGUMENT,
             "train.quantize: expected a type or mix of `tinylm quantize` that GGUF has, found '%s'", name);
     return parameters_open(&t->parameters, t->file, t->matrices, mix, err);
+}
+
+// A teacher's distributions are over the tokens of the model that learns.
+static enum tlm_status open_teacher(struct trainer *t, struct tlm_error *err)
+{
+    const char *path = t->config->train.teacher;
+    if (t->config->train.distill == 0) return TLM_OK;
+    if (t->file->backend)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "train.distill: expected train.backend = cpu, found cuda");
+    t->teacher = t->file;
+    if (!path) return TLM_OK;
+    enum tlm_status s = tlm_model_open(&t->teacher, path, NULL, err);
+    if (s) return s;
+    const struct tlm_model *a = t->teacher, *b = t->file;
+    if (a->hparams.vocab != b->hparams.vocab)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "train.teacher: %s: expected the %lld tokens of the model, found %lld", path,
+                         (long long)b->hparams.vocab, (long long)a->hparams.vocab);
+    if (a->tokenizer && b->tokenizer) {
+        struct shard_hash x = shard_hash_tokenizer(a->tokenizer), y = shard_hash_tokenizer(b->tokenizer);
+        if (memcmp(&x, &y, sizeof x) != 0)
+            return error_set(err, TLM_ERR_ARGUMENT,
+                             "train.teacher: %s: expected the vocabulary of the model, found another", path);
+    }
+    if (a->hparams.context < t->context)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "train.teacher: %s: expected a context of at least data.context = %lld, found %lld",
+                         path, (long long)t->context, (long long)a->hparams.context);
+    return TLM_OK;
 }
 
 // ---- data -----------------------------------------------------------------------------------------------------
@@ -177,7 +208,9 @@ static enum tlm_status open_passes(struct trainer *t, struct tlm_error *err)
     struct pass_config config = {.rows = (int32_t)rows_of(t),
                                  .context = (int32_t)t->context,
                                  .dropout = t->config->train.dropout,
-                                 .gradients = true};
+                                 .gradients = true,
+                                 .teacher = t->teacher,
+                                 .distill = t->config->train.distill};
     size_t batch = (size_t)(t->passes * rows_of(t));
     t->slots = calloc((size_t)t->parameters.count, sizeof *t->slots);
     t->tokens = malloc(4 * batch * sizeof *t->tokens);
@@ -185,6 +218,8 @@ static enum tlm_status open_passes(struct trainer *t, struct tlm_error *err)
         return error_set(err, TLM_ERR_MEMORY, "train: no memory for a batch of %zu tokens", batch);
     t->targets = t->tokens + batch, t->positions = t->tokens + 2 * batch, t->segments = t->tokens + 3 * batch;
     parameters_slots(&t->parameters, t->slots);
+    t->flops = 3 * parameters_flops(&t->parameters.model, t->context) +
+               (t->teacher ? parameters_flops(t->teacher, t->context) : 0);
     // Training takes what memory validating leaves.
     const struct pass_config eval = {.rows = config.rows, .context = config.context};
     enum tlm_status s =
@@ -243,8 +278,9 @@ enum tlm_status trainer_open(struct trainer **out, const struct train_config *c,
     enum tlm_status s = train_config_check(c, err);
     if (s || (s = inputs_folder(c, err)) || (s = train_config_text(c, &t->text, err)) ||
         (s = threads_open(&t->threads, c->train.threads ? (int)c->train.threads : cpu_count(), err)) ||
-        (s = open_model(t, err)) || (s = open_data(t, err)) || (s = plan_steps(t, err)) ||
-        (s = open_optimizer(t, err)) || (s = open_passes(t, err)) || (s = go_on(t, err))) {
+        (s = open_model(t, err)) || (s = open_teacher(t, err)) || (s = open_data(t, err)) ||
+        (s = plan_steps(t, err)) || (s = open_optimizer(t, err)) || (s = open_passes(t, err)) ||
+        (s = go_on(t, err))) {
         trainer_close(t);
         return s;
     }
@@ -263,6 +299,7 @@ void trainer_close(struct trainer *t)
     dataset_close(t->train);
     dataset_close(t->val);
     parameters_close(&t->parameters);
+    if (t->teacher != t->file) tlm_model_close(t->teacher);
     tlm_model_close(t->file);
     threads_close(t->threads);
     free(t->slots);
@@ -279,8 +316,7 @@ struct trainer_plan trainer_plan(const struct trainer *t)
                              .micro_batch = t->micro_batch,
                              .passes = t->passes,
                              .steps = t->steps,
-                             .flops = parameters_flops(&t->parameters, t->context) *
-                                      (double)(t->passes * rows_of(t))};
+                             .flops = t->flops * (double)(t->passes * rows_of(t))};
     p.weights = p.gradients = (size_t)t->parameters.numbers * sizeof(float);
     for (int64_t i = 0; i < t->parameters.count; i++)
         if (t->parameters.item[i].copy)
@@ -355,8 +391,7 @@ static enum tlm_status run_step(struct trainer *t, struct trainer_step *out, str
                                  .rate = rate,
                                  .norm = r.norm,
                                  .seconds = clock_seconds() - begin,
-                                 .flops = parameters_flops(&t->parameters, t->context) *
-                                          (double)(sequences * t->context),
+                                 .flops = t->flops * (double)(sequences * t->context),
                                  .outcome = r.outcome};
     return TLM_OK;
 }

@@ -11,10 +11,10 @@ static enum tlm_status rtn_run(struct quant_work *w, struct tlm_error *err)
 }
 
 const struct quant_method quant_methods[] = {
-    {"rtn", "each number to the nearest that the type has, scales by search", false, rtn_run},
+    {"rtn", "each number to the nearest that the type has, scales by search", false, false, rtn_run},
     {"gptq", "one column after the other, those behind making up for it, by the moments of a text's rows",
-     true, gptq_run},
-    {"awq", "columns with much in them are scaled up, and what goes into them down", true, awq_run},
+     true, false, gptq_run},
+    {"awq", "columns with much in them are scaled up, and what goes into them down", true, true, awq_run},
     {0},
 };
 

@@ -29,7 +29,8 @@ struct quant_work {
 
 struct quant_method {
     const char *name, *help;
-    bool texts; // runs the model over texts
+    bool texts;  // runs the model over texts
+    bool scales; // changes what goes into matrices
     // Fills in weights and ready. Errors: MEMORY, IO, FORMAT (numbers that cannot be rounded), ARGUMENT (stopped).
     enum tlm_status (*run)(struct quant_work *w, struct tlm_error *err);
 };
