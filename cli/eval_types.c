@@ -25,12 +25,12 @@ static const struct option options[] = {
              "Q3_K_L,Q3_K_M,Q3_K_S,Q2_K."},
     {"--methods", "LIST", OPTION_STRING, offsetof(struct types_args, methods),
      .help =
-         "rtn (each number to the nearest level), imatrix (the same by weights of importance), gptq: every "
-         "type by each of them. Default: rtn."},
+         "rtn (each number to the nearest level), imatrix (the same by weights of importance), gptq, awq: "
+         "every type by each of them. Default: rtn."},
     {"--imatrix", "FILE", OPTION_STRING, offsetof(struct types_args, sums),
      .help = "the weights of importance for imatrix. Default: none."},
     {"--calibration", "FILE", OPTION_STRING, offsetof(struct types_args, calibration),
-     .help = "the text for gptq, which had better be another than that of -f. Default: none."},
+     .help = "the text for gptq and awq, which had better be another than that of -f. Default: none."},
     {"--calibration-chunks", "N", OPTION_INT, offsetof(struct types_args, calibration_chunks), .low = 1,
      .high = INT32_MAX, .help = "chunks of 512 tokens of it. Default: 64."},
     {"--chunks", "N", OPTION_INT, offsetof(struct types_args, chunks), .low = 1, .high = INT32_MAX,
@@ -273,12 +273,12 @@ static int parse_methods(const struct command_line *line, struct types_run *r)
                (strlen(types_methods[m]) != length || memcmp(types_methods[m], at, length) != 0))
             m++;
         if (m == TYPES_METHODS)
-            return options_wrong(line, "--methods: expected rtn, imatrix or gptq, found '%.*s'", (int)length,
-                                 at);
+            return options_wrong(line, "--methods: expected rtn, imatrix, gptq or awq, found '%.*s'",
+                                 (int)length, at);
         if (!strcmp(types_methods[m], "imatrix") && !args->sums)
             return options_wrong(line, "--methods: imatrix needs a file: --imatrix FILE");
-        if (!strcmp(types_methods[m], "gptq") && !args->calibration)
-            return options_wrong(line, "--methods: gptq needs a text: --calibration FILE");
+        if (types_method(m)->texts && !args->calibration)
+            return options_wrong(line, "--methods: %s needs a text: --calibration FILE", types_methods[m]);
         if (r->method_count == TYPES_METHODS)
             return options_wrong(line, "--methods: expected at most %d methods", TYPES_METHODS);
         r->methods[r->method_count++] = m;

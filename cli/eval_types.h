@@ -8,8 +8,9 @@
 #include "quant/mix.h"
 
 // How numbers are found: a method of quant/methods/method.h, or "imatrix", which is rtn with weights of importance.
-enum { TYPES_METHODS = 3 };
+enum { TYPES_METHODS = 4 };
 extern const char *const types_methods[TYPES_METHODS];
+const struct quant_method *types_method(int method);
 
 struct types_source {
     struct model_args model;

@@ -60,7 +60,7 @@ static void put_axes(FILE *f, const struct scale *s)
             TOP + HEIGHT + 42);
 }
 
-static const char *const colours[TYPES_METHODS] = {"#4878a8", "#d1793b", "#4a9a6a"};
+static const char *const colours[TYPES_METHODS] = {"#4878a8", "#d1793b", "#4a9a6a", "#9a5aa0"};
 
 // Points of one type stand above each other: the lowest bears the name.
 static bool named(const struct types_row *rows, size_t count, size_t i)

@@ -4,11 +4,16 @@
 
 #include "cli/eval_text.h"
 #include "cli/eval_types.h"
+#include "cli/quantize_file.h"
 #include "quant/quant.h"
-#include "quant/requantize.h"
 
-enum { RTN, IMATRIX, GPTQ };
-const char *const types_methods[TYPES_METHODS] = {"rtn", "imatrix", "gptq"};
+enum { IMATRIX = 1 };
+const char *const types_methods[TYPES_METHODS] = {"rtn", "imatrix", "gptq", "awq"};
+
+const struct quant_method *types_method(int method)
+{
+    return quant_method_find(method == IMATRIX ? "rtn" : types_methods[method]);
+}
 
 static enum tlm_status choose_types(const struct gguf *in, const struct mix *mix, bool weighs,
                                     enum dtype *types, struct tlm_error *err)
@@ -28,29 +33,6 @@ static bool go_on(void *user, uint64_t done, uint64_t total)
     return eval_silent(user, (int64_t)done, (int64_t)total);
 }
 
-static enum tlm_status write_file(struct quantize_method *q, const struct gguf *in, const enum dtype *types,
-                                  const char *path, struct threads *threads, struct tlm_error *err)
-{
-    struct quant_work work = {.in = in, .types = types, .path = path};
-    struct gguf_writer *out = NULL;
-    enum tlm_status status = quantize_method_run(q, &work, threads, err);
-    if (!status) status = gguf_writer_open(&out, path, err);
-    if (!status) {
-        struct requantize r = {.in = in,
-                               .types = types,
-                               .weights = (const float *const *)work.weights,
-                               .ready = work.ready,
-                               .threads = threads,
-                               .progress = go_on};
-        gguf_copy_metadata(out, in);
-        status = requantize_run(&r, out, err);
-    }
-    if (!status) status = gguf_writer_finish(out, err);
-    gguf_writer_close(out);
-    quant_work_close(&work);
-    return status;
-}
-
 enum tlm_status types_open(struct tlm_model **model, const struct types_source *s, int method,
                            const struct mix *mix, struct tlm_error *err)
 {
@@ -58,7 +40,7 @@ enum tlm_status types_open(struct tlm_model **model, const struct types_source *
     struct method_args args = s->method;
     struct quantize_method q;
     struct gguf *in;
-    args.name = method == GPTQ ? "gptq" : "rtn";
+    args.name = types_method(method)->name;
     if (method != IMATRIX) args.sums = NULL;
     eval_scratch_path(path, sizeof path, "types");
     enum tlm_status status = quantize_method_open(&q, &args, s->model.path, false, &in, err);
@@ -66,7 +48,9 @@ enum tlm_status types_open(struct tlm_model **model, const struct types_source *
     enum dtype *types = malloc((size_t)(in->tensor_count + 1) * sizeof *types);
     if (!types) status = error_set(err, TLM_ERR_MEMORY, "no memory for the types of all tensors");
     if (!status) status = choose_types(in, mix, quantize_method_weighs(&q), types, err);
-    if (!status) status = write_file(&q, in, types, path, s->threads, err);
+    const struct quantize_file f = {
+        .method = &q, .in = in, .types = types, .mix = mix, .threads = s->threads, .progress = go_on};
+    if (!status) status = quantize_file_write(&f, path, err);
     quantize_method_close(&q, in);
     free(types);
     if (status) return status;

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cli/common.h"
-#include "cli/quantize_method.h"
+#include "cli/quantize_file.h"
 #include "cli/quantize_recipe.h"
 #include "core/cpu.h"
 #include "core/file.h"
@@ -246,57 +246,18 @@ static bool reads_from(const struct gguf *in, const char *path)
     return false;
 }
 
-// The mix whose base type most numbers have; NULL where there is none.
-static const struct mix *main_mix(const struct plan *p)
-{
-    int64_t sums[DTYPE_COUNT] = {0};
-    enum dtype most = DTYPE_F32;
-    for (uint64_t i = 0; i < p->in->tensor_count; i++)
-        sums[p->types[i]] += tensor_elements(&p->in->tensors[i].tensor);
-    for (int type = 0; type < DTYPE_COUNT; type++)
-        if (sums[type] > sums[most]) most = (enum dtype)type;
-    return mix_of_base(most);
-}
-
-static void copy_metadata(const struct plan *p, struct gguf_writer *out)
-{
-    gguf_copy_metadata(out, p->in);
-    if (!p->in->tensor_count) return; // a vocabulary alone stays what it was
-    gguf_set_u32(out, "general.quantization_version", 2);
-    const struct mix *mix = p->mix ? p->mix : main_mix(p);
-    if (mix) gguf_set_u32(out, "general.file_type", mix_file_type(mix));
-}
-
 static enum tlm_status write_file(struct plan *p, const char *path, struct tlm_error *err)
 {
-    struct gguf_writer *out = NULL;
-    struct threads *pool = NULL;
     bool terminal = isatty(STDERR_FILENO);
-    int threads = p->args->threads ? p->args->threads : cpu_count();
-    struct quant_work work = {.in = p->in, .types = p->types, .path = path};
-    enum tlm_status status = threads_open(&pool, threads, err);
-    if (!status) status = quantize_method_run(&p->method, &work, pool, err);
-    if (!status) status = gguf_writer_open(&out, path, err);
-    if (!status) {
-        struct requantize r = {.in = p->in,
-                               .types = p->types,
-                               .weights = (const float *const *)work.weights,
-                               .ready = work.ready,
-                               .columns = (const float *const *)work.columns,
-                               .rows = (const float *const *)work.rows,
-                               .allow_nonfinite = p->args->method.allow_nonfinite,
-                               .threads = pool,
-                               .progress = show_progress,
-                               .user = &terminal};
-        copy_metadata(p, out);
-        if (p->args->method.static_activations)
-            status = limits_write(&p->method.limits, p->in, p->types, out, err);
-        if (!status) status = requantize_run(&r, out, err);
-    }
-    if (!status) status = gguf_writer_finish(out, err);
-    gguf_writer_close(out);
-    quant_work_close(&work);
-    threads_close(pool);
+    struct quantize_file f = {.method = &p->method,
+                              .in = p->in,
+                              .types = p->types,
+                              .mix = p->mix,
+                              .progress = show_progress,
+                              .user = &terminal};
+    enum tlm_status status = threads_open(&f.threads, p->args->threads ? p->args->threads : cpu_count(), err);
+    if (!status) status = quantize_file_write(&f, path, err);
+    threads_close(f.threads);
     return status;
 }
 

@@ -102,6 +102,8 @@ run 0 eval types $measured --types Q8_0 -o json
 prints '"type": "Q8_0", "method": "rtn"'; prints '"kld_error": '
 wrong 'needs a file' eval types $measured --types Q8_0 --methods rtn,imatrix
 wrong 'needs a text' eval types $measured --types Q8_0 --methods gptq
+run 0 eval types $measured --types Q4_0 --methods gptq,awq --calibration "$story" --calibration-chunks 1 -o json
+prints '"method": "gptq"'; prints '"method": "awq"'
 wrong "found 'best'" eval types $measured --types Q8_0 --methods best
 wrong "called 'Q9'" eval types $measured --types Q8_0,Q9
 run 0 eval sensitivity $measured --type Q4_0 -o json
