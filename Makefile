@@ -44,8 +44,9 @@ ISA_avx512_vnni := $(ISA_avx512) -mavx512vnni
 ISA_avx512_bf16 := $(ISA_avx512_vnni) -mavx512bf16
 ISAS            := avx2 avx_vnni avx512 avx512_vnni avx512_bf16
 isa_flags        = $(ISA_$(firstword $(foreach i,$(ISAS),$(if $(filter %_$i,$1),$i))))
-KERNELS          := $(if $(filter release,$(config)),-O3)
-kernel_flags      = $(if $(filter ops/%,$1),$(KERNELS)) $(isa_flags)
+# Line numbers serve profiles; to follow the variables of unrolled loops would take as long as to compile them.
+KERNELS          := $(if $(filter release,$(config)),-O3 -g1)
+kernel_flags      = $(isa_flags) $(if $(filter ops/%,$1),$(KERNELS))
 
 LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c quant/methods/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
