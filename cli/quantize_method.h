@@ -38,7 +38,7 @@ void quantize_method_close(struct quantize_method *q, struct gguf *in);
 // Will matrices be rounded by weights of importance?
 bool quantize_method_weighs(const struct quantize_method *q);
 // Fills in the work, whose file, types and path are set; quant_work_close() it in any case.
-enum tlm_status quantize_method_run(struct quantize_method *q, struct quant_work *w,
-                                    struct threads *threads, struct tlm_error *err);
+enum tlm_status quantize_method_run(struct quantize_method *q, struct quant_work *w, struct threads *threads,
+                                    struct tlm_error *err);
 
 #endif

@@ -279,8 +279,9 @@ static enum tlm_status check_cache(enum dtype type, const char *what, struct tlm
     if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_Q8_0 ||
         type == DTYPE_Q4_0)
         return TLM_OK;
-    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: cached %s: expected F32, F16, BF16, Q8_0 or Q4_0, found %s",
-                     what, dtype_traits[type].name);
+    return error_set(err, TLM_ERR_UNSUPPORTED,
+                     "cuda: cached %s: expected F32, F16, BF16, Q8_0 or Q4_0, found %s", what,
+                     dtype_traits[type].name);
 }
 
 enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err)

@@ -411,9 +411,9 @@ RUN(distill)
     const int32_t *targets = (const int32_t *)n->in[0]->out.data + p->begin;
     double *losses = (double *)n->in[1]->out.data + p->begin, factor = *(const double *)n->in[2]->out.data;
     for (int64_t r = begin; r < end; r++)
-        losses[r] = kernels_of(g)->distill(tensor_row(&n->out, r), tensor_row(&n->base->out, r),
-                                           tensor_row(&n->in[3]->out, r), targets[r], n->out.ne[0], p->share,
-                                           factor);
+        losses[r] =
+            kernels_of(g)->distill(tensor_row(&n->out, r), tensor_row(&n->base->out, r),
+                                   tensor_row(&n->in[3]->out, r), targets[r], n->out.ne[0], p->share, factor);
 }
 
 // ---- attention: units are (tile of rows, key-value head); the first tile of a sequence stands for all of it ------------

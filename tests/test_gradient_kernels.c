@@ -131,8 +131,7 @@ static void check_distill(const struct kernels *k, const struct numbers *x, cons
     struct kernels f64 = kernels_for_f64();
     struct numbers dx = unset(x->n);
     double loss = k->distill(dx.f, x->f, teacher->f, target, x->n, share, 0.125);
-    double expected =
-        f64.distill((void *)dx.d, (void *)x->d, (void *)teacher->d, target, x->n, share, 0.125);
+    double expected = f64.distill((void *)dx.d, (void *)x->d, (void *)teacher->d, target, x->n, share, 0.125);
     ck_assert_msg(fabs(loss - expected) <= 1e-6 * (1 + fabs(expected)) || (isnan(loss) && isnan(expected)) ||
                       loss == expected,
                   "%s: distilled loss of %d logits: expected %.9g, found %.9g", isa_name(k->isa), (int)x->n,
