@@ -316,6 +316,7 @@ static enum tlm_status run_test(struct bench *b, const struct bench_args *args, 
 // ---- the command --------------------------------------------------------------------------------------
 
 struct plan {
+    const struct command_line *line;
     const struct bench_args *args;
     struct bench_baseline *baseline; // what --compare names; NULL: none
     struct bench_plot *plot;         // NULL: none
@@ -454,12 +455,9 @@ static enum tlm_status bench_trainings(struct plan *p, const struct tlm_model *m
 static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_error *err)
 {
     const struct bench_args *args = p->args;
-    const struct model_args *device = &args->device;
     const char *name = path ? path : BUILTIN_NAME;
-    struct tlm_model_options how = {.isa = args->isa,
-                                    .backend =
-                                        device->gpu_layers && !device->backend ? "cuda" : device->backend,
-                                    .gpu_layers = device->gpu_layers};
+    struct tlm_model_options how = common_model_options(&args->device);
+    how.isa = args->isa;
     struct tlm_model *model;
     struct arena memory = {0};
     enum tlm_status status = TLM_OK;
@@ -467,14 +465,12 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         return status;
     status = args->shape
                  ? bench_shape_open(&model, &memory, path, args->type, args->train.count > 0, &how, err)
-             : path ? tlm_model_open(&model, path, &how, err)
-                    : tlm_model_open_memory(&model, builtin_model, builtin_bytes(), name, &how, err);
+                 : common_open_path(&model, path, &how, err);
     if (status) {
         arena_free(&memory);
         return status;
     }
-    if (how.backend && strcmp(how.backend, "cpu"))
-        fprintf(stderr, "tinylm bench: backend: %s\n", tlm_model_backend(model));
+    common_say_backend(p->line, model, &how);
     if (model->hparams.vocab < 2)
         status = error_set(err, TLM_ERR_UNSUPPORTED, "expected a vocabulary of 2 tokens at least, found %lld",
                            (long long)model->hparams.vocab);
@@ -549,7 +545,7 @@ int command_bench(int argc, char **argv)
         return options_wrong(&line, "no test: expected -p or -n above 0");
     if (!args.types_k.count) args.types_k = (struct option_strings){1, {"f16"}};
     if (!args.types_v.count) args.types_v = (struct option_strings){1, {"f16"}};
-    struct plan plan = {.args = &args};
+    struct plan plan = {.line = &line, .args = &args};
     struct tlm_error err;
     enum tlm_status status = TLM_OK;
     if (args.compare) status = bench_baseline_open(&plan.baseline, args.compare, &err);

@@ -70,19 +70,35 @@ int common_failed(const struct command_line *line, const struct tlm_error *err)
     return EXIT_FAILED;
 }
 
+struct tlm_model_options common_model_options(const struct model_args *args)
+{
+    return (struct tlm_model_options){.isa = args->isa,
+                                      .backend = args->gpu_layers && !args->backend ? "cuda" : args->backend,
+                                      .gpu_layers = args->gpu_layers};
+}
+
+enum tlm_status common_open_path(struct tlm_model **model, const char *path,
+                                 const struct tlm_model_options *options, struct tlm_error *err)
+{
+    return path ? tlm_model_open(model, path, options, err)
+                : tlm_model_open_memory(model, builtin_model, builtin_bytes(), BUILTIN_NAME, options, err);
+}
+
+void common_say_backend(const struct command_line *line, const struct tlm_model *model,
+                        const struct tlm_model_options *options)
+{
+    if (options->backend && strcmp(options->backend, "cpu"))
+        fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(model));
+}
+
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,
                       struct tlm_model **model)
 {
     struct tlm_error err;
-    const char *backend = args->gpu_layers && !args->backend ? "cuda" : args->backend;
-    struct tlm_model_options options = {
-        .isa = args->isa, .vocab_only = vocab_only, .backend = backend, .gpu_layers = args->gpu_layers};
-    enum tlm_status status = args->path ? tlm_model_open(model, args->path, &options, &err)
-                                        : tlm_model_open_memory(model, builtin_model, builtin_bytes(),
-                                                                BUILTIN_NAME, &options, &err);
-    if (status) return common_failed(line, &err);
-    if (backend && strcmp(backend, "cpu"))
-        fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(*model));
+    struct tlm_model_options options = common_model_options(args);
+    options.vocab_only = vocab_only;
+    if (common_open_path(model, args->path, &options, &err)) return common_failed(line, &err);
+    common_say_backend(line, *model, &options);
     return OPTIONS_GO;
 }
 

@@ -31,6 +31,14 @@ extern const struct option session_options[SESSION_OPTION_COUNT];
 // Prints "tinylm NAME: text" on stderr. Returns EXIT_FAILED.
 int common_failed(const struct command_line *line, const struct tlm_error *err);
 
+// What these arguments say of how a model is opened: layers for the GPU mean the backend that has one.
+struct tlm_model_options common_model_options(const struct model_args *args);
+// Opens the model at `path`, or, where that is NULL, the one that is built in. Errors: those of tlm_model_open().
+enum tlm_status common_open_path(struct tlm_model **model, const char *path,
+                                 const struct tlm_model_options *options, struct tlm_error *err);
+// Says on stderr where it computes, if another place than the CPU was asked for.
+void common_say_backend(const struct command_line *line, const struct tlm_model *model,
+                        const struct tlm_model_options *options);
 // Opens the model that -m names, or the one that is built in. Returns OPTIONS_GO, or EXIT_FAILED after an error, which has been
 // printed.
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,

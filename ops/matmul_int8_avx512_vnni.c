@@ -69,11 +69,6 @@ INLINE void dot(vec *sum, vec codes, factor x)
 
 #include "ops/matmul_int8_run.h"
 
-// More than DIRECT columns make strips of 6 and 5.
-#define DEFINE_STRIPS(name, type) \
-    DEFINE_STRIP(name, type, 5)   \
-    DEFINE_STRIP(name, type, 6)   \
-    static strip_fn *const name[STRIP] = {[4] = strip_##name##_5, [5] = strip_##name##_6};
 DEFINE_ALL_STRIPS
 
 #define DEFINE_DIRECTS(name, type)                                                                       \

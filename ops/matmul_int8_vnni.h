@@ -90,7 +90,11 @@ INLINE void unit(struct tile *t, const struct operand *w, const enum dtype type,
     }
 }
 
-// In a panel all types of a kind look alike.
+// More than DIRECT columns make strips of 6 and 5: STRIP is 6. In a panel all types of a kind look alike.
+#define DEFINE_STRIPS(name, type) \
+    DEFINE_STRIP(name, type, 5)   \
+    DEFINE_STRIP(name, type, 6)   \
+    static strip_fn *const name[STRIP] = {[4] = strip_##name##_5, [5] = strip_##name##_6};
 #define DEFINE_ALL_STRIPS                   \
     DEFINE_STRIPS(kind_a, DTYPE_Q4_0)       \
     DEFINE_STRIPS(kind_a_min, DTYPE_Q4_1)   \
