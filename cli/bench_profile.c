@@ -167,8 +167,8 @@ void bench_profile_report(const struct bench_profile *p, const char *test, doubl
         if (l->operations > 0) snprintf(gops, sizeof gops, "%.1f", l->operations / l->seconds / 1e9);
         if (l->bytes > 0) snprintf(gbs, sizeof gbs, "%.1f", l->bytes / l->seconds / 1e9);
         fprintf(stderr, "| %-16s | %-8s | %9.0f | %9.2f | %6.1f%% | %7s | %7s |\n",
-                p->forward->model->ops[l->op].name, l->type < 0 ? "" : dtype_traits[l->type].name, l->runs,
-                1e3 * l->seconds, 100 * l->seconds / seconds, gbs, gops);
+                p->forward->large.graph.ops[l->op].name, l->type < 0 ? "" : dtype_traits[l->type].name,
+                l->runs, 1e3 * l->seconds, 100 * l->seconds / seconds, gbs, gops);
         busy += l->seconds;
     }
     fprintf(stderr, "| %-16s | %-8s | %9s | %9.2f | %6.1f%% | %7s | %7s |\n", "waiting", "", "",
@@ -195,7 +195,7 @@ enum tlm_status bench_profile_trace(const struct bench_profile *p, const char *p
                 text, sizeof text,
                 "%s{\"name\": \"%s%s%s\", \"ph\": \"X\", \"pid\": 1, \"tid\": %d, \"ts\": %.3f, \"dur\": "
                 "%.3f, \"args\": {\"layer\": %d, \"phase\": %d}}",
-                separator, p->forward->model->ops[n->op].name, type < 0 ? "" : " ",
+                separator, p->forward->large.graph.ops[n->op].name, type < 0 ? "" : " ",
                 type < 0 ? "" : dtype_traits[type].name, t, 1e6 * (e->begin - start),
                 1e6 * (e->end - e->begin), n->layer, n->phase);
             file_writer_write(w, text, (size_t)length);

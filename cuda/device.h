@@ -5,6 +5,8 @@
 //   shared<float> p = tile + 8;   a pointer into one; p[i] is checked there, so no address of an element is taken
 //   load(p), store(p, v)          checked accesses to global memory; wide ones (struct vec) go through them
 //   CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments ...)
+//   CUDA_LAUNCH_EARLY(...) likewise, but blocks may begin while launches in front still run: every thread calls wait_for_previous()
+//       before it touches what launches write. let_next_begin() lets the next launch begin, where that is an early one.
 //   copy_async16(), ldmatrix(), mma()
 // Blocks have whole warps. Threads of a warp stay together where they shuffle: no lane leaves a loop or returns earlier.
 #ifndef CUDA_DEVICE_H

@@ -20,26 +20,58 @@ template <class U, class T> __device__ inline U *shared_as(T *s)
     return reinterpret_cast<U *>(s);
 }
 
+enum launch_kind { LAUNCH_IN_ORDER, LAUNCH_TOGETHER, LAUNCH_EARLY };
+
+// Does the code that runs here wait? That of compute capability 8.0, from which newer devices' may be made, has no instruction for it.
+template <class... P> static inline bool can_wait(void (*kernel)(P...))
+{
+    cudaFuncAttributes code;
+    return cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.ptxVersion >= 90;
+}
+
 // More shared memory than 48 KiB has to be asked for. A launch that fails is told by the next cuda_sync().
 template <class... P, class... A>
 static inline void cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                               struct cuda_stream *stream, bool together, A... arguments)
+                               struct cuda_stream *stream, enum launch_kind kind, A... arguments)
 {
-    cudaLaunchAttribute cooperative = {};
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
+    cudaLaunchAttribute attribute = {};
+    if (kind == LAUNCH_TOGETHER) {
+        attribute.id = cudaLaunchAttributeCooperative;
+        attribute.val.cooperative = 1;
+    } else {
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = 1;
+    }
     cudaLaunchConfig_t config = {};
     config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
     config.stream = (cudaStream_t)stream;
-    config.attrs = &cooperative, config.numAttrs = together;
+    config.attrs = &attribute;
+    config.numAttrs = kind == LAUNCH_TOGETHER || (kind == LAUNCH_EARLY && can_wait(kernel));
     if (shared_bytes > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
     cudaLaunchKernelEx(&config, kernel, P(arguments)...);
 }
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(kernel, grid, block, shared_bytes, stream, false, __VA_ARGS__)
+    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(kernel, grid, block, shared_bytes, stream, true, __VA_ARGS__)
+    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
+#define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+
+// Until the launches in front have ended, and what they wrote is there to be read.
+__device__ inline void wait_for_previous()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ inline void let_next_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 __device__ inline void sync_grid()
 {
@@ -100,6 +132,14 @@ template <class T> __device__ inline T load_stream(const T *p)
         value = *p;
     }
     return value;
+}
+
+// Brings weights into the second-level cache, in front of wait_for_previous(): a multiple of 16 bytes.
+__device__ inline void prefetch(const void *p, unsigned bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(bytes));
+#endif
 }
 
 template <class T> __device__ inline void store(T *p, T value)

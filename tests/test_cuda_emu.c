@@ -32,6 +32,8 @@ static const struct {
     [PLANTED_NEVER_WAITED] = {"a cp.async that is never waited for", "never waited for"},
     [PLANTED_MISALIGNED] = {"a misaligned access", "no multiple of 16"},
     [PLANTED_GLOBAL] = {"a read behind an allocation", "bytes 512 to 515 of an allocation of 512"},
+    [PLANTED_PREVIOUS] = {"a missing wait for the launch in front", "load of what a launch has written"},
+    [PLANTED_NO_PREVIOUS] = {"an early launch that never waits", "ends without wait_for_previous()"},
     [PLANTED_STUCK] = {"lanes that wait for one that has gone on", "lane 0 of the mask"},
 };
 

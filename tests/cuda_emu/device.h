@@ -41,9 +41,13 @@ template <class U, class T> shared<U> shared_as(shared<T> s)
 }
 
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), false, kernel, __VA_ARGS__))
+    ((void)(stream),                                                \
+     emu::launch(#kernel, (grid), (block), (shared_bytes), emu::IN_ORDER, kernel, __VA_ARGS__))
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), true, kernel, __VA_ARGS__))
+    ((void)(stream),                                                         \
+     emu::launch(#kernel, (grid), (block), (shared_bytes), emu::TOGETHER, kernel, __VA_ARGS__))
+#define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
+    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, kernel, __VA_ARGS__))
 
 // ---- barriers, shuffles, votes ----------------------------------------------------------------------------
 
@@ -55,6 +59,15 @@ inline void __syncthreads(EMU_HERE)
 inline void sync_grid(EMU_HERE)
 {
     emu::sync_grid(file, line);
+}
+
+inline void wait_for_previous()
+{
+    emu::self->waited = true;
+}
+
+inline void let_next_begin()
+{
 }
 
 inline void __syncwarp(unsigned mask = ~0u, EMU_HERE)
@@ -200,9 +213,15 @@ template <class T> T load_stream(const T *p, EMU_HERE)
     return load(p, file, line);
 }
 
+inline void prefetch(const void *p, unsigned bytes, EMU_HERE)
+{
+    emu::global_bounds(p, bytes, 16, "prefetch of", file, line);
+    if (bytes % 16) emu::fail(file, line, "prefetch of %u bytes: no multiple of 16", bytes);
+}
+
 template <class T> void store(T *p, T value, EMU_HERE)
 {
-    emu::global_check(p, sizeof(T), alignof(T), "store to", file, line);
+    emu::global_store(p, sizeof(T), alignof(T), file, line);
     *p = value;
 }
 

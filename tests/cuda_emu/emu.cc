@@ -110,6 +110,7 @@ static void thread_main(void)
     if (self->copy_count)
         fail(self->file, self->line, "cp.async: the thread ends with %d copies that it never waited for",
              self->copy_count);
+    if (!self->waited) fail(self->file, self->line, "the thread ends without wait_for_previous()");
     self->state = DONE;
     self->block->live--;
     end_barrier(self->block);
@@ -128,7 +129,7 @@ void sync_block(const char *file, int line)
 
 void sync_grid(const char *file, int line)
 {
-    if (!grid.cooperative) fail(file, line, "a barrier of the grid in a launch that is not cooperative");
+    if (grid.how != TOGETHER) fail(file, line, "a barrier of the grid in a launch that is not cooperative");
     self->state = GRID_WAIT, self->file = file, self->line = line;
     yield();
 }
@@ -217,7 +218,7 @@ static void begin_block(struct block *b, int64_t number, struct thread *threads,
         struct thread *t = &threads[i];
         t->block = b, t->number = i, t->state = READY, t->copy_count = t->group = 0;
         t->index = {(unsigned)i % s.x, (unsigned)i / s.x % s.y, (unsigned)i / s.x / s.y};
-        t->file = "the end of the kernel", t->line = 0;
+        t->file = "the end of the kernel", t->line = 0, t->waited = grid.how != EARLY;
         fiber_reset(&t->fiber, thread_main);
     }
 }
@@ -239,15 +240,15 @@ static bool launch_fits(const char *kernel, size_t shared_bytes)
     return false;
 }
 
-void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
          void (*body)(void *), void *user)
 {
     if (world.failed) return;
     world.launches++;
     world.body = body, world.user = user;
-    grid = {kernel, size, block_size, cooperative};
+    grid = {kernel, size, block_size, how};
     if (!launch_fits(kernel, shared_bytes)) return;
-    const int64_t blocks = (int64_t)size.x * size.y * size.z, together = cooperative ? blocks : 1;
+    const int64_t blocks = (int64_t)size.x * size.y * size.z, together = how == TOGETHER ? blocks : 1;
     const int count = (int)(block_size.x * block_size.y * block_size.z);
     struct thread *threads = threads_for((int)together * count);
     struct block *block = (struct block *)calloc((size_t)together, sizeof *block);
@@ -261,7 +262,7 @@ void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bo
     turns(order, (int)blocks);
     for (int64_t i = 0; i < blocks && !world.failed; i += together) {
         for (int64_t j = 0; j < together; j++)
-            begin_block(&block[j], cooperative ? j : order[i], threads + j * count, shared_bytes);
+            begin_block(&block[j], how == TOGETHER ? j : order[i], threads + j * count, shared_bytes);
         run_threads(threads, (int)together * count);
     }
     for (int64_t i = 0; i < together; i++) free(block[i].memory), free(block[i].shadow);

@@ -13,6 +13,8 @@
 //     there the guard pages around each allocation (cuda_alloc() of runtime.cc) fault, and AddressSanitizer sees the single byte.
 //     Fresh allocations are full of NaNs; whether a byte of them was ever written is not followed.
 //   - threads that wait forever, copies that are never waited for
+//   - early launches: what load() and copy_async() read of an allocation that a launch has stored to, and all that store() writes, in front of
+//     wait_for_previous(); threads that never call it
 // What is not seen: races in global memory but by their results, registers, time.
 #ifndef TESTS_CUDA_EMU_EMU_H
 #define TESTS_CUDA_EMU_EMU_H
@@ -43,6 +45,8 @@ namespace emu
 
 enum { WARP = 32, MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, MAX_REGIONS = 32 };
 enum { OP_WORDS = 10, MAX_COPIES = 64 };
+
+enum how { IN_ORDER, TOGETHER, EARLY }; // cooperative: TOGETHER
 
 enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, DONE };
 
@@ -75,6 +79,7 @@ struct thread {
     struct meeting meeting;
     const char *file; // of the barrier that it waits at
     int line;
+    bool waited; // for the launches in front: those of early launches do it themselves
     struct copy copies[MAX_COPIES];
     int copy_count, group; // group: number of the group that is open
 };
@@ -109,7 +114,7 @@ struct block {
 struct grid {
     const char *kernel;
     dim3 size, block_size;
-    bool cooperative;
+    enum how how;
 };
 
 extern struct thread *self; // the one that runs; NULL outside of launches
@@ -120,23 +125,23 @@ extern struct grid grid;
     __attribute__((format(printf, 3, 4)));
 
 void yield(void); // to whoever has a turn
-void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
          void (*body)(void *), void *user);
 // Between cuda_record_begin() and cuda_record_end() launches and copies are kept, with `bytes` of what `user` points to, and not run. False
 // where nothing is recorded.
-bool keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+bool keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
           void (*body)(void *), const void *user, size_t bytes);
 
 // Arguments are those of the moment of the launch, as a device has them.
 template <class... P, class... A>
-void launch(const char *name, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+void launch(const char *name, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
             void (*kernel)(P...), A... arguments)
 {
     auto call = [=] { kernel(P(arguments)...); };
     static_assert(__is_trivially_copyable(decltype(call)), "arguments are copied as bytes");
     void (*body)(void *) = [](void *f) { (*(decltype(call) *)f)(); };
-    if (!keep(name, size, block_size, shared_bytes, cooperative, body, &call, sizeof call))
-        run(name, size, block_size, shared_bytes, cooperative, body, &call);
+    if (!keep(name, size, block_size, shared_bytes, how, body, &call, sizeof call))
+        run(name, size, block_size, shared_bytes, how, body, &call);
 }
 
 // ---- shared memory ----------------------------------------------------------------------------------------
@@ -223,7 +228,10 @@ template <class T> shared<T> array(const char *name, size_t count, EMU_HERE)
 
 // ---- global memory ----------------------------------------------------------------------------------------
 
+void global_bounds(const void *p, size_t bytes, size_t align, const char *what, const char *file, int line);
+// Likewise, of an access: threads of early launches that have not waited may only read what no launch has written.
 void global_check(const void *p, size_t bytes, size_t align, const char *what, const char *file, int line);
+void global_store(const void *p, size_t bytes, size_t align, const char *file, int line);
 
 // ---- warps ------------------------------------------------------------------------------------------------
 

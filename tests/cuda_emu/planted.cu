@@ -81,14 +81,30 @@ static __global__ void turn_kernel(enum planted which, bool wrong, float *y, con
         __syncthreads();
         number = tile[THREADS - 1 - t];
         break;
+    case PLANTED_PREVIOUS: // y is turned already
+        if (!wrong) wait_for_previous();
+        number = load(y + t);
+        wait_for_previous();
+        break;
+    case PLANTED_NO_PREVIOUS:
+        if (!wrong || t != 5) wait_for_previous();
+        tile[t] = x[t];
+        __syncthreads();
+        number = tile[THREADS - 1 - t];
+        break;
     case PLANTED_COUNT: break;
     }
-    y[t] = number;
+    if (which != PLANTED_NO_PREVIOUS || !wrong) store(y + t, number);
 }
 
 void planted_run(enum planted which, bool wrong, float *y, const float *x)
 {
-    CUDA_LAUNCH(turn_kernel, 2, THREADS, 0, NULL, which, wrong, y, x);
+    if (which != PLANTED_PREVIOUS && which != PLANTED_NO_PREVIOUS) {
+        CUDA_LAUNCH(turn_kernel, 2, THREADS, 0, NULL, which, wrong, y, x);
+        return;
+    }
+    CUDA_LAUNCH(turn_kernel, 2, THREADS, 0, NULL, PLANTED_GLOBAL, false, y, x);
+    CUDA_LAUNCH_EARLY(turn_kernel, 2, THREADS, 0, NULL, which, wrong, y, x);
 }
 
 static __global__ void mma_kernel(bool wrong, float *c, const uint16_t *a, const uint16_t *b)

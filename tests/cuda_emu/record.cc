@@ -9,7 +9,7 @@ struct kept {
     const char *kernel; // NULL: a copy
     dim3 size, block_size;
     size_t shared_bytes;
-    bool cooperative;
+    enum emu::how how;
     void (*body)(void *);
     void *user; // our own copy of it
 };
@@ -21,7 +21,7 @@ struct cuda_recording {
 
 static struct cuda_recording *recording; // NULL: nothing is recorded
 
-bool emu::keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, bool cooperative,
+bool emu::keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
                void (*body)(void *), const void *user, size_t bytes)
 {
     struct cuda_recording *r = recording;
@@ -36,7 +36,7 @@ bool emu::keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_byt
     memcpy(copy, user, bytes);
     struct kept *k = &r->items[r->count++];
     k->kernel = kernel, k->size = size, k->block_size = block_size, k->shared_bytes = shared_bytes;
-    k->cooperative = cooperative, k->body = body, k->user = copy;
+    k->how = how, k->body = body, k->user = copy;
     return true;
 }
 
@@ -58,7 +58,7 @@ void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *)
     for (int64_t i = 0; i < r->count; i++) {
         const struct kept *k = &r->items[i];
         if (k->kernel)
-            emu::run(k->kernel, k->size, k->block_size, k->shared_bytes, k->cooperative, k->body, k->user);
+            emu::run(k->kernel, k->size, k->block_size, k->shared_bytes, k->how, k->body, k->user);
         else
             k->body(k->user);
     }
@@ -85,5 +85,5 @@ void cuda_copy(struct cuda_stream *, void *to, const void *from, size_t bytes)
         const struct move *m = (const struct move *)user;
         memmove(m->to, m->from, m->bytes);
     };
-    if (!emu::keep(NULL, dim3(), dim3(), 0, false, body, &m, sizeof m)) body(&m);
+    if (!emu::keep(NULL, dim3(), dim3(), 0, emu::IN_ORDER, body, &m, sizeof m)) body(&m);
 }

@@ -17,6 +17,7 @@ enum { PAGE = 4096, ALIGN = 256, GUARD = 0xA5, MAX_ALLOCATIONS = 4096 };
 struct allocation {
     char *data;
     size_t size, room;
+    bool written; // by a launch
 };
 
 static struct allocation allocations[MAX_ALLOCATIONS];
@@ -32,10 +33,10 @@ static struct allocation *find(const void *p)
     return NULL;
 }
 
-void emu::global_check(const void *p, size_t bytes, size_t align, const char *what, const char *file,
-                       int line)
+static struct allocation *bounds(const void *p, size_t bytes, size_t align, const char *what,
+                                 const char *file, int line)
 {
-    const struct allocation *a = find(p);
+    struct allocation *a = find(p);
     if (!a) emu::fail(file, line, "%s %p: in no allocation", what, p);
     const size_t at = (size_t)((const char *)p - a->data);
     if (at + bytes > a->size)
@@ -43,6 +44,28 @@ void emu::global_check(const void *p, size_t bytes, size_t align, const char *wh
                   a->size);
     if ((uintptr_t)p % align)
         emu::fail(file, line, "%s byte %zu of an allocation: no multiple of %zu", what, at, align);
+    return a;
+}
+
+void emu::global_bounds(const void *p, size_t bytes, size_t align, const char *what, const char *file,
+                        int line)
+{
+    bounds(p, bytes, align, what, file, line);
+}
+
+void emu::global_check(const void *p, size_t bytes, size_t align, const char *what, const char *file,
+                       int line)
+{
+    const struct allocation *a = bounds(p, bytes, align, what, file, line);
+    if (!self->waited && a->written)
+        fail(file, line, "%s what a launch has written, in front of wait_for_previous()", what);
+}
+
+void emu::global_store(const void *p, size_t bytes, size_t align, const char *file, int line)
+{
+    struct allocation *a = bounds(p, bytes, align, "store to", file, line);
+    if (!self->waited) fail(file, line, "store in front of wait_for_previous()");
+    a->written = true;
 }
 
 enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
@@ -70,6 +93,7 @@ void *cuda_alloc(size_t bytes)
     a.room = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     a.data = map + PAGE + body - a.room;
     a.size = bytes;
+    a.written = false;
     if (bytes <= (size_t)1 << 24) memset(a.data, 0xff, bytes); // NaNs; large memory is touched as it is used
     memset(a.data + bytes, GUARD, a.room - bytes);
     allocations[allocation_count++] = a;
