@@ -37,12 +37,6 @@ __device__ inline int spread_bits(int bits, int at)
     return ((bits & 1) | (bits & 2) << 7 | (bits & 4) << 14 | (bits & 8) << 21) << at;
 }
 
-// Byte `i` of the words that a row's scales were loaded as
-template <int N> __device__ inline int byte_of(const vec<int, N> &words, int i)
-{
-    return words.x[i / 4] >> 8 * (i % 4) & 0xff;
-}
-
 struct decode_Q8_0 {
     __device__ static void decode(half_item (&half)[2], const uint8_t *codes, const uint8_t *scales,
                                   int64_t item)
@@ -114,20 +108,27 @@ struct decode_Q5_1 {
     }
 };
 
-// Q4_K and Q5_K: nibbles 32 numbers apart, of sub-blocks 2 p and 2 p + 1; scales and minima of six bits, quant_unpack_6bit().
-__device__ inline void scales_6bit(half_item *half, const vec<int, 4> &head, int sub)
+// Byte `i` of a word
+__device__ inline float byte_to_f32(int word, int i)
 {
-    const int s = sub & 3, low = 4 + s, high = 12 + s; // d and dmin take bytes 0 to 3
-    int scale = byte_of(head, low), min = byte_of(head, low + 4);
-    if (sub >= 4) {
-        scale = (byte_of(head, high) & 15) | scale >> 6 << 4;
-        min = byte_of(head, high) >> 4 | min >> 6 << 4;
-    } else {
-        scale &= 63, min &= 63;
-    }
+    return (float)((unsigned)word >> 8 * i & 0xff);
+}
+
+// Q4_K and Q5_K: nibbles 32 numbers apart, of sub-blocks 2 pair and 2 pair + 1; scales and minima of six bits, quant_unpack_6bit(), two
+// at a time: `head` is d and dmin, then bytes of the scales of sub-blocks 0 to 3, of their minima, and of the rest.
+__device__ inline void scales_6bit(half_item (&half)[2], const vec<int, 4> &head, int pair)
+{
+    const int at = 16 * (pair & 1);
+    const int scale = head.x[1] >> at, min = head.x[2] >> at, rest = head.x[3] >> at;
+    const bool low = pair < 2;
+    const int scales = low ? scale & 0x3f3f : (rest & 0x0f0f) | (scale >> 2 & 0x3030);
+    const int minima = low ? min & 0x3f3f : (rest >> 4 & 0x0f0f) | (min >> 2 & 0x3030);
     f16 d, dmin;
     d.bits = (uint16_t)(head.x[0] & 0xffff), dmin.bits = (uint16_t)((unsigned)head.x[0] >> 16);
-    half->scale = to_f32(d) * (float)scale, half->min = to_f32(dmin) * (float)min;
+    for (int h = 0; h < 2; h++) {
+        half[h].scale = to_f32(d) * byte_to_f32(scales, h);
+        half[h].min = to_f32(dmin) * byte_to_f32(minima, h);
+    }
 }
 
 struct decode_Q4_K {
@@ -141,8 +142,8 @@ struct decode_Q4_K {
         for (int h = 0; h < 2; h++) {
             for (int i = 0; i < 4; i++) half[h].code[i] = word.x[i] >> 4 * h & 0x0f0f0f0f;
             half[h].at = (int32_t)block * 256 + 64 * pair + 32 * h + 16 * c;
-            scales_6bit(&half[h], head, 2 * pair + h);
         }
+        scales_6bit(half, head, pair);
     }
 };
 
@@ -161,8 +162,8 @@ struct decode_Q5_K {
             for (int i = 0; i < 4; i++)
                 half[h].code[i] = (word.x[i] >> 4 * h & 0x0f0f0f0f) | (bits.x[i] >> sub & 0x01010101) << 4;
             half[h].at = (int32_t)block * 256 + 32 * sub + 16 * c;
-            scales_6bit(&half[h], head, sub);
         }
+        scales_6bit(half, head, pair);
     }
 };
 
@@ -403,5 +404,40 @@ struct decode_TQ1_0 {
 };
 
 #include "cuda/decode_grid.h"
+
+// ---- sizes --------------------------------------------------------------------------------------------------
+
+// Bytes that the codes of 1024 numbers take in a row's plane, and all else: items that are 32 apart, as those of a lane are, differ in
+// these alone.
+template <class F> struct stretch;
+#define STRETCH(name, block, code_bytes, rest_bytes)                                                      \
+    template <> struct stretch<decode_##name> {                                                           \
+        static constexpr int codes = 1024 / (block) * (code_bytes), rest = 1024 / (block) * (rest_bytes); \
+    };
+STRETCH(Q8_0, 32, 32, 2)
+STRETCH(Q4_0, 32, 16, 2)
+STRETCH(Q4_1, 32, 16, 4)
+STRETCH(Q5_0, 32, 16, 6)
+STRETCH(Q5_1, 32, 16, 8)
+STRETCH(Q2_K, 256, 64, 20)
+STRETCH(Q3_K, 256, 96, 14)
+STRETCH(Q4_K, 256, 128, 16)
+STRETCH(Q5_K, 256, 160, 16)
+STRETCH(Q6_K, 256, 192, 18)
+STRETCH(IQ4_NL, 32, 16, 2)
+STRETCH(IQ4_XS, 256, 128, 8)
+STRETCH(MXFP4, 32, 16, 1)
+STRETCH(TQ1_0, 256, 48, 6)
+STRETCH(TQ2_0, 256, 64, 2)
+STRETCH(IQ1_S, 256, 32, 18)
+STRETCH(IQ1_M, 256, 48, 8)
+STRETCH(IQ2_XXS, 256, 64, 2)
+STRETCH(IQ2_XS, 256, 64, 10)
+STRETCH(IQ2_S, 256, 64, 18)
+STRETCH(IQ3_XXS, 256, 96, 2)
+STRETCH(IQ3_S, 256, 64, 46)
+STRETCH(NVFP4, 64, 32, 4)
+STRETCH(Q1_0, 128, 16, 2)
+#undef STRETCH
 
 #endif

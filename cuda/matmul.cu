@@ -11,6 +11,38 @@
 
 enum { WARPS = 4, TILE_ROWS = 9 }; // from so many rows on tiles are worth it
 
+// sum[t] = x[t] w, a lane's part of it: nothing depends on the columns that there are, so that the loads of several steps come first.
+template <int COLUMNS, int N, class W, class X>
+__device__ static void multiply(float (&sum)[COLUMNS], const W *row, const X *(&columns)[COLUMNS], int64_t k)
+{
+#pragma unroll 4
+    for (int64_t i = (int64_t)lane_id() * N; i < k; i += WARP_LANES * N) {
+        const vec<W, N> weight = load_stream((const vec<W, N> *)(row + i));
+#pragma unroll
+        for (int t = 0; t < COLUMNS; t++) {
+            const vec<X, N> column = load((const vec<X, N> *)(columns[t] + i));
+            for (int j = 0; j < N; j++) sum[t] += to_f32(weight.x[j]) * to_f32(column.x[j]);
+        }
+    }
+}
+
+// `count` of COLUMNS columns; in the place of others stands the last.
+template <int COLUMNS, int N, class W, class X>
+__device__ static void multiply_columns(float *y, const struct group &p, const W *row, const X *x,
+                                        int64_t first, int64_t k)
+{
+    const int64_t count = p.rows - first < COLUMNS ? p.rows - first : COLUMNS;
+    const X *columns[COLUMNS];
+    float sum[COLUMNS] = {};
+    for (int t = 0; t < COLUMNS; t++)
+        columns[t] = x + p.x + (first + (t < count ? t : count - 1)) * p.x_stride;
+    multiply<COLUMNS, N>(sum, row, columns, k);
+    for (int t = 0; t < COLUMNS; t++) {
+        const float total = warp_sum(sum[t]);
+        if (t < count && lane_id() == 0) store(y + p.y + (first + t) * p.y_stride, total);
+    }
+}
+
 template <class W, class X, int N, int COLUMNS>
 __global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct cuda_rows rows,
                               struct cuda_groups groups)
@@ -20,23 +52,10 @@ __global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct
     if (n >= w.outputs) return;
     const W *row = (const W *)(p.codes + n * (int64_t)w.code_stride);
     for (int64_t first = (int64_t)blockIdx.y * COLUMNS; first < p.rows; first += gridDim.y * COLUMNS) {
-        const int64_t left = p.rows - first;
-        const X *columns = x + p.x + first * p.x_stride;
-        float sum[COLUMNS] = {};
-#pragma unroll 4
-        for (int64_t i = (int64_t)lane_id() * N; i < k; i += WARP_LANES * N) {
-            const vec<W, N> weight = load_stream((const vec<W, N> *)(row + i));
-#pragma unroll
-            for (int t = 0; t < COLUMNS; t++) {
-                if (t >= left) break;
-                const vec<X, N> column = load((const vec<X, N> *)(columns + t * p.x_stride + i));
-                for (int j = 0; j < N; j++) sum[t] += to_f32(weight.x[j]) * to_f32(column.x[j]);
-            }
-        }
-        for (int t = 0; t < COLUMNS && t < left; t++) {
-            const float total = warp_sum(sum[t]);
-            if (lane_id() == 0) store(y + p.y + (first + t) * p.y_stride + n, total);
-        }
+        if (p.rows - first == 1)
+            multiply_columns<1, N>(y + n, p, row, x, first, k);
+        else
+            multiply_columns<COLUMNS, N>(y + n, p, row, x, first, k);
     }
 }
 

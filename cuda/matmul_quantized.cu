@@ -10,15 +10,70 @@
 
 enum { WARPS = 4 };
 
+// Types whose numbers are scale * code - min; of all others min is 0, and the sum of the codes is not wanted.
+template <class F> constexpr bool HAS_MINIMA = false;
+template <> constexpr bool HAS_MINIMA<decode_Q4_1> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q5_1> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q2_K> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q4_K> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q5_K> = true;
+
 // The part of one half of an item for one column.
+template <bool MINIMA>
 __device__ static float multiply_half(const struct half_item &w, const vec<int, 4> &x, float x_scale)
 {
     int dot = 0, total = 0;
     for (int i = 0; i < 4; i++) {
         dot = __dp4a(w.code[i], x.x[i], dot);
-        total = __dp4a(0x01010101, x.x[i], total);
+        if constexpr (MINIMA) total = __dp4a(0x01010101, x.x[i], total);
     }
-    return x_scale * (w.scale * (float)dot - w.min * (float)total);
+    return x_scale * (MINIMA ? w.scale * (float)dot - w.min * (float)total : w.scale * (float)dot);
+}
+
+struct q8_column {
+    const int8_t *codes;
+    const float *scales;
+};
+
+// sum[t] = x[t] w, a lane's part of it. What an item needs but its addresses is the same in every round, and nothing depends on how many
+// columns there are, so that the loads of several rounds come first.
+template <class F, int COLUMNS>
+__device__ static void multiply(float (&sum)[COLUMNS], const struct q8_column (&x)[COLUMNS],
+                                const uint8_t *codes, const uint8_t *scales, int64_t items)
+{
+    const int64_t rounds = ceil_div(items - lane_id(), (int64_t)WARP_LANES);
+#pragma unroll 4
+    for (int64_t i = 0; i < rounds; i++) {
+        struct half_item half[2];
+        F::decode(half, codes + i * stretch<F>::codes, scales + i * stretch<F>::rest, lane_id());
+#pragma unroll
+        for (int t = 0; t < COLUMNS; t++)
+            for (int h = 0; h < 2; h++) {
+                const vec<int, 4> x_codes = load((const vec<int, 4> *)(x[t].codes + half[h].at + i * 1024));
+                const float x_scale = load(x[t].scales + half[h].at / 32 + i * 32);
+                sum[t] += multiply_half<HAS_MINIMA<F>>(half[h], x_codes, x_scale);
+            }
+    }
+}
+
+// Columns first .. first + COLUMNS of an output; in the place of those that are not there stands the last.
+template <class F, int COLUMNS>
+__device__ static void multiply_columns(float *y, const struct group &p, const struct cuda_q8 &x,
+                                        int64_t first, const uint8_t *codes, const uint8_t *scales,
+                                        int64_t items)
+{
+    const int64_t count = p.rows - first < COLUMNS ? p.rows - first : COLUMNS;
+    struct q8_column column[COLUMNS];
+    float sum[COLUMNS] = {};
+    for (int t = 0; t < COLUMNS; t++) {
+        const int64_t at = p.x + (first + (t < count ? t : count - 1)) * p.x_stride;
+        column[t] = {x.codes + at, x.scales + at / 32};
+    }
+    multiply<F, COLUMNS>(sum, column, codes, scales, items);
+    for (int t = 0; t < COLUMNS; t++) {
+        const float total = warp_sum(sum[t]);
+        if (t < count && lane_id() == 0) store(y + p.y + (first + t) * p.y_stride, total);
+    }
 }
 
 template <class F, int COLUMNS>
@@ -31,25 +86,10 @@ __global__ void matmul_quantized_kernel(float *y, struct cuda_q8 x, struct cuda_
     const uint8_t *codes = p.codes + n * (int64_t)w.code_stride;
     const uint8_t *scales = p.scales + n * (int64_t)w.scale_stride;
     for (int64_t first = (int64_t)blockIdx.y * COLUMNS; first < p.rows; first += gridDim.y * COLUMNS) {
-        const int64_t left = p.rows - first, begin = p.x + first * p.x_stride;
-        float sum[COLUMNS] = {};
-        for (int64_t item = lane_id(); item < items; item += WARP_LANES) {
-            struct half_item half[2];
-            F::decode(half, codes, scales, item);
-#pragma unroll
-            for (int t = 0; t < COLUMNS; t++) {
-                if (t >= left) break;
-                for (int h = 0; h < 2; h++) {
-                    const int64_t at = begin + t * p.x_stride + half[h].at;
-                    sum[t] += multiply_half(half[h], load((const vec<int, 4> *)(x.codes + at)),
-                                            load(x.scales + at / 32));
-                }
-            }
-        }
-        for (int t = 0; t < COLUMNS && t < left; t++) {
-            const float total = warp_sum(sum[t]);
-            if (lane_id() == 0) store(y + p.y + (first + t) * p.y_stride + n, total);
-        }
+        if (p.rows - first == 1)
+            multiply_columns<F, 1>(y + n, p, x, first, codes, scales, items);
+        else
+            multiply_columns<F, COLUMNS>(y + n, p, x, first, codes, scales, items);
     }
 }
 

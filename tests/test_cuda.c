@@ -263,6 +263,8 @@ START_TEST(test_matmul_cuda)
         try_product(type, outputs[i], block == 1 ? 256 : block * 2, 5, 8);
     }
     try_product(type, 5, 256, 3, 7);
+    try_product(type, 3, 5376, 1, 2); // rows of several rounds of a warp, the last of which is not full
+    try_product(type, 2, 2304, 7, 8);
     try_product(type, 67, block == 1 ? 40 : block * 3, 66,
                 70); // around the tiles of 64 x 64 x 256 on tensor cores
 }
