@@ -2,10 +2,11 @@
 #ifndef CUDA_PTX_H
 #define CUDA_PTX_H
 
+// Kernels that are compiled while the program runs (cuda/jit.h) find no header of CUDA, and have no host.
+#ifndef __CUDACC_RTC__
 #include <cooperative_groups.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#endif
 #include <string.h>
 
 #include "core/dtype.h"
@@ -20,6 +21,7 @@ template <class U, class T> __device__ inline U *shared_as(T *s)
     return reinterpret_cast<U *>(s);
 }
 
+#ifndef __CUDACC_RTC__
 enum launch_kind { LAUNCH_IN_ORDER, LAUNCH_TOGETHER, LAUNCH_EARLY };
 
 // Does the code that runs here wait? That of compute capability 8.0, from which newer devices' may be made, has no instruction for it.
@@ -58,6 +60,12 @@ static inline void cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
 
+__device__ inline void sync_grid()
+{
+    cooperative_groups::this_grid().sync();
+}
+#endif
+
 // Until the launches in front have ended, and what they wrote is there to be read.
 __device__ inline void wait_for_previous()
 {
@@ -71,11 +79,6 @@ __device__ inline void let_next_begin()
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
-}
-
-__device__ inline void sync_grid()
-{
-    cooperative_groups::this_grid().sync();
 }
 
 // ---- numbers ----------------------------------------------------------------------------------------------
@@ -99,7 +102,9 @@ struct bf16 {
 
 __device__ inline float to_f32(f16 h)
 {
-    return __half2float(__ushort_as_half(h.bits));
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h.bits));
+    return x;
 }
 __device__ inline float to_f32(bf16 h)
 {
@@ -107,11 +112,11 @@ __device__ inline float to_f32(bf16 h)
 }
 __device__ inline void from_f32(f16 *h, float x)
 {
-    h->bits = __half_as_ushort(__float2half_rn(x));
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h->bits) : "f"(x));
 }
 __device__ inline void from_f32(bf16 *h, float x)
 {
-    h->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h->bits) : "f"(x));
 }
 
 // ---- memory -----------------------------------------------------------------------------------------------
