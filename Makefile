@@ -138,7 +138,7 @@ build/gpu/tinylm: $(CLI_OBJ) $(CUDA_OBJ) $(LIBRARY)
 build/gpu/test_gpu: $(GPU_TESTS) $(CUDA_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
-	$(Q)$(GPU_LINK) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED) cuda_alloc cuda_free) $^ -lcheck -lsubunit $(CUDA_LIBS) $(LDLIBS)
+	$(Q)$(GPU_LINK) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED) cuda_alloc cuda_free cuda_tile_map_make) $^ -lcheck -lsubunit $(CUDA_LIBS) $(LDLIBS)
 build/gpu/gpu_bench: $(GPU_BENCH) $(CUDA_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"

@@ -134,6 +134,7 @@ static __global__ void add_parts_kernel(struct cuda_product p, int64_t parts)
 
 template <bool NN> static void launch(struct cuda_stream *s, const struct cuda_product *p, int64_t parts)
 {
+    if (matmul_wgmma(s, p, NN, parts)) return;
     const dim3 grid((unsigned)ceil_div(p->n, (int64_t)OUTPUTS), (unsigned)ceil_div(p->m.most, (int64_t)ROWS),
                     (unsigned)parts);
     CUDA_LAUNCH(matmul_mma_kernel<NN>, grid, THREADS, STAGES * 2 * PANEL * sizeof(bf16), s, *p);
@@ -144,6 +145,7 @@ void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cud
 {
     struct cuda_product p = {};
     p.y = y, p.x = x, p.w = w->codes;
+    p.x_type = p.w_type = DTYPE_BF16;
     p.x_stride = w->inputs, p.w_stride = (int64_t)(w->code_stride / sizeof(bf16));
     p.m = rows, p.k = {NULL, w->inputs}, p.n = w->outputs;
     launch<false>(s, &p, 1);

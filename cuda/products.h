@@ -16,6 +16,9 @@ void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const stru
 void matmul_mma(struct cuda_stream *s, float *y, const struct bf16 *x, const struct cuda_matrix *w,
                 struct cuda_rows rows);
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p);
+// Likewise for compute capability 9.0; nn: w (K, N); the results of `parts` parts of k go to y one behind the other. False where the device or
+// the matrices' boundaries do not allow it.
+bool matmul_wgmma(struct cuda_stream *s, const struct cuda_product *p, bool nn, int64_t parts);
 // Many columns without them; w (N, K), no base
 void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
 

@@ -1,8 +1,11 @@
 // cuda/runtime.cu -- cuda/runtime.h on the CUDA runtime, which is linked in; the driver is found when the program runs.
 #include "cuda/runtime.h"
 
+#include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
+
+#include "cuda/hopper.h"
 
 enum { OLDEST = 8 }; // compute capability 8.0: bf16, cp.async
 
@@ -42,6 +45,43 @@ enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
 void cuda_close(struct cuda_device *)
 {
     cudaDeviceSynchronize();
+}
+
+int cuda_processors(void)
+{
+    int device = 0, count = 1;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+    return count;
+}
+
+// The function is the driver's, which may not be there when the program is linked.
+static PFN_cuTensorMapEncodeTiled_v12000 encode_function(void)
+{
+    int device = 0, major = 0;
+    void *function = NULL;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (major != 9) return NULL; // the kernels that read tiles are for 9.0a
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                         &found) ||
+        found != cudaDriverEntryPointSuccess)
+        cudaGetLastError(); // told to the caller
+    return (PFN_cuTensorMapEncodeTiled_v12000)function;
+}
+
+bool cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t columns, int64_t rows,
+                        size_t stride, int box_rows)
+{
+    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encode_function();
+    static_assert(sizeof *m == sizeof(CUtensorMap), "a map is the driver's");
+    if (!encode || (uintptr_t)base % 16 || stride % 16 || box_rows < 1 || box_rows > 256) return false;
+    const cuuint64_t size[2] = {(cuuint64_t)columns, (cuuint64_t)rows}, apart[1] = {stride};
+    const cuuint32_t box[2] = {64, (cuuint32_t)box_rows}, each[2] = {1, 1};
+    return encode((CUtensorMap *)m, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, (void *)base, size, apart, box, each,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 void *cuda_alloc(size_t bytes)

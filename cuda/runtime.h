@@ -37,6 +37,15 @@ void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes);
 // Waits for all that the stream was given. Errors: IO, with the text of the first thing that went wrong since the last call.
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err);
 
+// A matrix of 16-bit numbers as the device's own copies of tiles know it (TMA, compute capability 9.0): boxes of 64 columns and box_rows rows;
+// what lies outside of the matrix is zeros. Made for a launch, which takes it by value. False where the device or the driver has no
+// such copies, or base and stride (in bytes) are no multiples of 16; box_rows: at most 256.
+struct cuda_tile_map; // cuda/hopper.h
+bool cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t columns, int64_t rows,
+                        size_t stride, int box_rows);
+// Streaming multiprocessors of the device.
+int cuda_processors(void);
+
 // Memory of the host that copies take their own way from, and to: whole pages that somebody else owns, from cuda_pin() to cuda_unpin(). False
 // where the system does not want to; copies are slower then.
 bool cuda_pin(void *pages, size_t bytes);

@@ -270,18 +270,23 @@ START_TEST(test_matmul_cuda)
 }
 END_TEST
 
-// Shapes around the tiles of 128 x 128 x 32 on tensor cores.
+// Shapes around the tiles of 128 x 128 x 32 of mma, of 128 x 128 x 64 and 128 x 256 x 64 of wgmma (the second form of the loop), with fewer and
+// more panels than the rings of those, and more tiles than blocks.
 START_TEST(test_matmul_mma)
 {
     static const struct {
         int64_t n, k;
         int32_t used;
         int64_t most;
-    } shapes[] = {{1, 8, 9, 9}, {130, 72, 17, 20}, {128, 32, 128, 128}, {40, 136, 131, 140}, {257, 16, 9, 9}};
-    for (int i = 0; i < 5; i++) {
+    } shapes[] = {{1, 8, 9, 9},       {130, 72, 17, 20},  {128, 32, 128, 128},  {40, 136, 131, 140},
+                  {257, 16, 9, 9},    {512, 64, 12, 12},  {515, 200, 129, 130}, {70, 456, 33, 40},
+                  {512, 328, 10, 10}, {384, 24, 260, 400}};
+    emu_set_tiles(_i > 0);
+    for (int i = 0; i < 10; i++) {
         orders(i);
         try_product(DTYPE_BF16, shapes[i].n, shapes[i].k, shapes[i].used, shapes[i].most);
     }
+    emu_set_tiles(true);
 }
 END_TEST
 
@@ -651,7 +656,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_rows_cuda);
     tcase_add_loop_test(t, test_embed, 0, TYPES);
     tcase_add_loop_test(t, test_matmul_cuda, 0, TYPES);
-    tcase_add_test(t, test_matmul_mma);
+    tcase_add_loop_test(t, test_matmul_mma, 0, 2);
     tcase_add_test(t, test_convert);
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);

@@ -149,6 +149,64 @@ START_TEST(test_mma_s8)
 }
 END_TEST
 
+// ---- tiles --------------------------------------------------------------------------------------------
+
+static const struct {
+    const char *name, *text; // of the error; NULL: none
+} tiles[] = {
+    [TILES_RIGHT] = {"nothing", NULL},
+    [TILES_WRITTEN] = {"nothing", NULL},
+    [TILES_NOT_SHOWN] = {"a write that wgmma does not see", "with no shared_written() since"},
+    [TILES_NOT_AWAITED] = {"a tile that was not waited for", "read of dynamic shared memory: byte"},
+    [TILES_NOT_BEGUN] = {"a wgmma that was not begun", "without a wgmma_begin()"},
+    [TILES_NOT_WAITED] = {"a product that was not waited for", "products that it never waited for"},
+    [TILES_EARLY_EMPTY] = {"a tile that is written again while it is read", NULL},
+};
+enum { TILES = sizeof tiles / sizeof *tiles, SIDE = PLANTED_SIDE };
+
+// By the tile's own numbers where nothing is seen but the result.
+static bool tiles_product_right(const float *c, const uint16_t *a, const uint16_t *b, bool first,
+                                bool columns)
+{
+    bool same = true;
+    for (int m = 0; m < SIDE; m++)
+        for (int n = 0; n < SIDE; n++) {
+            double sum = 0;
+            for (int k = 0; k < 2 * SIDE && (first || m); k++)
+                sum += f32_from_bf16(a[m * 2 * SIDE + k]) *
+                       f32_from_bf16(b[columns ? k * SIDE + n : n * 2 * SIDE + k]);
+            same &= fabs(c[m * SIDE + n] - sum) <= 1e-4;
+        }
+    return same;
+}
+
+START_TEST(test_tiles)
+{
+    const size_t bytes = 2 * SIDE * SIDE * sizeof(uint16_t);
+    uint16_t *a = cuda_alloc(bytes), *b = cuda_alloc(bytes);
+    float *c = cuda_alloc(SIDE * SIDE * sizeof *c);
+    for (int i = 0; i < 2 * SIDE * SIDE; i++) {
+        a[i] = bf16_from_f32(random_signed(1, (uint64_t)i));
+        b[i] = bf16_from_f32(random_signed(2, (uint64_t)i));
+    }
+    EACH_ORDER({
+        const bool columns = order_ % 2;
+        planted_tiles((enum planted_tiles)_i, c, a, b, columns);
+        const char *error = emu_error();
+        if (tiles[_i].text) {
+            ck_assert_msg(error && strstr(error, tiles[_i].text) && strstr(error, "planted_hopper.cu:"),
+                          "%s in order %d: %s", tiles[_i].name, order_, error ? error : "not seen");
+        } else {
+            ck_assert_msg(!error, "%s in order %d: %s", tiles[_i].name, order_, error);
+            ck_assert_int_eq(tiles_product_right(c, a, b, _i != TILES_WRITTEN, columns),
+                             _i != TILES_EARLY_EMPTY);
+        }
+        emu_forget();
+    });
+    cuda_free(a), cuda_free(b), cuda_free(c);
+}
+END_TEST
+
 // ---- grids --------------------------------------------------------------------------------------------
 
 START_TEST(test_cooperative)
@@ -178,6 +236,7 @@ Suite *suite_cuda_emu(void)
     tcase_add_test(t, test_error_sticks);
     tcase_add_test(t, test_mma);
     tcase_add_test(t, test_mma_s8);
+    tcase_add_loop_test(t, test_tiles, 0, TILES);
     tcase_add_test(t, test_cooperative);
     suite_add_tcase(s, t);
     return s;

@@ -317,7 +317,8 @@ static void try_product(enum dtype type, const struct product_case *c, int kind)
     free(y);
 }
 
-// Around tiles of 64 x 64 x 16, and of 128 x 128 x 32 on tensor cores; rows off boundaries of 16 bytes.
+// Around tiles of 64 x 64 x 16, and on tensor cores of 128 x 128 or 256 x 64 by wgmma, of 128 x 128 x 32 by mma (the last of the loop);
+// rows off boundaries of 16 bytes.
 START_TEST(test_matmul_nn_cuda)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -331,11 +332,15 @@ START_TEST(test_matmul_nn_cuda)
         {20, 20, 130, 72, 72, 72, 136},
         {9, 9, 260, 8, 8, 8, 264},
         {9, 8, 17, 1104, 1096, 1104, 24}, // k in parts
+        {70, 70, 515, 90, 77, 96, 520},
+        {260, 201, 384, 200, 200, 200, 384},
     };
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 11; i++) {
         orders(_i + i);
-        try_product(types[_i], &cases[i], i % BASES);
+        emu_set_tiles(_i != 3);
+        try_product(types[_i < 3 ? _i : 2], &cases[i], i % BASES);
     }
+    emu_set_tiles(true);
 }
 END_TEST
 
@@ -549,7 +554,7 @@ Suite *suite_cuda_gradient(void)
     tcase_add_test(t, test_transpose_cuda);
     tcase_add_test(t, test_sum_rows);
     tcase_add_test(t, test_embed_dw);
-    tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 3);
+    tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 4);
     tcase_add_loop_test(t, test_attention_rows, 0, 7);
     tcase_add_test(t, test_sum_squares_cuda);
     suite_add_tcase(s, t);

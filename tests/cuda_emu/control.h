@@ -2,6 +2,7 @@
 #ifndef TESTS_CUDA_EMU_CONTROL_H
 #define TESTS_CUDA_EMU_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -16,6 +17,8 @@ void emu_set_order(enum emu_order order, uint64_t seed);
 // an error sticks.
 const char *emu_error(void);
 void emu_forget(void);
+// Does the device copy tiles by itself (compute capability 9.0)? It does unless a test says otherwise.
+void emu_set_tiles(bool there);
 // Launches since the program began.
 int64_t emu_launches(void);
 

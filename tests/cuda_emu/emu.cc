@@ -94,6 +94,11 @@ static void release(struct block *b, enum state from)
         if (b->threads[i].state == from) b->threads[i].state = READY;
 }
 
+void wake(struct block *b)
+{
+    release(b, EVENT_WAIT);
+}
+
 static void end_barrier(struct block *b)
 {
     if (!b->arrived || b->arrived < b->live) return;
@@ -111,6 +116,8 @@ static void thread_main(void)
         fail(self->file, self->line, "cp.async: the thread ends with %d copies that it never waited for",
              self->copy_count);
     if (!self->waited) fail(self->file, self->line, "the thread ends without wait_for_previous()");
+    if (work_left(self))
+        fail(self->file, self->line, "wgmma: the thread ends with products that it never waited for");
     self->state = DONE;
     self->block->live--;
     end_barrier(self->block);
@@ -195,7 +202,8 @@ static struct thread *threads_for(int count)
     struct thread *threads = (struct thread *)calloc((size_t)count, sizeof *threads);
     if (!fibers || !threads) abort();
     const int had = world.thread_room;
-    for (int i = 0; i < had; i++) threads[i].fiber = world.threads[i].fiber;
+    for (int i = 0; i < had; i++)
+        threads[i].fiber = world.threads[i].fiber, threads[i].work = world.threads[i].work;
     fiber_stacks(fibers, (size_t)(count - had));
     for (int i = had; i < count; i++) threads[i].fiber = fibers[i - had];
     free(fibers);
@@ -210,13 +218,16 @@ static void begin_block(struct block *b, int64_t number, struct thread *threads,
     const int count = (int)(s.x * s.y * s.z);
     b->index = {(unsigned)(number % g.x), (unsigned)(number / g.x % g.y), (unsigned)(number / g.x / g.y)};
     b->threads = threads, b->count = b->live = count, b->arrived = 0;
-    b->epoch = 1, b->region_count = 1, b->used = shared_bytes;
+    b->epoch = 1, b->region_count = 1, b->used = shared_bytes, b->barrier_count = b->copy_count = 0;
+    memset(b->named, 0, sizeof b->named);
+    memset(b->warpgroup, 0, sizeof b->warpgroup);
     memset(b->warp_epoch, 0, sizeof b->warp_epoch);
     memset(b->shadow, 0, shared_bytes * sizeof *b->shadow);
     b->regions[0] = {"the launch", "dynamic shared memory", 0, 0, shared_bytes};
     for (int i = 0; i < count; i++) {
         struct thread *t = &threads[i];
-        t->block = b, t->number = i, t->state = READY, t->copy_count = t->group = 0;
+        t->block = b, t->number = i, t->state = READY, t->copy_count = t->group = 0, t->fences = 0;
+        work_reset(t);
         t->index = {(unsigned)i % s.x, (unsigned)i / s.x % s.y, (unsigned)i / s.x / s.y};
         t->file = "the end of the kernel", t->line = 0, t->waited = grid.how != EARLY;
         fiber_reset(&t->fiber, thread_main);
@@ -264,6 +275,13 @@ void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, en
         for (int64_t j = 0; j < together; j++)
             begin_block(&block[j], how == TOGETHER ? j : order[i], threads + j * count, shared_bytes);
         run_threads(threads, (int)together * count);
+        for (int64_t j = 0; j < together && !world.failed; j++) {
+            if (!block[j].copy_count) continue;
+            self = threads + j * count;
+            report_text(self->file, self->line,
+                        "the block ends with %d copies of tiles that nobody waited for", block[j].copy_count);
+            self = NULL;
+        }
     }
     for (int64_t i = 0; i < together; i++) free(block[i].memory), free(block[i].shadow);
     free(block);

@@ -44,11 +44,12 @@ namespace emu
 #define EMU_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 enum { WARP = 32, MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, MAX_REGIONS = 32 };
-enum { OP_WORDS = 10, MAX_COPIES = 64 };
+enum { OP_WORDS = 10, MAX_COPIES = 64, MAX_BARRIERS = 64, MAX_TILE_COPIES = 64, MAX_NAMED = 16 };
 
 enum how { IN_ORDER, TOGETHER, EARLY }; // cooperative: TOGETHER
 
-enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, DONE };
+// EVENT_WAIT: for something of the block, which is looked at again whenever that changes (wake())
+enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, EVENT_WAIT, DONE };
 
 // What a lane has come to a meeting of its warp with, and what it takes away.
 struct meeting {
@@ -68,7 +69,36 @@ struct copy {
     int bytes, group;
 };
 
+// A barrier in shared memory (mbarrier): `pending` arrivals and `bytes` are missing in this phase.
+struct barrier {
+    int region;
+    int64_t at;
+    int arrivals, pending;
+    int64_t bytes;
+    uint32_t phase;
+};
+
+// A copy of a tile that was issued: it lands when its barrier is waited for.
+struct tile_copy {
+    int region;
+    int64_t at;
+    const void *base; // of the matrix, `columns` x `rows` numbers of 16 bits, rows `stride` bytes apart
+    int64_t columns, rows;
+    size_t stride;
+    int64_t column, row; // where the box of box_rows rows begins
+    int box_rows;
+    int bytes;
+    struct barrier *barrier;
+};
+
+// A barrier of a part of the block.
+struct named {
+    int arrived;
+    uint32_t turn;
+};
+
 struct block;
+struct warpgroup_work; // tests/cuda_emu/hopper.cc
 
 struct thread {
     struct fiber fiber;
@@ -82,6 +112,8 @@ struct thread {
     bool waited; // for the launches in front: those of early launches do it themselves
     struct copy copies[MAX_COPIES];
     int copy_count, group; // group: number of the group that is open
+    uint32_t fences;       // calls of shared_written()
+    struct warpgroup_work *work;
 };
 
 // What is known of a byte of shared memory. An epoch is counts of the block's barriers and of the warp's.
@@ -89,7 +121,7 @@ struct shadow {
     uint8_t state;          // 0: never written, 1: holds a value, 2: a cp.async is on its way
     int16_t writer, reader; // threads, NOBODY, or as below
     uint16_t writer_line;
-    uint32_t write_block, write_warp, read_block, read_warp;
+    uint32_t write_block, write_warp, read_block, read_warp, fence;
 };
 
 // One __shared__ array of a block.
@@ -107,7 +139,10 @@ struct block {
     char *memory;
     struct shadow *shadow;
     struct region regions[MAX_REGIONS];
-    int region_count;
+    struct barrier barriers[MAX_BARRIERS];
+    struct tile_copy copies[MAX_TILE_COPIES];
+    struct named named[MAX_NAMED], warpgroup[MAX_THREADS / 128];
+    int region_count, barrier_count, copy_count;
     size_t used;
 };
 
@@ -124,7 +159,8 @@ extern struct grid grid;
 [[noreturn]] void fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-void yield(void); // to whoever has a turn
+void yield(void);           // to whoever has a turn
+void wake(struct block *b); // who waits for something of the block looks again
 void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
          void (*body)(void *), void *user);
 // Between cuda_record_begin() and cuda_record_end() launches and copies are kept, with `bytes` of what `user` points to, and not run. False
@@ -152,6 +188,13 @@ void shared_read(void *to, int region, int64_t at, size_t bytes, size_t align, c
 void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t align, const char *file,
                   int line);
 void shared_copy_async(int region, int64_t at, const void *from, int bytes, const char *file, int line);
+// What the device itself writes and reads there: bytes that are on their way, have come, are read by wgmma
+void shared_expect(int region, int64_t at, size_t bytes, const char *file, int line);
+void shared_land(struct block *b, int region, int64_t at, const void *from, size_t bytes);
+void shared_read_async(void *to, int region, int64_t at, size_t bytes, const char *file, int line);
+// Products of a thread that are on their way: none, and are there any?
+void work_reset(struct thread *t);
+bool work_left(const struct thread *t);
 
 template <class T> struct reference {
     int64_t at;

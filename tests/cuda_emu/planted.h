@@ -38,6 +38,19 @@ void planted_mma_s8(int32_t *c, const int8_t *a, const int8_t *b);
 // sums[0] of `count` numbers by blocks that meet at a barrier of the grid; together: a cooperative launch
 void planted_grid_sum(bool together, float *sums, const float *x, int blocks);
 
+// c (64, 64) = a (64, 128) b (64, 128)^T, or b (128, 64), by copies of tiles and wgmma.
+enum planted_tiles {
+    TILES_RIGHT,
+    TILES_WRITTEN,     // the first row of a is zeros, which threads write into the tile
+    TILES_NOT_SHOWN,   // that without shared_written()
+    TILES_NOT_AWAITED, // no wait for the barrier of a copy
+    TILES_NOT_BEGUN,   // no wgmma_begin()
+    TILES_NOT_WAITED,  // no wgmma_wait()
+    TILES_EARLY_EMPTY, // the next copy is let in before that
+};
+enum { PLANTED_SIDE = 64 };
+void planted_tiles(enum planted_tiles which, float *c, const uint16_t *a, const uint16_t *b, bool columns);
+
 #ifdef __cplusplus
 }
 #endif

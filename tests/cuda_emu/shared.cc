@@ -109,7 +109,7 @@ static void take_over(struct shadow *s, const struct region *r, size_t at, int s
         fail(file, line, "write to %s: byte %zu: a cp.async to it is on its way", r->name, at - r->begin);
     s->state = (uint8_t)state;
     s->writer = (int16_t)self->number, s->writer_line = (uint16_t)line, s->reader = NOBODY;
-    s->write_block = self->block->epoch, s->write_warp = warp_epoch();
+    s->write_block = self->block->epoch, s->write_warp = warp_epoch(), s->fence = self->fences;
 }
 
 void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t align, const char *file,
@@ -120,6 +120,43 @@ void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t
     for (size_t i = begin; i < begin + bytes; i++)
         take_over(&b->shadow[i], &b->regions[region], i, WRITTEN, file, line);
     memcpy(b->memory + begin, from, bytes);
+}
+
+// ---- copies of tiles, and wgmma: by nobody's hand ----------------------------------------------------------
+
+void shared_expect(int region, int64_t at, size_t bytes, const char *file, int line)
+{
+    struct block *b = self->block;
+    const size_t begin = inside(region, at, bytes, 128, "copy of a tile to", file, line);
+    for (size_t i = begin; i < begin + bytes; i++) {
+        struct shadow *s = &b->shadow[i];
+        if (s->state == ON_ITS_WAY)
+            fail(file, line, "copy of a tile to %s: byte %zu: another copy to it is on its way",
+                 b->regions[region].name, i - b->regions[region].begin);
+        take_over(s, &b->regions[region], i, ON_ITS_WAY, file, line);
+        s->writer = NOBODY;
+    }
+}
+
+void shared_land(struct block *b, int region, int64_t at, const void *from, size_t bytes)
+{
+    const size_t begin = b->regions[region].begin + (size_t)at;
+    for (size_t i = begin; i < begin + bytes; i++) b->shadow[i].state = WRITTEN;
+    memcpy(b->memory + begin, from, bytes);
+}
+
+// What a thread wrote is seen by wgmma only behind shared_written().
+void shared_read_async(void *to, int region, int64_t at, size_t bytes, const char *file, int line)
+{
+    const struct block *b = self->block;
+    shared_read(to, region, at, bytes, 16, file, line);
+    for (size_t i = 0; i < bytes; i++) {
+        const struct shadow *s = &b->shadow[b->regions[region].begin + (size_t)at + i];
+        if (s->writer != NOBODY && b->threads[s->writer].fences == s->fence)
+            fail(file, line,
+                 "wgmma reads %s: byte %lld: thread %d wrote it in line %d, with no shared_written() since",
+                 b->regions[region].name, (long long)at + (long long)i, s->writer, s->writer_line);
+    }
 }
 
 // ---- cp.async ---------------------------------------------------------------------------------------------

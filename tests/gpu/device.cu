@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "cuda/hopper.h"
 #include "tests/cuda_emu/control.h"
 
 extern "C" {
@@ -17,6 +18,10 @@ void *__wrap_cuda_alloc(size_t bytes);
 void __wrap_cuda_free(void *p);
 void *__real_cuda_alloc(size_t bytes);
 void __real_cuda_free(void *p);
+bool __wrap_cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t columns, int64_t rows,
+                               size_t stride, int box_rows);
+bool __real_cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t columns, int64_t rows,
+                               size_t stride, int box_rows);
 }
 
 enum { HEAD = 256, GUARD_BYTES = 256, GUARD = 0xA5 };
@@ -52,6 +57,20 @@ void __wrap_cuda_free(void *data)
             abort();
         }
     cudaFreeHost(p);
+}
+
+static bool tiles_there = true;
+
+void emu_set_tiles(bool there)
+{
+    tiles_there = there;
+}
+
+// Kernels for older devices run on newer ones, too.
+bool __wrap_cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t columns, int64_t rows,
+                               size_t stride, int box_rows)
+{
+    return tiles_there && __real_cuda_tile_map_make(m, base, columns, rows, stride, box_rows);
 }
 
 void emu_set_order(enum emu_order, uint64_t)
