@@ -1,7 +1,7 @@
 // cuda/attention_dx.cu -- the gradient of attention among the rows of a step (ops/ops.h has the sums), by tiles, from the log-sum-exp that
 // the way forward has kept: no (rows, rows) matrix is ever there (Dao et al., arXiv 2205.14135, algorithm 4).
 //
-// Three launches: delta = y dy of each row; dq, a block 16 rows of a query head, which walks the keys that they see; dk and dv, a block
+// Three launches: delta = y dy of each row, and the size of dy there; dq, a block 16 rows of a query head, which walks the keys that they see; dk and dv, a block
 // 32 keys of a key-value head, which walks the rows that see them, head by head. Scores are worked out in both, so that each output has
 // one block that adds it up in one order: adding to dq with atomics would save two of seven products, and the same bits each time.
 #include "cuda/attention_block.h"
@@ -16,12 +16,16 @@ static __global__ void delta_kernel(struct cuda_attention_dx x)
     const struct cuda_attention_rows &a = x.of;
     const int64_t at = (int64_t)blockIdx.x * WARPS + warp_id();
     if (at >= row_count(a.rows) * a.heads) return;
-    float sum = 0;
-    for (int32_t i = lane_id(); i < a.value_dim; i += WARP_LANES)
-        sum += load(x.dy + at * a.value_dim + i) * load(a.y + at * a.value_dim + i);
-    sum = warp_sum(sum);
+    float sum = 0, top = 0;
+    for (int32_t i = lane_id(); i < a.value_dim; i += WARP_LANES) {
+        const float dy = load(x.dy + at * a.value_dim + i);
+        sum += dy * load(a.y + at * a.value_dim + i);
+        top = fmaxf(top, fabsf(dy));
+    }
+    sum = warp_sum(sum), top = warp_max(top);
     if (lane_id()) return;
     store(x.delta + at, sum);
+    store(x.unit + at, !(fabsf(sum) < INFINITY) ? 1 : top < 0x1p-100f ? 0 : ldexpf(1, ilogbf(top)));
     if (x.dsinks) store(x.dsinks + at, -expf(load(a.sinks + at % a.heads) - load(a.lse + at)) * sum);
 }
 
@@ -203,7 +207,7 @@ void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *x)
     const bool wide = a->head_dim > 4 * WARP_LANES || a->value_dim > 4 * WARP_LANES;
     enum { MOST = CUDA_VALUE_MAX / WARP_LANES };
     TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX && a->lse);
-    TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_BF16);
+    TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
     CUDA_LAUNCH(delta_kernel, blocks_for(a->rows.most * a->heads, WARPS), THREADS, 0, s, *x);
     if (attention_rows_mma_fits(a))
@@ -211,5 +215,5 @@ void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *x)
     else if (a->type == DTYPE_F32)
         wide ? launch<float, MOST>(s, x) : launch<float, 4>(s, x);
     else
-        wide ? launch<bf16, MOST>(s, x) : launch<bf16, 4>(s, x);
+        wide ? launch<f16, MOST>(s, x) : launch<f16, 4>(s, x);
 }

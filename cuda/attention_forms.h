@@ -8,7 +8,7 @@
 bool attention_mma_fits(const struct cuda_attention *a);
 void attention_mma(struct cuda_stream *s, const struct cuda_attention *a);
 
-// Attention among the rows of a step, and dq, dk and dv: q, k and v of bf16, heads of at most 128 (cuda/attention_rows_mma.cu)
+// Attention among the rows of a step, and dq, dk and dv: q, k and v of f16, heads of at most 128 (cuda/attention_rows_mma.cu)
 bool attention_rows_mma_fits(const struct cuda_attention_rows *a);
 void attention_rows_mma(struct cuda_stream *s, const struct cuda_attention_rows *a);
 void attention_dx_mma(struct cuda_stream *s, const struct cuda_attention_dx *x);

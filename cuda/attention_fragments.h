@@ -103,17 +103,20 @@ __device__ inline void fetch_rows(shared<E> to, const E *from, int64_t stride, i
     }
 }
 
-// The same of a matrix in f32, rounded; it is there behind the next barrier.
+// The same of a matrix in f32, a row divided by its unit (a power of two `units` apart; 0: the row is) and rounded; it is there behind the
+// next barrier.
 template <int D, class E>
 __device__ inline void round_rows(shared<E> to, const float *from, int64_t stride, int64_t first,
-                                  int64_t count, int32_t d)
+                                  int64_t count, int32_t d, const float *unit, int64_t units)
 {
     for (int i = (int)threadIdx.x; i < ATTENTION_TILE * (D / 8); i += (int)blockDim.x) {
         const int row = i / (D / 8), c = i % (D / 8) * 8;
         vec<E, 8> piece = {};
-        for (int half = 0; half < 8 && first + row < count && c < d; half += 4) {
+        const float one = first + row < count && c < d ? load(unit + (first + row) * units) : 0,
+                    inverse = 1 / one;
+        for (int half = 0; half < 8 && one != 0; half += 4) {
             const vec<float, 4> x = load((const vec<float, 4> *)(from + (first + row) * stride + c + half));
-            for (int j = 0; j < 4; j++) from_f32(&piece.x[half + j], x.x[j]);
+            for (int j = 0; j < 4; j++) from_f32(&piece.x[half + j], x.x[j] * inverse);
         }
         shared_as<vec<E, 8>>(to + (row * (D + 8) + c))[0] = piece;
     }

@@ -1,7 +1,7 @@
 // cuda/attention_rows.cu -- attention among the rows of a step, as training has it: keys and values stand beside the queries, in no cache.
 //
 // A block takes 16 rows of a query head, a warp four of them, and walks the rows that they see in tiles of 32: a lane a key scores it, the
-// warp takes the softmax, a lane a number of the values adds up (Dao, arXiv 2307.08691). Rows of BF16 go by tensor cores where they stand
+// warp takes the softmax, a lane a number of the values adds up (Dao, arXiv 2307.08691). Rows of F16 go by tensor cores where they stand
 // on boundaries of 16 bytes (cuda/attention_rows_mma.cu).
 #include "cuda/attention_block.h"
 #include "cuda/attention_forms.h"
@@ -100,12 +100,12 @@ template <class T> static void launch(struct cuda_stream *s, const struct cuda_a
 void cuda_attention_rows(struct cuda_stream *s, const struct cuda_attention_rows *a)
 {
     TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX);
-    TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_BF16);
+    TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
     if (attention_rows_mma_fits(a))
         attention_rows_mma(s, a);
     else if (a->type == DTYPE_F32)
         launch<float>(s, a);
     else
-        launch<bf16>(s, a);
+        launch<f16>(s, a);
 }

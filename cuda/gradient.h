@@ -95,7 +95,7 @@ struct cuda_attention_rows {
     float *lse; // (rows, heads) or NULL
     const void *q, *k,
         *v;             // (rows, heads * head_dim), (rows, kv_heads * head_dim), (rows, kv_heads * value_dim)
-    enum dtype type;    // of all three: F32 or BF16
+    enum dtype type;    // of all three: F32 or F16
     const int32_t *pos; // (rows)
     const float *sinks, *slopes; // (heads) or NULL
     struct cuda_rows rows;
@@ -108,8 +108,8 @@ struct cuda_attention_dx {
     struct cuda_attention_rows of; // y and lse are read
     float *dq, *dk, *dv;           // row r of each at + r * stride
     int64_t stride;
-    float *dsinks; // (rows, heads): a row's part, or NULL
-    float *delta;  // scratch (rows, heads): y dy
+    float *dsinks;       // (rows, heads): a row's part, or NULL
+    float *delta, *unit; // scratch, (rows, heads) each: y dy, and the power of two below the largest of dy
     const float *dy;
 };
 void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *a);

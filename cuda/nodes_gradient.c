@@ -208,7 +208,7 @@ size_t cuda_scratch_attention_dx(const struct graph *g, const struct node *n)
 {
     (void)g;
     const struct attention_params *p = n->params;
-    return sizeof(float) * (size_t)(n->out.ne[1] * p->heads);
+    return 2 * sizeof(float) * (size_t)(n->out.ne[1] * p->heads);
 }
 
 RUN(attention_dx)
@@ -224,6 +224,7 @@ RUN(attention_dx)
         .stride = n->out.ne[0],
         .dsinks = n->saved.ne[0] ? n->saved.data : NULL,
         .delta = scratch,
+        .unit = (float *)scratch + n->out.ne[1] * p->heads,
         .dy = input(n, 0),
     };
     cuda_attention_dx(stream_of(g), &x);

@@ -101,7 +101,8 @@ static void train(double losses[STEPS], double norms[STEPS], const struct traini
     golden_free(&g);
 }
 
-// In bf16 the device's attention is rounded, the CPU's is not; long strides would lead them apart.
+// In bf16 the device's attention is rounded, the CPU's is not. At a rate of 1e-3 weights that differ in the last bit of f32 lead the CPU's own
+// losses 1.3e-3 apart, and its tiers are 1.9e-3 from each other: where roundings turn, a shorter stride tells more.
 #define PLAIN .moments = DTYPE_F32, .passes = 1, .tolerance = 1e-4, .rate = 3e-3
 static const struct training trainings[] = {
     {"models/llama-llama3-20", PLAIN, .recompute = RECOMPUTE_LAYER}, // grouped heads
@@ -112,7 +113,8 @@ static const struct training trainings[] = {
     {"models/gemma2-plain-20", PLAIN},
     {"models/bloom-six-40", PLAIN},
     {"models/cohere-norms-33", PLAIN},
-    {"models/llama-llama3-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 5e-3, 1e-3},
+    {"models/llama-llama3-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-4},
+    {"models/granite-plain-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 1e-3}, // on tensor cores
     {"models/gpt2-four-40", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-3, 3e-3},
     {"models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-3},
 };

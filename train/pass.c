@@ -40,7 +40,7 @@ static void save_attention(struct graph *g)
         if (node_at(g, i)->op == OP_attention) g_attention_save(g, node_at(g, i));
 }
 
-// Attention without a cache: keys and values as they are, in the type of the matrices if that is BF16.
+// Attention without a cache: keys and values as they are, in F16 where matrices are BF16 (cuda/attention_rows_mma.cu has the reasons).
 static void read_rows(struct graph *g, bool narrow)
 {
     int64_t count = g->node_count;
@@ -50,7 +50,7 @@ static void read_rows(struct graph *g, bool narrow)
         g->layer = n->layer;
         for (int j = 0; j < 3; j++) {
             if (n->in[j]->op == OP_kv_write) n->in[j] = n->in[j]->in[0];
-            if (narrow) n->in[j] = g_convert(g, n->in[j], DTYPE_BF16);
+            if (narrow) n->in[j] = g_convert(g, n->in[j], DTYPE_F16);
         }
     }
     g->layer = -1;

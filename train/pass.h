@@ -3,8 +3,8 @@
 // The graph is that of the model's build(), so a row's logits are those of generating, to the bit (keys and values in f32); its gradient is
 // added by train/gradient.h. The logits are taken in chunks of rows, each through the loss and back before the next: never all.
 //
-// A model on a backend has its passes there. Attention reads keys and values as they stand beside the queries, in no cache, and in BF16
-// where the matrices are.
+// A model on a backend has its passes there. Attention reads keys and values as they stand beside the queries, in no cache, and in F16
+// where matrices are BF16.
 #ifndef TRAIN_PASS_H
 #define TRAIN_PASS_H
 

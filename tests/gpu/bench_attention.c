@@ -158,15 +158,15 @@ static void run_backward(void *user, int turn)
     cuda_attention_dx(NULL, user);
 }
 
-static void *bf16_numbers(struct bench *b, uint64_t stream, int64_t rows, int64_t cols)
+static void *f16_numbers(struct bench *b, uint64_t stream, int64_t rows, int64_t cols)
 {
     void *y = bench_alloc(b, (size_t)(rows * cols) * 2);
-    cuda_convert(NULL, y, DTYPE_BF16, bench_numbers(b, stream, rows * cols), (struct cuda_rows){NULL, rows},
+    cuda_convert(NULL, y, DTYPE_F16, bench_numbers(b, stream, rows * cols), (struct cuda_rows){NULL, rows},
                  cols);
     return y;
 }
 
-// One document of bf16 rows. Errors: tests/test_cuda_gradient.c.
+// One document of f16 rows. Errors: tests/test_cuda_gradient.c.
 static void training_attention(struct bench *b, const struct shape *s)
 {
     const int64_t rows = s->rows, width = (int64_t)s->heads * s->d, kv = (int64_t)s->kv_heads * s->d;
@@ -174,10 +174,10 @@ static void training_attention(struct bench *b, const struct shape *s)
     struct cuda_attention_dx a = {
         .of = {.y = bench_alloc(b, floats),
                .lse = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
-               .q = bf16_numbers(b, 21, rows, width),
-               .k = bf16_numbers(b, 22, rows, kv),
-               .v = bf16_numbers(b, 23, rows, kv),
-               .type = DTYPE_BF16,
+               .q = f16_numbers(b, 21, rows, width),
+               .k = f16_numbers(b, 22, rows, kv),
+               .v = f16_numbers(b, 23, rows, kv),
+               .type = DTYPE_F16,
                .pos = rising(b, 0, rows),
                .rows = {NULL, rows},
                .heads = s->heads,
@@ -190,6 +190,7 @@ static void training_attention(struct bench *b, const struct shape *s)
         .dv = bench_alloc(b, floats),
         .stride = width,
         .delta = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
+        .unit = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
         .dy = bench_numbers(b, 24, rows * width),
     };
     const double seen = (double)rows * (double)(rows + 1) / 2;
