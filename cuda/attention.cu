@@ -220,6 +220,7 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
     const size_t bytes = sizeof(float) * HEADS * (size_t)a->head_dim;
     if (!a->rows.most) return;
     TLM_ASSERT(a->value_dim <= CUDA_VALUE_MAX && a->k.layout == KV_ROWS && a->v.layout == KV_ROWS);
+    if (a->rows.most >= MMA_ROWS && attention_wgmma(s, a)) return;
     if (a->rows.most >= MMA_ROWS && attention_mma_fits(a)) {
         attention_mma(s, a);
         return;

@@ -102,6 +102,7 @@ void cuda_attention_rows(struct cuda_stream *s, const struct cuda_attention_rows
     TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX);
     TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
+    if (attention_rows_wgmma(s, a)) return;
     if (attention_rows_mma_fits(a))
         attention_rows_mma(s, a);
     else if (a->type == DTYPE_F32)

@@ -9,6 +9,7 @@
 //   wgmma_begin(); wgmma<N>(c, a, b, add) ...; wgmma_end(); wgmma_wait<GROUPS>()
 //   shared_written()                    what threads wrote to shared memory may be read by wgmma behind the next barrier
 //   sync_some<ID, THREADS>()            a barrier of a part of the block, whole warps
+//   exp2_fast(x)                        2^x to 2 units of the last place, 0 below the smallest normal number
 //   registers_take<N>(), registers_give<N>()   of a warpgroup, from and to those of the block
 //
 // A tile is rows of 64 numbers of 16 bits, 128 bytes, which stand in shared memory with their 16-byte pieces exchanged: piece c of row r at

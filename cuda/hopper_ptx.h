@@ -71,6 +71,13 @@ template <int N> __device__ inline void registers_give()
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
+__device__ inline float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 // ---- copies -----------------------------------------------------------------------------------------------
 
 struct alignas(64) cuda_tile_map {

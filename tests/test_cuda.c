@@ -494,7 +494,21 @@ START_TEST(test_attention_cuda)
 }
 END_TEST
 
-// A prompt's tiles, whole and cut short, by tensor cores: f16 on both sides.
+// Rows of the cache that no key of the sequences has become NaNs: as memory that was never written, or another's.
+static void spoil_unused(struct paged_kv kv, int32_t heads, const int32_t *tables, const int32_t *keys)
+{
+    for (int32_t row = 0; row < BLOCKS * KV_BLOCK; row++) {
+        bool used = false;
+        for (int s = 0; s < 2; s++)
+            for (int32_t key = row % KV_BLOCK; key < keys[s]; key += KV_BLOCK)
+                used |= tables[s * TABLE + key / KV_BLOCK] == row / KV_BLOCK;
+        for (int32_t h = 0; h < heads && !used; h++)
+            memset(kv.data + (size_t)h * kv.head_stride + (size_t)row * kv.token_stride, 0xff,
+                   kv.token_stride);
+    }
+}
+
+// A prompt's tiles, whole and cut short, by tensor cores: f16 on both sides. The last cases by copies of tiles.
 START_TEST(test_attention_mma)
 {
     static const struct attention_case cases[] = {
@@ -502,8 +516,14 @@ START_TEST(test_attention_mma)
         {2, 1, 128, 120, 0, 1, 5, true, false, DTYPE_F16, DTYPE_F16},
         {3, 3, 40, 16, 40, 1, 0, false, true, DTYPE_F16, DTYPE_F16},
         {1, 1, 96, 96, 70, 1, 0, true, true, DTYPE_F16, DTYPE_F16},
+        {4, 2, 64, 64, 0, 1, 0, false, false, DTYPE_F16, DTYPE_F16}, // heads in pairs
+        {4, 1, 128, 128, 33, 1, 4, true, false, DTYPE_F16, DTYPE_F16},
+        {3, 1, 64, 64, 0, 1, 0, true, true, DTYPE_F16, DTYPE_F16}, // tiles in pairs
+        {1, 1, 128, 128, 70, 1, 0, false, false, DTYPE_F16, DTYPE_F16},
+        {2, 2, 256, 256, 0, 1, 0, false, true, DTYPE_F16, DTYPE_F16},
     };
     enum { LONG_ROWS = 100 };
+    emu_set_tiles(_i >= 4);
     const struct attention_case *c = &cases[_i];
     const struct attention_tile tiles[] = {{0, 64, 1, 0}, {64, 19, 1, 0}, {83, 17, 0, 0}};
     int32_t pos[LONG_ROWS], tables[SEQUENCES * TABLE];
@@ -536,9 +556,12 @@ START_TEST(test_attention_mma)
     if (c->sinks) a.sinks = own_sinks;
     if (c->slopes) a.slopes = own_slopes;
     for (int i = 0; i < 3; i++) reference_attention(y, c, a.k, a.v, q, pos, tables, &tiles[i], sinks, slopes);
+    const int32_t keys[SEQUENCES] = {17, 160};
+    spoil_unused(a.k, c->kv_heads, tables, keys), spoil_unused(a.v, c->kv_heads, tables, keys);
     orders(_i);
     cuda_attention(NULL, &a);
     expect("attention_mma", a.y, y, LONG_ROWS, LONG_ROWS, c->heads * c->d_v, 1e-3);
+    emu_set_tiles(true);
     done();
     free(q);
     free(y);
@@ -661,7 +684,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
     tcase_add_loop_test(t, test_attention_cuda, 0, 7);
-    tcase_add_loop_test(t, test_attention_mma, 0, 4);
+    tcase_add_loop_test(t, test_attention_mma, 0, 9);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);
     tcase_add_test(t, test_adamw_cuda);

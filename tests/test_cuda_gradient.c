@@ -353,9 +353,9 @@ struct attention_case {
     enum dtype type;
 };
 
-// Documents of 1, 7, 40 and 25 rows: shorter and longer than a block.
-enum { DOCUMENTS = 4, ATTENDED = 73, ATTENTION_MOST = 75 };
-static const int32_t document_rows[DOCUMENTS] = {1, 7, 40, 25};
+// Documents shorter and longer than a block, of 16, 64 or 128 rows.
+enum { DOCUMENTS = 5, ATTENDED = 213, ATTENTION_MOST = 220 };
+static const int32_t document_rows[DOCUMENTS] = {1, 7, 40, 140, 25};
 
 // What is on the device, and the same in double.
 struct attention_data {
@@ -504,8 +504,14 @@ START_TEST(test_attention_rows)
         {4, 2, 20, 12, 31, 3, true, true, DTYPE_F16},
         {4, 2, 64, 64, 0, 0, false, false, DTYPE_F16},
         {2, 1, 128, 72, 20, 4, true, true, DTYPE_F16},
+        {2, 1, 128, 128, 0, 0, true, false, DTYPE_F16},
+        {2, 2, 64, 64, 33, 3, false, true, DTYPE_F16},
+        {1, 1, 256, 256, 0, 0, false, false, DTYPE_F16},
+        {4, 2, 64, 64, 0, 0, false, false, DTYPE_F16}, // the same without tiles
+        {2, 1, 128, 128, 0, 0, true, false, DTYPE_F16},
     };
     const struct attention_case *c = &cases[_i];
+    emu_set_tiles(_i < 10);
     const double tolerance = c->type == DTYPE_F32 || c->d % 8 ? 1e-5 : 1e-3;
     struct attention_data a = attention_data(c);
     for (int64_t i = 0, first = 0; i < DOCUMENTS; first += document_rows[i++])
@@ -520,6 +526,7 @@ START_TEST(test_attention_rows)
     float dsinks[64] = {0};
     for (int64_t i = 0; c->sinks && i < ATTENDED * c->heads; i++) dsinks[i % c->heads] += a.x.dsinks[i];
     if (c->sinks) ck_assert(agrees(dsinks, a.dsinks, c->heads, tolerance));
+    emu_set_tiles(true);
     done();
     free_attention(&a);
 }
@@ -560,7 +567,7 @@ Suite *suite_cuda_gradient(void)
     tcase_add_test(t, test_sum_rows);
     tcase_add_test(t, test_embed_dw);
     tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 4);
-    tcase_add_loop_test(t, test_attention_rows, 0, 7);
+    tcase_add_loop_test(t, test_attention_rows, 0, 12);
     tcase_add_test(t, test_sum_squares_cuda);
     suite_add_tcase(s, t);
     return s;

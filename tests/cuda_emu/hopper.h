@@ -96,6 +96,11 @@ template <int N> void registers_give()
 {
 }
 
+inline float exp2_fast(float x)
+{
+    return exp2f(x);
+}
+
 template <class T>
 void copy_tile(shared<T> to, const struct cuda_tile_map *map, int64_t column, int64_t row, shared<uint64_t> b,
                EMU_HERE)

@@ -1,0 +1,160 @@
+// cuda/attention_wgmma.cu -- attention of a prompt for compute capability 9.0, over a paged cache of f16 (cuda/attention_wgmma.h): a block takes one
+// tile's rows in two query heads that share a key-value head, or, where these are odd, two tiles' in one.
+//
+// The cache is one matrix to the device: a row a key, blocks of KV_BLOCK rows side by side. A block of keys is a copy of its own; one that
+// nobody sees is copied from behind the last row, which gives zeros.
+#include "cuda/attention_forms.h"
+#include "cuda/attention_wgmma.h"
+
+// What the warpgroups of a block take.
+struct pair {
+    struct attention_tile tile[CONSUMERS];
+    int32_t head[CONSUMERS];
+    bool idle[CONSUMERS];
+};
+
+#if CUDA_HOPPER
+
+// Of two tiles of different sequences the second has a block of its own (blockIdx.z). False: nothing is left for this block.
+__device__ static bool pair_of(struct pair *p, const struct cuda_attention &a)
+{
+    const int64_t tiles = row_count(a.tile_count);
+    const bool heads = a.heads / a.kv_heads % 2 == 0;
+    const int64_t first = heads ? blockIdx.x : 2 * (int64_t)blockIdx.x, second = heads ? first : first + 1;
+    if (first >= tiles) return false;
+    p->tile[0] = load(a.tiles + first);
+    p->tile[1] = second < tiles ? load(a.tiles + second) : p->tile[0];
+    p->head[0] = heads ? 2 * (int32_t)blockIdx.y : (int32_t)blockIdx.y;
+    p->head[1] = heads ? p->head[0] + 1 : p->head[0];
+    p->idle[0] = false, p->idle[1] = second >= tiles;
+    if (heads || p->tile[0].sequence == p->tile[1].sequence) return blockIdx.z == 0;
+    p->idle[blockIdx.z ^ 1] = true;
+    p->tile[blockIdx.z ^ 1] = p->tile[blockIdx.z];
+    return true;
+}
+
+// Keys that some row of both tiles sees.
+__device__ static struct attention_work work_of(const struct cuda_attention &a, const struct pair &p)
+{
+    int32_t from = INT32_MAX, to = 0;
+    for (int g = 0; g < CONSUMERS; g++) {
+        const int32_t first = load(a.pos + p.tile[g].row),
+                      last = load(a.pos + p.tile[g].row + p.tile[g].rows - 1),
+                      seen = a.window && first >= a.window ? first - a.window + 1 : 0;
+        from = seen < from ? seen : from;
+        to = last >= to ? last + 1 : to;
+    }
+    return {from / KV_BLOCK * KV_BLOCK, to, from, to};
+}
+
+template <int D>
+__device__ static void stage_queries(shared<f16> to, const struct cuda_attention &a,
+                                     const struct attention_tile &tile, int32_t head)
+{
+    for (int i = (int)threadIdx.x % WARPGROUP; i < GROUP_ROWS * (D / 8); i += WARPGROUP) {
+        const int row = i / (D / 8), c = i % (D / 8);
+        const float *from = a.q + ((int64_t)(tile.row + row) * a.heads + head) * D + c * 8;
+        vec<f16, 8> piece = {};
+        for (int half = 0; half < 8 && row < tile.rows; half += 4) {
+            const vec<float, 4> x = load((const vec<float, 4> *)(from + half));
+            for (int j = 0; j < 4; j++) from_f32(&piece.x[half + j], x.x[j]);
+        }
+        piece_at(to, GROUP_ROWS, row, c)[0] = piece;
+    }
+}
+
+#endif
+
+template <int D>
+__global__ void __launch_bounds__(ATTENTION_THREADS, 1)
+    attention_wgmma_kernel(const __grid_constant__ struct cuda_tile_map keys,
+                           const __grid_constant__ struct cuda_tile_map values, struct cuda_attention a,
+                           int32_t cache_rows)
+{
+#if CUDA_HOPPER
+    constexpr int KEYS = attention_shape<D>::KEYS;
+    SHARED_TILES(char, shared_memory);
+    const struct attention_memory m = memory_of<D>(shared_memory);
+    struct pair p;
+    if (!pair_of(&p, a)) return;
+    const struct attention_work w = work_of(a, p);
+    const int32_t kv_head = p.head[0] / (a.heads / a.kv_heads);
+    make_barriers(m);
+    if (threadIdx.x < WARPGROUP) {
+        registers_give<REGISTERS_GIVEN>();
+        const int32_t *table = a.tables + p.tile[0].sequence * a.table_stride;
+        const int32_t begin = kv_head * (cache_rows / a.kv_heads);
+        const auto copy = [&](bool value, shared<f16> to, int32_t tile, shared<uint64_t> barrier) {
+            for (int b = 0; b < KEYS; b += KV_BLOCK) {
+                const int32_t key = tile + b;
+                const int32_t row = key < w.to ? begin + load(table + key / KV_BLOCK) * KV_BLOCK : cache_rows;
+                for (int c = 0; c < D; c += TILE_COLUMNS)
+                    copy_tile(to + (c * KEYS + b * TILE_COLUMNS), value ? &values : &keys, c, row, barrier);
+            }
+        };
+        if (threadIdx.x == 0) fetch_tiles<D>(m, w, copy);
+        return;
+    }
+    registers_take<REGISTERS_TAKEN>();
+    const int group = (int)threadIdx.x / WARPGROUP - 1;
+    const struct attention_tile tile = p.tile[group];
+    const int32_t head = p.head[group];
+    const bool idle = p.idle[group];
+    struct rows_of_lane rows;
+    float *to[2];
+    for (int r = 0; r < 2; r++) {
+        const bool there = group_row(r) < tile.rows;
+        const int64_t row = tile.row + group_row(r);
+        rows.at[r] = there ? load(a.pos + row) : -1;
+        rows.from[r] = a.window && rows.at[r] >= a.window ? rows.at[r] - a.window + 1 : 0;
+        to[r] = there ? a.y + (row * a.heads + head) * D : NULL;
+    }
+    const int32_t first = load(a.pos + tile.row), last = load(a.pos + tile.row + tile.rows - 1);
+    rows.all_from = a.window && last >= a.window ? last - a.window + 1 : 0, rows.all_to = first + 1;
+    stage_queries<D>(m.q + group * attention_shape<D>::QUERIES, a, tile, head);
+    shared_written();
+    sync_some<1, CONSUMERS * WARPGROUP>();
+    const struct shaping how = {a.scale * LOG2_E, a.softcap * LOG2_E,
+                                a.slopes ? load(a.slopes + head) * LOG2_E : 0};
+    const float sink = a.sinks ? load(a.sinks + head) * LOG2_E : -INFINITY;
+    float o[D / 2], top[2] = {sink, sink}, total[2];
+    total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
+    attend<D>(o, top, total, m, w, how, rows, idle);
+    if (!idle) write_rows<D>(to, o, total);
+#endif
+}
+
+// The keys or values of all heads as one matrix.
+static bool map_cache(struct cuda_tile_map *m, const struct paged_kv *kv, int32_t d, int64_t rows)
+{
+    return kv->type == DTYPE_F16 && kv->head_stride % kv->token_stride == 0 &&
+           kv->block_stride == KV_BLOCK * kv->token_stride &&
+           cuda_tile_map_make(m, kv->data, d, rows, kv->token_stride, KV_BLOCK);
+}
+
+template <int D> static bool launch(struct cuda_stream *s, const struct cuda_attention *a)
+{
+    struct cuda_tile_map k, v;
+    const int64_t rows = a->kv_heads * (int64_t)(a->k.head_stride / a->k.token_stride);
+    if (rows > INT32_MAX / 2 || rows != a->kv_heads * (int64_t)(a->v.head_stride / a->v.token_stride) ||
+        !map_cache(&k, &a->k, D, rows) || !map_cache(&v, &a->v, D, rows))
+        return false;
+    const bool heads = a->heads / a->kv_heads % 2 == 0;
+    const int64_t tiles = a->tile_count.most;
+    const dim3 grid((unsigned)(heads ? tiles : ceil_div(tiles, (int64_t)2)),
+                    (unsigned)(heads ? a->heads / 2 : a->heads), heads ? 1 : 2);
+    CUDA_LAUNCH(attention_wgmma_kernel<D>, grid, ATTENTION_THREADS, attention_shape<D>::BYTES, s, k, v, *a,
+                (int32_t)rows);
+    return true;
+}
+
+bool attention_wgmma(struct cuda_stream *s, const struct cuda_attention *a)
+{
+    if (a->head_dim != a->value_dim || !aligned_to(a->q, 16)) return false;
+    switch (a->head_dim) {
+    case 64: return launch<64>(s, a);
+    case 128: return launch<128>(s, a);
+    case 256: return launch<256>(s, a);
+    default: return false;
+    }
+}
