@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/fuse.h"
 #include "cuda/planes.h"
 
 enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err)
@@ -156,6 +157,7 @@ static const struct backend_class cuda_class = {
     .bring = runner_bring,
     .set_step = runner_set_step,
     .place = runner_place,
+    .fuse = cuda_fuse,
     .pin = runner_pin,
     .keep = runner_keep,
     .run = runner_run,

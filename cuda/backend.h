@@ -72,7 +72,7 @@ enum tlm_status cuda_measure(struct backend *b, enum backend_limit limit, double
                              struct tlm_error *err);
 
 // The ops as the device runs them: `run` launches, `units` is 1 where there is something to do.
-extern const struct op cuda_op_table[OP_COUNT];
+extern const struct op cuda_op_table[]; // CUDA_OP_COUNT (cuda/fuse.h)
 // Errors: UNSUPPORTED, naming op and reason.
 enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err);
 

@@ -405,6 +405,14 @@ struct decode_TQ1_0 {
 
 #include "cuda/decode_grid.h"
 
+// Types whose numbers are scale * code - min; of all others min is 0, and the sum of the codes is not wanted.
+template <class F> constexpr bool HAS_MINIMA = false;
+template <> constexpr bool HAS_MINIMA<decode_Q4_1> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q5_1> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q2_K> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q4_K> = true;
+template <> constexpr bool HAS_MINIMA<decode_Q5_K> = true;
+
 // ---- sizes --------------------------------------------------------------------------------------------------
 
 // Bytes that the codes of 1024 numbers take in a row's plane, and all else: items that are 32 apart, as those of a lane are, differ in

@@ -2,7 +2,7 @@
 // have the formulas).
 //
 // Bound by memory: a thread takes four numbers by one access of 16 bytes where the arrays stand on such boundaries, else one.
-#include "cuda/device.h"
+#include "cuda/activations.h"
 
 enum { THREADS = 256 };
 
@@ -19,40 +19,6 @@ struct multiple {
     __device__ float operator()(float x, float) const
     {
         return x * factor;
-    }
-};
-
-struct capped {
-    float cap;
-    __device__ float operator()(float x, float) const
-    {
-        return cap * tanhf(x / cap);
-    }
-};
-
-struct activated {
-    enum activation kind;
-    __device__ float operator()(float x, float) const
-    {
-        switch (kind) {
-        case ACT_SILU: return x / (1 + expf(-x));
-        case ACT_GELU: return x * (erfcf(-x * 0.70710678f) / 2);
-        case ACT_GELU_TANH:
-            return x / (1 + expf(-2 * (float)GELU_SCALE * (x + (float)GELU_CUBE * x * x * x)));
-        case ACT_RELU: return x < 0 ? 0 : x;
-        default: return x < 0 ? 0 : x * x; // ACT_RELU_SQUARED
-        }
-    }
-};
-
-struct gated {
-    enum activation kind;
-    __device__ float operator()(float gate, float up) const
-    {
-        if (kind != ACT_SWIGLU_CLAMPED) return activated{kind}(gate, 0) * up;
-        const float limit = SWIGLU_LIMIT, g = gate > limit ? limit : gate;
-        const float u = up > limit ? limit : up < -limit ? -limit : up;
-        return g / (1 + expf(-(float)SWIGLU_ALPHA * g)) * (u + 1);
     }
 };
 

@@ -10,14 +10,6 @@
 
 enum { WARPS = 4 };
 
-// Types whose numbers are scale * code - min; of all others min is 0, and the sum of the codes is not wanted.
-template <class F> constexpr bool HAS_MINIMA = false;
-template <> constexpr bool HAS_MINIMA<decode_Q4_1> = true;
-template <> constexpr bool HAS_MINIMA<decode_Q5_1> = true;
-template <> constexpr bool HAS_MINIMA<decode_Q2_K> = true;
-template <> constexpr bool HAS_MINIMA<decode_Q4_K> = true;
-template <> constexpr bool HAS_MINIMA<decode_Q5_K> = true;
-
 // The part of one half of an item for one column.
 template <bool MINIMA>
 __device__ static float multiply_half(const struct half_item &w, const vec<int, 4> &x, float x_scale)

@@ -4,6 +4,7 @@
 // is launched for a node is the same in every step.
 #include "cuda/nodes.h"
 
+#include "cuda/fuse.h"
 #include "cuda/planes.h"
 
 #define RUN(name)                                                                                   \
@@ -164,7 +165,7 @@ RUN(attention)
 {
     UNUSED;
     const struct attention_params *p = n->params;
-    if (n->in[1]->op != OP_kv_write) {
+    if (!is_paged(n)) {
         const struct cuda_attention_rows a = cuda_attention_node(g, n, n->in[0], n->in[1], n->in[2]);
         cuda_attention_rows(stream_of(g), &a);
         return;
@@ -201,7 +202,7 @@ static size_t scratch_attention(const struct graph *g, const struct node *n)
 {
     (void)g;
     const struct attention_params *p = n->params;
-    if (n->in[1]->op != OP_kv_write) return 0;
+    if (!is_paged(n)) return 0;
     return sizeof(float) *
            (size_t)cuda_attention_partial(n->out.ne[1], p->heads, p->value_dim, splits_for(n->out.ne[1]));
 }
@@ -220,7 +221,7 @@ static int64_t units_one(const struct graph *g, const struct node *n)
 }
 
 // An op that is not in the table has no `run`.
-const struct op cuda_op_table[OP_COUNT] = {
+const struct op cuda_op_table[CUDA_OP_COUNT] = {
 #define LAUNCH(name) [OP_##name] = {#name, units_one, run_##name, NULL, false}
     LAUNCH(embed),
     LAUNCH(select),
@@ -266,6 +267,10 @@ const struct op cuda_op_table[OP_COUNT] = {
     LAUNCH_GRADIENT(attention_dx, cuda_scratch_attention_dx),
     LAUNCH_GRADIENT(dropout, NULL),
     LAUNCH_GRADIENT(cross_entropy, NULL),
+    [FUSED_part] = {"(fused)", units_none, NULL, NULL, false},
+#define OP(name, launch) [FUSED_##name] = {#name, units_one, cuda_run_##launch, NULL, false},
+    CUDA_FUSED(OP)
+#undef OP
 };
 
 static const char *const op_names[] = {
@@ -296,7 +301,7 @@ enum tlm_status cuda_node_check(const struct node *n, struct tlm_error *err)
                          dtype_traits[n->in[weight]->out.type].name);
     if (n->op == OP_kv_write)
         return check_cache(((const struct kv_write_params *)n->params)->cache.type, "keys or values", err);
-    const bool paged = n->op == OP_attention && n->in[1]->op == OP_kv_write;
+    const bool paged = n->op == OP_attention && is_paged(n);
     if (!paged) return cuda_gradient_check(n, err);
     if (((const struct attention_params *)n->params)->value_dim > CUDA_VALUE_MAX)
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: attention: values of at most %d numbers a head",

@@ -32,6 +32,12 @@ static inline const void *input(const struct node *n, int i)
 // Of a run function whose work is not divided; scratch serves one node after the other, in order.
 #define UNUSED (void)begin, (void)end, (void)scratch
 
+// Keys and values of the cache, not rows of the step.
+static inline bool is_paged(const struct node *attention)
+{
+    return attention->in[1]->effect == EFFECT_CACHE_WRITE;
+}
+
 #define CUDA_DECLARE(name)                                                                        \
     void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
@@ -46,6 +52,12 @@ CUDA_DECLARE(bias_experts);
 CUDA_DECLARE(combine_experts);
 CUDA_DECLARE(matmul_heads);
 size_t cuda_scratch_matmul_heads(const struct graph *g, const struct node *n);
+
+// ---- cuda/nodes_fused.c
+
+CUDA_DECLARE(product);
+CUDA_DECLARE(norm_add);
+CUDA_DECLARE(heads);
 
 // ---- cuda/nodes_gradient.c
 

@@ -104,7 +104,8 @@ static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32
     g->layer = -1;
     pass->logits = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
     pass_convert(g, b ? &b->kernels : &m->kernels);
-    if (b && (s = b->class->place(f->runner, g, err))) return s;
+    if (b && ((s = b->class->place(f->runner, g, err)) || (s = b->class->fuse(g, &pass->logits, 1, err))))
+        return s;
     return graph_plan(g, &pass->logits, 1, err);
 }
 

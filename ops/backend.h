@@ -54,6 +54,9 @@ struct backend_class {
     enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
     // Between building and planning. Errors: those of check(), MEMORY.
     enum tlm_status (*place)(struct runner *r, struct graph *g, struct tlm_error *err);
+    // Between placing and planning of a graph that is not run backwards: ops of few rows that stand together become one. Errors: MEMORY.
+    enum tlm_status (*fuse)(struct graph *g, struct node *const *roots, int root_count,
+                            struct tlm_error *err);
     // The host's pages that results are brought to, until the runner is closed: that goes faster then.
     void (*pin)(struct runner *r, void *pages, size_t bytes);
     // The graph stays as it is until the runner is closed, and is run many times, with the same scratch: its launches may be recorded.

@@ -74,6 +74,7 @@ enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
     *d = {};
     snprintf(d->name, sizeof d->name, "emulation");
     d->major = 9;
+    d->processors = 3;
     d->memory = d->available = (size_t)1 << 32;
     return TLM_OK;
 }

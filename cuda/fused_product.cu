@@ -1,0 +1,36 @@
+// cuda/fused_product.cu -- products of few rows with what is done around them: which exist, and those of plain weights.
+#include "cuda/fused_product.h"
+
+// A processor has 227 KiB of shared memory (A100: 163), of which little goes to the statistics of the norm.
+enum { MOST_SHARED = 160 << 10 };
+
+static size_t column_bytes(const struct cuda_fused_shape *s)
+{
+    switch (cuda_matmul_input(s->type)) {
+    case DTYPE_F32: return 4 * (size_t)s->inputs;
+    case DTYPE_BF16: return 2 * (size_t)s->inputs;
+    default: return fused::quantized<decode_Q8_0>::column_bytes(s->inputs);
+    }
+}
+
+bool cuda_fused_product_fits(const struct cuda_fused_shape *s, int64_t rows)
+{
+    const int32_t numbers = cuda_matmul_input(s->type) == DTYPE_Q8_1 ? 32 : 8;
+    const size_t columns = rows <= 2 ? 2 : FUSED_ROWS;
+    int64_t outputs = 0;
+    for (int p = 0; p < s->parts; p++) outputs += s->outputs[p];
+    return rows <= FUSED_ROWS && s->inputs % numbers == 0 && outputs < 1 << 30 &&
+           columns * column_bytes(s) <= MOST_SHARED;
+}
+
+void cuda_fused_product(struct cuda_stream *s, const struct cuda_fused_product *p, int blocks)
+{
+    TLM_ASSERT(cuda_fused_product_fits(&p->shape, p->rows.most));
+    if (!p->rows.most) return;
+    switch (p->shape.type) {
+    case DTYPE_F32: fused::launch<fused::plain<float, float>>(s, p, blocks); return;
+    case DTYPE_F16: fused::launch<fused::plain<f16, float>>(s, p, blocks); return;
+    case DTYPE_BF16: fused::launch<fused::plain<bf16, bf16>>(s, p, blocks); return;
+    default: fused::launch_quantized(s, p, blocks);
+    }
+}

@@ -1,0 +1,144 @@
+// cuda/fused_rows.cu -- what stands between products, where neither of them can take it: norms behind a product, and what is done to heads.
+#include "cuda/device.h"
+#include "cuda/fused.h"
+
+// ---- y = base + factor * norm(x) ----------------------------------------------------------------------------
+
+enum { SMALL = 32, LARGE = 256, SMALL_COLUMNS = 512 }; // as in cuda/norm.cu, whose bits these are
+
+template <int N> __device__ static float sum_of(const float *x, int64_t cols, float mean, bool square)
+{
+    float sum = 0;
+    for (int64_t i = (int64_t)threadIdx.x * N; i < cols; i += (int64_t)blockDim.x * N) {
+        const vec<float, N> v = load((const vec<float, N> *)(x + i));
+        for (int j = 0; j < N; j++) sum += square ? (v.x[j] - mean) * (v.x[j] - mean) : v.x[j];
+    }
+    return sum;
+}
+
+// A block a row.
+template <int N> __global__ void norm_add_kernel(struct cuda_fused_norm_add d)
+{
+    SHARED(float, part, LARGE / WARP_LANES);
+    const int64_t row = blockIdx.x, cols = d.cols;
+    wait_for_previous();
+    let_next_begin();
+    if (row >= row_count(d.rows)) return;
+    const float *x = d.x + row * cols, *base = d.base + row * cols;
+    float mean = 0;
+    if (d.norm == FUSED_LAYERNORM) mean = block_sum(sum_of<N>(x, cols, 0, false), part) / (float)cols;
+    const float r = 1 / sqrtf(block_sum(sum_of<N>(x, cols, mean, true), part) / (float)cols + d.eps);
+    for (int64_t i = (int64_t)threadIdx.x * N; i < cols; i += (int64_t)blockDim.x * N) {
+        vec<float, N> v = load((const vec<float, N> *)(x + i));
+        const vec<float, N> w = load((const vec<float, N> *)(d.w + i));
+        const vec<float, N> to = load((const vec<float, N> *)(base + i));
+        vec<float, N> b = {};
+        if (d.b) b = load((const vec<float, N> *)(d.b + i));
+        for (int j = 0; j < N; j++) v.x[j] = to.x[j] + d.factor * ((v.x[j] - mean) * r * w.x[j] + b.x[j]);
+        store((vec<float, N> *)(d.y + row * cols + i), v);
+    }
+}
+
+void cuda_fused_norm_add(struct cuda_stream *s, const struct cuda_fused_norm_add *p)
+{
+    const int threads = p->cols <= SMALL_COLUMNS ? SMALL : LARGE;
+    const bool wide = p->cols % 4 == 0 && aligned_to(p->y, 16) && aligned_to(p->x, 16) &&
+                      aligned_to(p->base, 16) && aligned_to(p->w, 16) && aligned_to(p->b, 16);
+    if (!p->rows.most) return;
+    if (wide)
+        CUDA_LAUNCH_EARLY(norm_add_kernel<4>, blocks_for(p->rows.most, 1), threads, 0, s, *p);
+    else
+        CUDA_LAUNCH_EARLY(norm_add_kernel<1>, blocks_for(p->rows.most, 1), threads, 0, s, *p);
+}
+
+// ---- heads --------------------------------------------------------------------------------------------------
+
+constexpr int WARPS = 4;
+
+// The head's numbers, normed as by cuda/norm.cu with a warp, to shared memory.
+__device__ static void take_head(const struct cuda_fused_head &h, int64_t row, int head, shared<float> to)
+{
+    const float *x = h.x + (row * h.heads + head) * h.dim;
+    const bool wide = h.dim % 4 == 0;
+    const int begin = lane_id() * (wide ? 4 : 1), apart = WARP_LANES * (wide ? 4 : 1), each = wide ? 4 : 1;
+    float mean = 0, squares = 0, r = 1;
+    for (int i = begin; i < h.dim; i += apart)
+        for (int j = 0; j < each; j++) to[i + j] = load(x + i + j);
+    if (h.norm == FUSED_LAYERNORM) {
+        for (int i = begin; i < h.dim; i += apart)
+            for (int j = 0; j < each; j++) mean += to[i + j];
+        mean = warp_sum(mean) / (float)h.dim;
+    }
+    if (h.norm != FUSED_NO_NORM) {
+        for (int i = begin; i < h.dim; i += apart)
+            for (int j = 0; j < each; j++) squares += (to[i + j] - mean) * (to[i + j] - mean);
+        r = 1 / sqrtf(warp_sum(squares) / (float)h.dim + h.eps);
+        const int at = head % h.weights * h.dim;
+        for (int i = begin; i < h.dim; i += apart)
+            for (int j = 0; j < each; j++)
+                to[i + j] =
+                    (to[i + j] - mean) * r * load(h.w + at + i + j) + (h.b ? load(h.b + at + i + j) : 0);
+    }
+    __syncwarp();
+}
+
+// As cuda/rope.cu does it.
+__device__ static void turn_head(const struct cuda_fused_heads &d, const struct cuda_fused_head &h,
+                                 int64_t row, shared<float> x)
+{
+    for (int i = lane_id(); i < h.pairs; i += WARP_LANES) {
+        const int first = d.pairing == ROPE_ADJACENT ? 2 * i : i;
+        const int second = d.pairing == ROPE_ADJACENT ? first + 1 : i + h.pairs;
+        const vec<float, 2> turn = load((const vec<float, 2> *)d.table + row * h.pairs + i);
+        const float x0 = x[first], x1 = x[second];
+        x[first] = x0 * turn.x[0] - x1 * turn.x[1];
+        x[second] = x1 * turn.x[0] + x0 * turn.x[1];
+    }
+    __syncwarp();
+}
+
+template <class T> __device__ static void put_head(T *to, shared<float> x, int dim)
+{
+    for (int i = lane_id(); i < dim; i += WARP_LANES) {
+        T number;
+        from_f32(&number, x[i]);
+        store(to + i, number);
+    }
+}
+
+// A warp a head.
+static __global__ void heads_kernel(struct cuda_fused_heads d)
+{
+    SHARED(float, memory, WARPS *(int)FUSED_HEAD);
+    const int per_row = d.kind[0].heads + d.kind[1].heads + d.kind[2].heads;
+    const int64_t number = (int64_t)blockIdx.x * WARPS + warp_id(), row = number / per_row;
+    const shared<float> x = memory + warp_id() * FUSED_HEAD;
+    int head = (int)(number % per_row), kind = 0;
+    wait_for_previous();
+    let_next_begin();
+    if (row >= row_count(d.rows)) return;
+    while (head >= d.kind[kind].heads) head -= d.kind[kind++].heads;
+    const struct cuda_fused_head &h = d.kind[kind];
+    take_head(h, row, head, x);
+    if (h.pairs) turn_head(d, h, row, x);
+    if (h.y) {
+        put_head(h.y + (row * h.heads + head) * h.dim, x, h.dim);
+        return;
+    }
+    const int32_t slot = load(d.slots + row);
+    char *to = h.cache.data + (size_t)(slot / KV_BLOCK) * h.cache.block_stride +
+               (size_t)head * h.cache.head_stride + (size_t)(slot % KV_BLOCK) * h.cache.token_stride;
+    switch (h.cache.type) {
+    case DTYPE_F32: put_head((float *)to, x, h.dim); return;
+    case DTYPE_F16: put_head((f16 *)to, x, h.dim); return;
+    default: put_head((bf16 *)to, x, h.dim);
+    }
+}
+
+void cuda_fused_heads(struct cuda_stream *s, const struct cuda_fused_heads *p)
+{
+    const int64_t heads = p->kind[0].heads + p->kind[1].heads + p->kind[2].heads;
+    if (p->rows.most > 0)
+        CUDA_LAUNCH_EARLY(heads_kernel, blocks_for(p->rows.most * heads, WARPS), WARPS * WARP_LANES, 0, s,
+                          *p);
+}

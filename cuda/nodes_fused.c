@@ -1,0 +1,47 @@
+// cuda/nodes_fused.c -- the fused ops as launches (cuda/fuse.c makes them).
+#include "cuda/fuse.h"
+#include "cuda/nodes.h"
+
+struct cuda_fused_shape cuda_fused_shape_of(const struct cuda_matrix *w)
+{
+    return (struct cuda_fused_shape){.type = w->type,
+                                     .inputs = (int32_t)w->inputs,
+                                     .parts = 1,
+                                     .outputs = {(int32_t)w->outputs},
+                                     .code_stride = (int32_t)w->code_stride,
+                                     .scale_stride = (int32_t)w->scale_stride};
+}
+
+void cuda_run_product(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    UNUSED;
+    const struct fused_product_params *p = n->params;
+    struct cuda_fused_product launch = p->launch;
+    launch.rows = rows(g, n);
+    launch.x = input(n, 0);
+    launch.base = n->input_count > 1 ? input(n, 1) : NULL;
+    for (int32_t i = 0; i < launch.shape.parts; i++) launch.part[i].y = p->out[i]->out.data;
+    cuda_fused_product(stream_of(g), &launch, cuda_runner_of(g)->backend->device.processors);
+}
+
+void cuda_run_norm_add(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    UNUSED;
+    struct cuda_fused_norm_add launch = ((const struct fused_norm_add_params *)n->params)->launch;
+    launch.rows = rows(g, n);
+    launch.cols = n->out.ne[0];
+    launch.y = n->out.data, launch.x = input(n, 0), launch.base = input(n, 1);
+    cuda_fused_norm_add(stream_of(g), &launch);
+}
+
+void cuda_run_heads(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    UNUSED;
+    const struct fused_heads_params *p = n->params;
+    struct cuda_fused_heads launch = p->launch;
+    launch.rows = rows_of(g, p->x[1]->extent, p->x[1]->out.ne[1]);
+    launch.table = p->table ? p->table->out.data : NULL;
+    for (int i = 0; i < 3; i++) launch.kind[i].x = p->x[i] ? p->x[i]->out.data : NULL;
+    if (p->q) launch.kind[0].y = p->q->out.data;
+    cuda_fused_heads(stream_of(g), &launch);
+}
