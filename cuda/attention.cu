@@ -2,8 +2,8 @@
 //
 // A block takes a stretch of the keys of each row of a tile, and up to HEADS of the query heads that share a key-value head, so keys
 // and values are read once for them. It walks the stretch in tiles of 64 keys: a thread a key scores them, a warp a head takes the
-// softmax, a thread a number of the values adds up. (m, l, o) of the stretch goes to `partial`; a second launch merges a row's
-// stretches in order (Dao et al., "Flash-Decoding", 2023). Which keys a stretch has is a function of the row's position alone.
+// softmax, a thread a number of the values adds up. (m, l, o) of the stretch goes to `partial`; the block that comes last, or a
+// second launch, merges a row's stretches in order (Dao et al., "Flash-Decoding", 2023). Which keys a stretch has is a function of the row's position alone.
 #include "cuda/attention_forms.h"
 #include "cuda/device.h"
 #include "quant/quant.h"
@@ -181,36 +181,68 @@ __device__ static void attend(const struct cuda_attention &a, const struct job &
     __syncthreads();
 }
 
+// A warp merges a row's stretches of a head, a lane a stretch: y = sum of e^m o / sum of e^m l. Its sums have one order, whoever of the
+// stretches came last.
+__device__ static void merge(const struct cuda_attention &a, int64_t row, int64_t head)
+{
+    const int32_t width = a.value_dim + 2;
+    const float *parts = a.partial + (row * a.heads + head) * a.splits * width,
+                *own = parts + lane_id() * width;
+    const bool there = lane_id() < a.splits;
+    const float sink = a.sinks ? load(a.sinks + head) : -INFINITY, m = there ? load(own) : -INFINITY;
+    const float top = fmaxf(sink, warp_max(m)), base = top == -INFINITY ? 0 : top;
+    const float weight = m == -INFINITY ? 0 : expf(m - base);
+    const float total =
+        warp_sum(m == -INFINITY ? 0 : load(own + 1) * weight) + (a.sinks ? expf(sink - base) : 0);
+    const unsigned some = __ballot_sync(ALL_LANES, m != -INFINITY);
+    for (int32_t first = 0; first < a.value_dim; first += WARP_LANES) {
+        const int32_t i = first + lane_id();
+        float o = 0;
+#pragma unroll 8
+        for (int32_t s = 0; s < a.splits; s++) {
+            const float w = __shfl_sync(ALL_LANES, weight, s);
+            if (some >> s & 1 && i < a.value_dim) o += w * load(parts + s * width + 2 + i);
+        }
+        if (i < a.value_dim) store(a.y + (row * a.heads + head) * a.value_dim + i, o / total);
+    }
+}
+
+// The last block to come of those that share the row and the heads merges them, and leaves the counter as it was.
+__device__ static void arrive(const struct cuda_attention &a, const struct job &j)
+{
+    SHARED(int32_t, before, 1);
+    int32_t *counter = a.arrived + j.row * gridDim.y + blockIdx.y;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) before[0] = atomicAdd(counter, 1);
+    __syncthreads();
+    if (before[0] == a.splits - 1) {
+        __threadfence();
+        for (int32_t h = warp_id(); h < j.heads; h += THREADS / WARP_LANES) merge(a, j.row, j.head + h);
+        if (threadIdx.x == 0) store(counter, 0);
+    }
+    __syncthreads();
+}
+
 template <int N> __global__ void attention_kernel(struct cuda_attention a)
 {
     SHARED_DYNAMIC(char, memory);
+    wait_for_previous();
+    let_next_begin();
     if (blockIdx.x >= row_count(a.tile_count)) return;
     const struct attention_tile tile = load(a.tiles + blockIdx.x);
-    for (int32_t r = 0; r < tile.rows; r++) attend<N>(a, job_of(a, tile, r), shared_as<float>(memory));
+    for (int32_t r = 0; r < tile.rows; r++) {
+        const struct job j = job_of(a, tile, r);
+        attend<N>(a, j, shared_as<float>(memory));
+        if (a.arrived) arrive(a, j);
+    }
 }
 
-// A block a row and head.
+// A warp a row and head.
 static __global__ void attention_merge_kernel(struct cuda_attention a)
 {
-    const int64_t row = blockIdx.x / a.heads, head = blockIdx.x % a.heads;
-    if (row >= row_count(a.rows)) return;
-    const float *from = a.partial + (row * a.heads + head) * a.splits * (a.value_dim + 2);
-    float top = a.sinks ? load(a.sinks + head) : -INFINITY;
-    for (int32_t s = 0; s < a.splits; s++) top = fmaxf(top, load(from + s * (a.value_dim + 2)));
-    const float base = top == -INFINITY ? 0 : top;
-    float total = a.sinks ? expf(load(a.sinks + head) - base) : 0;
-    for (int32_t s = 0; s < a.splits; s++) {
-        const float *part = from + s * (a.value_dim + 2);
-        if (load(part) != -INFINITY) total += load(part + 1) * expf(load(part) - base);
-    }
-    for (int32_t i = (int32_t)threadIdx.x; i < a.value_dim; i += THREADS) {
-        float o = 0;
-        for (int32_t s = 0; s < a.splits; s++) {
-            const float *part = from + s * (a.value_dim + 2);
-            if (load(part) != -INFINITY) o += load(part + 2 + i) * expf(load(part) - base);
-        }
-        store(a.y + (row * a.heads + head) * a.value_dim + i, o / total);
-    }
+    const int64_t at = (int64_t)blockIdx.x * (THREADS / WARP_LANES) + warp_id(), row = at / a.heads;
+    if (row < row_count(a.rows)) merge(a, row, at % a.heads);
 }
 
 void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
@@ -219,7 +251,8 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
     const dim3 grid((unsigned)a->tile_count.most, (unsigned)(a->kv_heads * parts), (unsigned)a->splits);
     const size_t bytes = sizeof(float) * HEADS * (size_t)a->head_dim;
     if (!a->rows.most) return;
-    TLM_ASSERT(a->value_dim <= CUDA_VALUE_MAX && a->k.layout == KV_ROWS && a->v.layout == KV_ROWS);
+    TLM_ASSERT(a->splits <= WARP_LANES && a->value_dim <= CUDA_VALUE_MAX && a->k.layout == KV_ROWS &&
+               a->v.layout == KV_ROWS);
     if (a->rows.most >= MMA_ROWS && attention_wgmma(s, a)) return;
     if (a->rows.most >= MMA_ROWS && attention_mma_fits(a)) {
         attention_mma(s, a);
@@ -227,8 +260,10 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
     }
     const bool wide = a->head_dim % 8 == 0 && a->k.token_stride % 16 == 0 && aligned_to(a->k.data, 16);
     if (wide)
-        CUDA_LAUNCH(attention_kernel<8>, grid, THREADS, bytes, s, *a);
+        CUDA_LAUNCH_EARLY(attention_kernel<8>, grid, THREADS, bytes, s, *a);
     else
-        CUDA_LAUNCH(attention_kernel<1>, grid, THREADS, bytes, s, *a);
-    CUDA_LAUNCH(attention_merge_kernel, blocks_for(a->rows.most * a->heads, 1), THREADS, 0, s, *a);
+        CUDA_LAUNCH_EARLY(attention_kernel<1>, grid, THREADS, bytes, s, *a);
+    if (!a->arrived)
+        CUDA_LAUNCH(attention_merge_kernel, blocks_for(a->rows.most * a->heads, THREADS / WARP_LANES),
+                    THREADS, 0, s, *a);
 }

@@ -44,9 +44,12 @@ struct runner {
     int kept_count;
     void *pinned[PINNED];
     int pinned_count;
+    int32_t *arrived;         // zeros: counters of the blocks of a launch, for CUDA_ARRIVALS of its groups
     bool recording;           // launches must be the same for every step
     struct tlm_error failure; // of a library in the run so far; code TLM_OK: none
 };
+
+enum { CUDA_ARRIVALS = 4096 };
 
 // Products of so many rows take cuBLAS where they can.
 enum { CUBLAS_ROWS = 64 };

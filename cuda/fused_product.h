@@ -315,8 +315,13 @@ __device__ void walk(const struct cuda_fused_product &d, int rows, shared<char> 
         const struct output o = output_of(s, unit);
         const int64_t at = (int64_t)lane_id() * s.outputs[o.part] + o.n;
         const float base = d.base && lane_id() < rows ? load(d.base + at) : 0;
-        float y = product_of<W, C>(d, d.part[o.part], o.n, memory);
-        if (s.gated) y = gated{s.kind}(y, product_of<W, C>(d, d.part[1], o.n, memory));
+        float y = 0, gate = 0;
+#pragma unroll 1
+        for (int p = 0; p <= s.gated; p++) {
+            gate = y;
+            y = product_of<W, C>(d, d.part[o.part + p], o.n, memory);
+        }
+        if (s.gated) y = gated{s.kind}(gate, y);
         if (s.activated) y = activated{s.kind}(y, 0);
         y *= d.factor;
         if (d.cap > 0) y = capped{d.cap}(y, 0);

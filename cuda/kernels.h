@@ -94,12 +94,14 @@ void cuda_kv_write(struct cuda_stream *s, const struct paged_kv *cache, const fl
 // ---- attention over the paged cache (cuda/attention.cu)
 //
 // Tiles as in ops/step.h; positions of a tile's rows rise by one. The keys of a row are parted into `splits` stretches at most, by
-// its position alone; a stretch leaves its maximum, sum and weighted values in `partial`, which a second launch adds up in order.
+// its position alone; a stretch leaves its maximum, sum and weighted values in `partial`, which are added up in order by the block that comes last, or by a second launch.
 struct cuda_attention {
     float *y;       // (rows, heads * value_dim)
     float *partial; // cuda_attention_partial() floats
     const float *q; // (rows, heads * head_dim)
     struct paged_kv k, v;
+    int32_t *
+        arrived; // zeros, (rows, heads) of them, which are zeros again behind it; NULL: the parts are added up by a launch of its own
     const struct attention_tile *tiles;
     const int32_t *pos, *tables; // (rows), (sequences, table_stride)
     const float *sinks, *slopes; // (heads) or NULL

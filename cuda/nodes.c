@@ -175,6 +175,7 @@ RUN(attention)
     const struct cuda_attention a = {
         .y = n->out.data,
         .partial = scratch,
+        .arrived = n->out.ne[1] * p->heads <= CUDA_ARRIVALS ? cuda_runner_of(g)->arrived : NULL,
         .q = input(n, 0),
         .k = k->cache,
         .v = v->cache,

@@ -15,7 +15,12 @@ enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_e
     if (!r) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory for a pass");
     r->backend = (struct cuda_backend *)b;
     r->stream = cuda_stream_open();
-    return TLM_OK;
+    static const int32_t zeros[CUDA_ARRIVALS];
+    void *arrived;
+    enum tlm_status s = runner_alloc(r, &arrived, sizeof zeros, "counters", err);
+    if (s) return s;
+    cuda_copy_in(r->stream, r->arrived = arrived, zeros, sizeof zeros);
+    return cuda_sync(r->stream, err);
 }
 
 void runner_close(struct runner *r)

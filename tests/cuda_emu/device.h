@@ -119,6 +119,10 @@ inline int __all_sync(unsigned mask, int predicate, EMU_HERE)
     return __ballot_sync(mask, predicate, file, line) == mask;
 }
 
+inline void __threadfence()
+{
+}
+
 // ---- atomics: fibers do not interrupt each other ----------------------------------------------------------
 
 template <class T> T atomicAdd(T *at, T value)
