@@ -168,6 +168,7 @@ int main(int argc, char **argv)
     bench_rows(&b);
     bench_products(&b);
     bench_attention(&b);
+    bench_layers(&b);
     base->class->close(base);
     return 0;
 }

@@ -4,7 +4,7 @@
 
 #include "cuda/backend.h"
 
-enum { BENCH_PERIOD = 1 << 16, BENCH_ALLOCATIONS = 32 };
+enum { BENCH_PERIOD = 1 << 16, BENCH_ALLOCATIONS = 64 };
 
 struct bench {
     bool small; // sizes for the emulation
@@ -26,7 +26,7 @@ void bench_free_all(struct bench *b);
 
 // What one launch does at least, and how far its result is from the double reference.
 struct bench_case {
-    const char *group, *name; // group: "rows", "gemv", "gemm", "attention"
+    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "layers"
     double bytes, operations; // its rate is of those that its limit is about
     enum backend_limit limit;
     double error;
@@ -41,5 +41,6 @@ double bench_error(const float *a, const double *b, int64_t count);
 void bench_rows(struct bench *b);      // norms, elementwise, conversions (tests/gpu/bench_rows.c)
 void bench_products(struct bench *b);  // tests/gpu/bench_products.c
 void bench_attention(struct bench *b); // tests/gpu/bench_attention.c
+void bench_layers(struct bench *b);    // tests/gpu/bench_layer.c
 
 #endif
