@@ -7,7 +7,9 @@
 
 #include <stdint.h>
 
-static inline void rng_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
+#include "core/host_device.h"
+
+HOST_DEVICE static inline void rng_philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)stream,
              c3 = (uint32_t)(stream >> 32);
@@ -25,7 +27,7 @@ static inline void rng_philox(uint64_t seed, uint64_t stream, uint64_t index, ui
 }
 
 // Uniform in [0, 1), 53 bits.
-static inline double rng_uniform(uint64_t seed, uint64_t stream, uint64_t index)
+HOST_DEVICE static inline double rng_uniform(uint64_t seed, uint64_t stream, uint64_t index)
 {
     uint32_t r[4];
     rng_philox(seed, stream, index, r);

@@ -161,6 +161,8 @@ static const struct backend_class cuda_class = {
     .pin = runner_pin,
     .keep = runner_keep,
     .run = runner_run,
+    .draw_open = runner_draw_open,
+    .run_draw = runner_run_draw,
     .measure = cuda_measure,
     .training = &cuda_training,
 };

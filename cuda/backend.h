@@ -29,8 +29,8 @@ enum { KEPT_GRAPHS = 4, PINNED = 4 };
 // A graph whose launches are recorded once it has run.
 struct kept_graph {
     const struct graph *graph;
-    struct cuda_recording *recording;
-    bool ran, refused;
+    struct cuda_recording *recording[2]; // without draws behind it, and with
+    bool ran[2], refused;
 };
 
 struct runner {
@@ -45,6 +45,7 @@ struct runner {
     void *pinned[PINNED];
     int pinned_count;
     int32_t *arrived;         // zeros: counters of the blocks of a launch, for CUDA_ARRIVALS of its groups
+    struct cuda_sample draw;  // `most` 0: no draws; x is the run's
     bool recording;           // launches must be the same for every step
     struct tlm_error failure; // of a library in the run so far; code TLM_OK: none
 };
@@ -66,6 +67,10 @@ void runner_pin(struct runner *r, void *pages, size_t bytes);
 void runner_keep(struct runner *r, const struct graph *g);
 enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
                            size_t bytes, struct tlm_error *err);
+enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
+                                 struct tlm_error *err);
+enum tlm_status runner_run_draw(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
+                                size_t bytes, const struct draw_run *d, struct tlm_error *err);
 // Errors: MEMORY, with `what` and the bytes.
 enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err);
 // The library, opened when it is first asked for; NULL where there is none, for which the backend's note has the reason.

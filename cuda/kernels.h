@@ -9,6 +9,7 @@
 #define CUDA_KERNELS_H
 
 #include "cuda/runtime.h"
+#include "ops/draw.h"
 #include "ops/ops.h"
 #include "ops/step.h"
 
@@ -140,6 +141,17 @@ void cuda_cross_entropy(struct cuda_stream *s, double *loss, float *dx, const fl
                         const int32_t *targets, struct cuda_rows rows, int64_t vocab, const double *factor);
 // y (rows): the number of the row's largest, of equal ones the first (cuda/argmax.cu)
 void cuda_argmax(struct cuda_stream *s, int32_t *y, const float *x, struct cuda_rows rows, int64_t cols);
+
+// Draws a token of each row (cuda/sample.cu); where the host has to, the token is DRAW_NONE. The bits of a draw are the host's.
+struct cuda_sample {
+    int32_t *drawn;           // (rows)
+    float *x;                 // (rows, vocab) logits, which are changed
+    const struct draws *data; // ops/draw.h
+    void *scratch;            // cuda_sample_scratch() bytes
+    int64_t most, vocab;      // rows; at most DRAW_VOCAB_MOST
+};
+size_t cuda_sample_scratch(int64_t most, int64_t vocab);
+void cuda_sample(struct cuda_stream *s, const struct cuda_sample *a);
 
 // ---- AdamW as ops/update.h says, pointers of the device, moments of F32 or BF16 (cuda/adamw.cu)
 void cuda_adamw(struct cuda_stream *s, const struct update_args *a);

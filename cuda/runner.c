@@ -26,7 +26,8 @@ enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_e
 void runner_close(struct runner *r)
 {
     if (!r) return;
-    for (int i = 0; i < r->kept_count; i++) cuda_recording_free(r->kept[i].recording);
+    for (int i = 0; i < r->kept_count; i++)
+        for (int j = 0; j < 2; j++) cuda_recording_free(r->kept[i].recording[j]);
     for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
     for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
     cuda_stream_close(r->stream);
@@ -86,22 +87,30 @@ static struct kept_graph *find_kept(struct runner *r, const struct graph *g)
     return NULL;
 }
 
-// The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one.
-static void run_kept(struct runner *r, struct kept_graph *k, void *scratch)
+// The launches of a run: the graph's, and the draws behind it.
+static void launch(struct runner *r, const struct graph *g, void *scratch, bool draw)
 {
-    if (!k->recording && k->ran && !k->refused) {
+    graph_run(g, NULL, scratch);
+    if (draw) cuda_sample(r->stream, &r->draw);
+}
+
+// The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one.
+static void run_kept(struct runner *r, struct kept_graph *k, void *scratch, bool draw)
+{
+    struct cuda_recording **recording = &k->recording[draw];
+    if (!*recording && k->ran[draw] && !k->refused) {
         r->recording = true;
         cuda_record_begin(r->stream);
-        graph_run(k->graph, NULL, scratch);
-        k->recording = cuda_record_end(r->stream);
-        k->refused = !k->recording;
+        launch(r, k->graph, scratch, draw);
+        *recording = cuda_record_end(r->stream);
+        k->refused = !*recording;
         r->recording = false;
     }
-    k->ran = true;
-    if (k->recording)
-        cuda_recording_run(k->recording, r->stream);
+    k->ran[draw] = true;
+    if (*recording)
+        cuda_recording_run(*recording, r->stream);
     else
-        graph_run(k->graph, NULL, scratch);
+        launch(r, k->graph, scratch, draw);
 }
 
 static double now(void)
@@ -133,22 +142,68 @@ static enum tlm_status run_watched(struct runner *r, const struct graph *g, void
     return s;
 }
 
+static enum tlm_status run(struct runner *r, const struct graph *g, void *scratch, bool draw,
+                           struct tlm_error *err)
+{
+    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
+    r->failure.code = TLM_OK;
+    cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
+    if (g->watch) {
+        enum tlm_status s = run_watched(r, g, scratch, err);
+        if (s) return s;
+        if (draw) cuda_sample(r->stream, &r->draw);
+    } else if (k) {
+        run_kept(r, k, scratch, draw);
+    } else {
+        launch(r, g, scratch, draw);
+    }
+    return TLM_OK;
+}
+
+// Brings what a run has left at `from`.
+static enum tlm_status finish(struct runner *r, void *to, const void *from, size_t bytes,
+                              struct tlm_error *err)
+{
+    if (bytes) cuda_copy_out(r->stream, to, from, bytes);
+    const enum tlm_status s = cuda_sync(r->stream, err);
+    if (s || !r->failure.code) return s;
+    if (err) *err = r->failure;
+    return r->failure.code;
+}
+
 enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
                            size_t bytes, struct tlm_error *err)
 {
-    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
-    enum tlm_status s = TLM_OK;
-    r->failure.code = TLM_OK;
-    cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
-    if (g->watch)
-        s = run_watched(r, g, scratch, err);
-    else if (k)
-        run_kept(r, k, scratch);
-    else
-        graph_run(g, NULL, scratch);
-    if (s) return s;
-    if (bytes) cuda_copy_out(r->stream, to, from, bytes);
-    if ((s = cuda_sync(r->stream, err)) || !r->failure.code) return s;
-    if (err) *err = r->failure;
-    return r->failure.code;
+    const enum tlm_status s = run(r, g, scratch, false, err);
+    return s ? s : finish(r, to, from, bytes, err);
+}
+
+// ---- draws ------------------------------------------------------------------------------------------------
+
+enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
+                                 struct tlm_error *err)
+{
+    struct cuda_sample *d = &r->draw;
+    void *data = NULL, *drawn = NULL;
+    enum tlm_status s;
+    if ((s = runner_alloc(r, &data, bytes, "draws", err)) ||
+        (s = runner_alloc(r, &drawn, (size_t)rows * sizeof *d->drawn, "draws", err)) ||
+        (s = runner_alloc(r, &d->scratch, cuda_sample_scratch(rows, vocab), "draws", err)))
+        return s;
+    d->data = data, d->drawn = drawn;
+    d->most = rows, d->vocab = vocab;
+    return TLM_OK;
+}
+
+enum tlm_status runner_run_draw(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
+                                size_t bytes, const struct draw_run *d, struct tlm_error *err)
+{
+    r->draw.x = from;
+    cuda_copy_in(r->stream, (void *)r->draw.data, d->data, d->bytes);
+    enum tlm_status s = run(r, g, scratch, true, err);
+    const int32_t count = d->data->count;
+    if (s || (s = finish(r, d->drawn, r->draw.drawn, (size_t)count * sizeof *d->drawn, err))) return s;
+    for (int32_t i = 0; i < count; i++)
+        if (d->drawn[i] == DRAW_NONE) return finish(r, to, from, bytes, err);
+    return TLM_OK;
 }

@@ -337,6 +337,9 @@ enum tlm_status tlm_batch_step(struct tlm_batch *b, int64_t *left, struct tlm_er
         return status;
     }
     TLM_ASSERT(p.rows > 0); // the first one always finds room: the cache holds at least one context
+    forward_expect_draws(&b->forward, p.outputs);
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->jobs[i]->in_pass) request_expect(&b->jobs[i]->r, b->jobs[i]->first_output);
     double begin = clock_seconds();
     if ((status = forward_run(&b->forward, b->rows, p.rows, err))) return status;
     double seconds = clock_seconds() - begin;

@@ -114,6 +114,18 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+// Where the device can draw tokens, they come back in place of logits.
+static enum tlm_status open_draws(struct forward *f, struct tlm_error *err)
+{
+    const struct backend_class *class = f->model->backend->class;
+    const int64_t vocab = f->model->hparams.vocab;
+    if (!class->draw_open || vocab > DRAW_VOCAB_MOST) return TLM_OK;
+    enum tlm_status s = draws_open(&f->draws, f->config.max_outputs, (int32_t)vocab, err);
+    if (!s) s = class->draw_open(f->runner, f->config.max_outputs, vocab, f->draws.room, err);
+    if (!s) class->pin(f->runner, f->draws.memory.base, f->draws.memory.size);
+    return s;
+}
+
 // On the backend's device; logits come back to the host.
 static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size_t scratch,
                                           struct tlm_error *err)
@@ -130,7 +142,7 @@ static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size
     class->pin(f->runner, f->arena.base, f->arena.size);
     class->keep(f->runner, &f->large.graph);
     class->keep(f->runner, &f->small.graph);
-    return TLM_OK;
+    return open_draws(f, err);
 }
 
 // Memory of the host for two graphs, of which one runs at a time, and `more` bytes behind it, which *rest receives.
@@ -275,6 +287,7 @@ void forward_close(struct forward *f)
     graph_free(&f->small.front);
     arena_free(&f->arena);
     arena_free(&f->front);
+    draws_close(&f->draws);
     step_free(&f->step);
     kv_close(&f->cache);
     rope_source_close(&f->rope);
@@ -371,11 +384,26 @@ static void run_front(struct forward *f, struct threads *threads)
                                     rows * pass->border->out.nb[1]);
 }
 
+// On the backend's device: logits come back, or tokens.
+static enum tlm_status run_elsewhere(struct forward *f, struct tlm_error *err)
+{
+    const struct backend_class *class = f->model->backend->class;
+    const int32_t outputs = f->step.counts[EXTENT_OUTPUTS];
+    const size_t bytes = (size_t)outputs * (size_t)f->model->hparams.vocab * sizeof(float);
+    void *logits = f->last->logits->out.data;
+    const struct draw_run draw = {f->draws.data, f->draws.used, f->draws.drawn};
+    return f->drawn ? class->run_draw(f->runner, &f->last->graph, f->scratch, f->float_logits, logits, bytes,
+                                      &draw, err)
+                    : class->run(f->runner, &f->last->graph, f->scratch, f->float_logits, logits, bytes, err);
+}
+
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err)
 {
     struct step *s = &f->step;
     TLM_ASSERT(count > 0 && count <= f->config.max_rows);
+    f->drawn = f->draws.any;
+    f->draws.any = false;
     s->counts[EXTENT_ROWS] = count;
     s->counts[EXTENT_OUTPUTS] = s->counts[EXTENT_TILES] = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -398,10 +426,7 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
     f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
     if (f->model->host_layers) run_front(f, small ? NULL : f->threads);
-    if (f->runner)
-        return f->model->backend->class->run(
-            f->runner, &f->last->graph, f->scratch, f->float_logits, f->last->logits->out.data,
-            (size_t)s->counts[EXTENT_OUTPUTS] * (size_t)f->model->hparams.vocab * sizeof(float), err);
+    if (f->runner) return run_elsewhere(f, err);
     graph_run(&f->last->graph, small ? NULL : f->threads, f->scratch);
     if (f->float_logits) {
         const double *logits = f->last->logits->out.data;
@@ -420,4 +445,22 @@ const float *forward_logits(const struct forward *f, int32_t i)
 {
     const float *logits = f->float_logits ? f->float_logits : f->last->logits->out.data;
     return logits + i * f->model->hparams.vocab;
+}
+
+void forward_expect_draws(struct forward *f, int32_t outputs)
+{
+    draws_begin(&f->draws, outputs);
+}
+
+void forward_expect_draw(struct forward *f, int32_t i, struct tlm_sampler *sampler, const int32_t *ahead,
+                         int32_t count)
+{
+    draws_add(&f->draws, i, sampler, ahead, count);
+}
+
+int32_t forward_draw(const struct forward *f, int32_t i, struct tlm_sampler *sampler)
+{
+    const bool asked = f->drawn && f->draws.data->rows[i].length != DRAW_NONE;
+    if (!asked) return tlm_sampler_next(sampler, forward_logits(f, i));
+    return sampler_take(sampler, f->draws.drawn[i], forward_logits(f, i));
 }

@@ -6,6 +6,7 @@
 #define GENERATE_FORWARD_H
 
 #include "cache/kv.h"
+#include "generate/draws.h"
 #include "models/model.h"
 
 struct forward_config {
@@ -46,6 +47,8 @@ struct forward {
     void *scratch;
     float *
         float_logits; // (max_outputs, V) where the model runs in double or elsewhere than on the CPU, else NULL
+    struct pass_draws draws;
+    bool drawn;            // the last pass drew
     struct runner *runner; // of the model's backend, or NULL
     struct arena front;    // activations of the CPU's layers beside it, and scratch
     void *front_scratch;
@@ -64,9 +67,16 @@ void forward_close(struct forward *f);
 // Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_truncate() them.
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err);
+// Tells, in front of forward_run(), that tokens are drawn from the `outputs` rows of logits of the next pass; and who draws from the i-th
+// of them, behind ahead[0..count), tokens that it has not accepted yet. Where a device can draw, it does, and logits stay there.
+void forward_expect_draws(struct forward *f, int32_t outputs);
+void forward_expect_draw(struct forward *f, int32_t i, struct tlm_sampler *sampler, const int32_t *ahead,
+                         int32_t count);
 // Calls watch->done for every node of later passes; NULL ends it.
 void forward_watch(struct forward *f, const struct graph_watch *watch);
 // (V) logits of the i-th row of the last pass that had `output`.
 const float *forward_logits(const struct forward *f, int32_t i);
+// The next token of the sampler of that row: what the device has drawn, or drawn now.
+int32_t forward_draw(const struct forward *f, int32_t i, struct tlm_sampler *sampler);
 
 #endif

@@ -11,8 +11,11 @@ static enum tlm_status step(struct tlm_session *s, struct request *r, struct tlm
     struct forward *f = &s->forward;
     bool prompt = r->count - r->computed > 1;
     enum tlm_status status = request_rows(r, s->rows, f->config.max_rows, DRAFT_BRANCHES, err);
+    if (status) return status;
+    forward_expect_draws(f, r->outputs);
+    request_expect(r, 0);
     double begin = clock_seconds();
-    if (status || (status = forward_run(f, s->rows, r->rows, err))) return status;
+    if ((status = forward_run(f, s->rows, r->rows, err))) return status;
     if (!prompt && r->options.drafter)
         draft_pass_took(&r->options.drafter->control, r->rows, clock_seconds() - begin);
     s->computed += (uint64_t)r->rows;

@@ -122,12 +122,23 @@ enum tlm_status request_rows(struct request *r, struct forward_row *rows, int32_
     return TLM_OK;
 }
 
+void request_expect(const struct request *r, int32_t first_output)
+{
+    struct forward *f = r->forward;
+    if (!r->outputs || r->options.max_tokens < 0) return;
+    forward_expect_draw(f, first_output, r->sampler, NULL, 0);
+    for (int32_t b = 0; b < r->draft.branches; b++)
+        for (int32_t i = 0; i < r->draft.count[b]; i++)
+            forward_expect_draw(f, first_output + r->branch_output[b] + i, r->sampler, r->draft.tokens[b],
+                                i + 1);
+}
+
 // ---- outputs ------------------------------------------------------------------------------------------
 
-// Draws the next token of the timeline from `logits` and hands out its text.
-static enum tlm_status draw(struct request *r, const float *logits, struct tlm_error *err)
+// Draws the next token of the timeline from an output of the pass and hands out its text.
+static enum tlm_status draw(struct request *r, int32_t output, struct tlm_error *err)
 {
-    int32_t token = tlm_sampler_next(r->sampler, logits);
+    int32_t token = forward_draw(r->forward, output, r->sampler);
     bool stopped, cancelled;
     tlm_sampler_accept(r->sampler, token);
     r->result.tokens[r->count++] = token;
@@ -163,7 +174,7 @@ static enum tlm_status verify(struct request *r, int32_t first_output, struct tl
 {
     int32_t right = 0, winner = 0;
     unsigned alive = (1u << r->draft.branches) - 1;
-    enum tlm_status status = draw(r, forward_logits(r->forward, first_output), err);
+    enum tlm_status status = draw(r, first_output, err);
     while (!status && !r->done) {
         int32_t drawn = r->result.tokens[r->count - 1];
         for (int32_t b = r->draft.branches; b-- > 0;)
@@ -171,8 +182,7 @@ static enum tlm_status verify(struct request *r, int32_t first_output, struct tl
         if (!alive) break;
         winner = __builtin_ctz(alive);
         right++;
-        status =
-            draw(r, forward_logits(r->forward, first_output + r->branch_output[winner] + right - 1), err);
+        status = draw(r, first_output + r->branch_output[winner] + right - 1, err);
     }
     if (r->draft.branches)
         draft_came_out(&r->options.drafter->control, r->options.drafter->kind, r->draft.branches, winner,
@@ -191,7 +201,7 @@ enum tlm_status request_take(struct request *r, int32_t first_output, struct tlm
         if (r->outputs && r->options.max_tokens < 0)
             request_finish(r, TLM_FINISH_LENGTH);
         else if (r->outputs)
-            status = draw(r, forward_logits(r->forward, first_output), err);
+            status = draw(r, first_output, err);
     } else {
         status = verify(r, first_output, err);
     }

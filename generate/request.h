@@ -43,6 +43,8 @@ void request_close(struct request *r);
 // DRAFT_BRANCHES; 0: no guesses at all. Errors: those of the drafter.
 enum tlm_status request_rows(struct request *r, struct forward_row *rows, int32_t room, int32_t branches,
                              struct tlm_error *err);
+// Tells the pass to come, behind forward_expect_draws(), what will be drawn from the request's outputs.
+void request_expect(const struct request *r, int32_t first_output);
 // Takes the outputs of the pass, of which the request's are the ones from `first_output` on: draws tokens and hands out text.
 // Errors: MEMORY; the request can go no further then.
 enum tlm_status request_take(struct request *r, int32_t first_output, struct tlm_error *err);

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/draw.h"
+
 static const char *const sampler_names[SAMPLER_NAMED] = {
     [SAMPLER_PENALTIES] = "penalties",
     [SAMPLER_DRY] = "dry",
@@ -183,6 +185,26 @@ static void *take(struct arena *arena, size_t *total, size_t count, size_t size)
     return arena->base ? arena_alloc(arena, count * size) : NULL;
 }
 
+// What a device has: penalties in front of all else, a list of the best before anything that wants every candidate of it, and nothing
+// that reads text or carries numbers from draw to draw.
+static bool is_drawable(const struct tlm_sampler *s)
+{
+    bool listed = false; // at most DRAW_LIST are left
+    if (s->n_vocab > DRAW_VOCAB_MOST) return false;
+    for (int32_t i = 0; i < s->chain_length; i++) {
+        const enum sampler_kind kind = s->chain[i];
+        if (kind == SAMPLER_DRY || kind == SAMPLER_XTC || kind == SAMPLER_MIROSTAT) return false;
+        if (kind == SAMPLER_PENALTIES && i) return false;
+        if (kind == SAMPLER_TOP_K && s->options.top_k > DRAW_LIST && !listed) return false;
+        if (kind == SAMPLER_TYP_P && !listed) return false;
+        listed |= kind == SAMPLER_TOP_K || kind == SAMPLER_TOP_P || kind == SAMPLER_MIN_P;
+    }
+    for (size_t i = 0; i < s->bias_count; i++) // each change is of another token
+        for (size_t j = 0; j < i; j++)
+            if (s->bias[i].token == s->bias[j].token) return false;
+    return true;
+}
+
 // Places all arrays, and returns their bytes. Pages never touched (those of samplers that are off) cost
 // nothing.
 static size_t place_arrays(struct tlm_sampler *s)
@@ -234,6 +256,7 @@ static enum tlm_status open_checked(struct tlm_sampler *s, const struct sampler_
     if (o->logit_bias_count) memcpy(s->bias, o->logit_bias, o->logit_bias_count * sizeof *s->bias);
     for (size_t i = o->logit_bias_count; i < s->bias_count; i++)
         s->bias[i] = (struct tlm_logit_bias){vocab->ends[i - o->logit_bias_count], -INFINITY};
+    s->drawable = is_drawable(s);
     if (has(s, SAMPLER_DRY)) sampler_dry_fill(&s->dry, vocab, o);
     if (o->grammar) {
         if (o->ignore_end)
@@ -297,11 +320,25 @@ void tlm_sampler_close(struct tlm_sampler *s)
     free(s);
 }
 
+static int32_t forced(const struct tlm_sampler *s, int32_t drawn)
+{
+    return s->draws <= s->forced_count ? s->forced[s->draws - 1] : drawn;
+}
+
 int32_t tlm_sampler_next(struct tlm_sampler *s, const float *logits)
 {
     sampler_apply(s, logits);
-    int32_t drawn = sampler_draw(s);
-    return s->draws <= s->forced_count ? s->forced[s->draws - 1] : drawn;
+    return forced(s, sampler_draw(s));
+}
+
+int32_t sampler_take(struct tlm_sampler *s, int32_t drawn, const float *changed)
+{
+    if (drawn == DRAW_NONE) {
+        sampler_apply_changed(s, changed);
+        return forced(s, sampler_draw(s));
+    }
+    s->draws++;
+    return forced(s, drawn);
 }
 
 // ---- the history --------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@
 // opened.
 //
 // Only basic operations of IEEE doubles in a fixed order are used (no exp() or log() of the C library, whose
-// last bit differs between processors): the same logits, options and history draw the same tokens on every
-// machine.
+// last bit differs between processors), and sums of weights are sums of integers: the same logits, options and history draw the same
+// tokens on every machine and device.
 #ifndef GENERATE_SAMPLE_H
 #define GENERATE_SAMPLE_H
 
@@ -75,6 +75,7 @@ struct tlm_sampler {
     enum sampler_kind chain[SAMPLER_KINDS]; // what is on, in order
     int32_t chain_length;
     bool greedy;
+    bool drawable;
     struct tlm_logit_bias
         *bias; // (bias_count) the user's, and -INFINITY for tokens that must not end the answer
     size_t bias_count;
@@ -116,6 +117,17 @@ enum tlm_status sampler_open_vocab(struct tlm_sampler **sampler, const struct sa
 void sampler_apply(struct tlm_sampler *s, const float *logits);
 // Draws one of the candidates that sampler_apply() left.
 int32_t sampler_draw(struct tlm_sampler *s);
+
+// Whether a device can draw for this sampler (ops/draw.h).
+static inline bool sampler_is_drawable(const struct tlm_sampler *s)
+{
+    return s->drawable;
+}
+// The next token where a device has drawn `drawn`, or, if that is DRAW_NONE, has left these logits with the grammar, bias and penalties in
+// them.
+int32_t sampler_take(struct tlm_sampler *s, int32_t drawn, const float *changed);
+// As sampler_apply(), for such logits.
+void sampler_apply_changed(struct tlm_sampler *s, const float *logits);
 
 // Tells how many tokens may still come: with a grammar the answer will be whole by then. Errors: ARGUMENT (it takes more).
 enum tlm_status sampler_set_budget(struct tlm_sampler *s, int32_t tokens, struct tlm_error *err);

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "core/rng.h"
-#include "generate/sample_math.h"
+#include "ops/draw_math.h"
 
 enum { STREAM_TOKEN, STREAM_XTC };  // of the random numbers
 enum { MIROSTAT_CANDIDATES = 100 }; // from which mirostat 1 estimates the shape, as in the paper
@@ -133,12 +133,13 @@ static double highest(struct tlm_sampler *s)
 static double weigh(struct tlm_sampler *s, double max)
 {
     struct sampler_candidate *c = s->candidates;
-    double sum = 0;
+    const double unit = draw_unit(s->n_vocab);
+    uint64_t sum = 0;
     for (int32_t i = 0; i < s->candidate_count; i++) {
-        c[i].p = sampler_exp(c[i].logit - max);
-        sum += c[i].p;
+        c[i].p = draw_exp(c[i].logit - max);
+        sum += draw_weight(c[i].p, unit);
     }
-    return sum;
+    return (double)sum / unit;
 }
 
 // ---- samplers -----------------------------------------------------------------------------------------
@@ -202,11 +203,12 @@ static void apply_top_k(struct tlm_sampler *s)
 static void keep_mass(struct tlm_sampler *s, double max, double mass)
 {
     struct sampler_candidate *c = s->candidates;
+    const double unit = draw_unit(s->n_vocab);
     make_heap(c, s->candidate_count, true);
-    double sum = 0;
+    uint64_t sum = 0;
     int32_t keep = 0;
-    while (keep < s->candidate_count && (keep == 0 || sum < mass))
-        sum += sampler_exp(pop_best(c, s->candidate_count - keep++)->logit - max);
+    while (keep < s->candidate_count && (keep == 0 || (double)sum / unit < mass))
+        sum += draw_weight(draw_exp(pop_best(c, s->candidate_count - keep++)->logit - max), unit);
     keep_popped(s, keep);
 }
 
@@ -229,10 +231,11 @@ static void apply_top_p(struct tlm_sampler *s)
 // out.
 static void apply_typ_p(struct tlm_sampler *s)
 {
-    double max = highest(s), sum = weigh(s, max), mean = 0;
+    const double max = highest(s), sum = weigh(s, max), unit = draw_unit(s->n_vocab);
     struct sampler_candidate *c = s->candidates;
-    for (int32_t i = 0; i < s->candidate_count; i++) mean += c[i].p * (c[i].logit - max);
-    mean /= sum;
+    uint64_t below = 0; // weights times how far they are below the highest: at most 1 / e each
+    for (int32_t i = 0; i < s->candidate_count; i++) below += draw_weight(c[i].p * (max - c[i].logit), unit);
+    const double mean = -((double)below / unit / sum);
     for (int32_t i = 0; i < s->candidate_count; i++) c[i].p = -fabs(c[i].logit - max - mean);
     keep_mass(s, max, (double)s->options.typical_p * sum);
 }
@@ -249,7 +252,7 @@ static void keep_from(struct tlm_sampler *s, double least)
 
 static void apply_min_p(struct tlm_sampler *s)
 {
-    keep_from(s, highest(s) + sampler_log((double)s->options.min_p));
+    keep_from(s, highest(s) + draw_log((double)s->options.min_p));
 }
 
 // Exclude top choices: with some probability, all candidates at or above the threshold go but the least
@@ -284,18 +287,18 @@ static void mirostat_keep(struct tlm_sampler *s)
     make_heap(c, n, true);
     double above = pop_best(c, n)->logit, tb = 0, tt = 0;
     for (; popped < n && popped < MIROSTAT_CANDIDATES; popped++) {
-        double logit = pop_best(c, n - popped)->logit, t = sampler_log((popped + 1.0) / popped);
+        double logit = pop_best(c, n - popped)->logit, t = draw_log((popped + 1.0) / popped);
         tb += t * (above - logit);
         tt += t * t;
         above = logit;
     }
-    double zipf = tb / tt, e = zipf - 1, log_v = sampler_log(s->n_vocab);
+    double zipf = tb / tt, e = zipf - 1, log_v = draw_log(s->n_vocab);
     // at e = 0 the fraction is 1 / ln V
-    double fraction = fabs(e) < 1e-9 ? 1 / log_v : e / (1 - sampler_exp(-e * log_v));
-    double log_k = (sampler_log(fraction) + s->mu * LN2) / zipf;
-    if (!(log_k < sampler_log(n)))
+    double fraction = fabs(e) < 1e-9 ? 1 / log_v : e / (1 - draw_exp(-e * log_v));
+    double log_k = (draw_log(fraction) + s->mu * LN2) / zipf;
+    if (!(log_k < draw_log(n)))
         return; // for a NaN too: all are equal (zipf is 0) and just as surprising as allowed
-    int32_t k = (int32_t)sampler_exp(log_k);
+    int32_t k = (int32_t)draw_exp(log_k);
     if (k < 1) k = 1;
     for (; popped < k; popped++) pop_best(c, n - popped);
     keep_popped(s, k);
@@ -306,7 +309,7 @@ static void mirostat_keep(struct tlm_sampler *s)
 static void apply_mirostat(struct tlm_sampler *s)
 {
     double max = highest(s);
-    s->log_total = max + sampler_log(weigh(s, max));
+    s->log_total = max + draw_log(weigh(s, max));
     if (s->candidate_count == 1) return;
     if (s->options.mirostat == 1) {
         mirostat_keep(s);
@@ -372,7 +375,8 @@ static void apply_bias(struct tlm_sampler *s)
     }
 }
 
-void sampler_apply(struct tlm_sampler *s, const float *logits)
+// The chain from step `from` on.
+static void run_chain(struct tlm_sampler *s, int32_t from)
 {
     static void (*const apply[SAMPLER_KINDS])(struct tlm_sampler *) = {
         [SAMPLER_PENALTIES] = apply_penalties,
@@ -385,17 +389,30 @@ void sampler_apply(struct tlm_sampler *s, const float *logits)
         [SAMPLER_TEMPERATURE] = apply_temperature,
         [SAMPLER_MIROSTAT] = apply_mirostat,
     };
-    s->dense = logits;
-    s->candidate_count = 0;
-    apply_grammar(s);
-    apply_bias(s);
-    for (int32_t i = 0; i < s->chain_length; i++) apply[s->chain[i]](s);
+    for (int32_t i = from; i < s->chain_length; i++) apply[s->chain[i]](s);
     if (s->greedy) { // its chain never gathers
         s->candidates[s->candidate_count++] = candidate(argmax(s->dense, s->n_vocab, s->last_resort), 0);
         s->dense = NULL;
     }
     double sum = weigh(s, highest(s));
     for (int32_t i = 0; i < s->candidate_count; i++) s->candidates[i].p *= 1 / sum;
+}
+
+void sampler_apply(struct tlm_sampler *s, const float *logits)
+{
+    s->dense = logits;
+    s->candidate_count = 0;
+    apply_grammar(s);
+    apply_bias(s);
+    run_chain(s, 0);
+}
+
+void sampler_apply_changed(struct tlm_sampler *s, const float *logits)
+{
+    s->dense = logits;
+    s->candidate_count = 0;
+    apply_grammar(s); // again, for the last resort
+    run_chain(s, s->chain_length && s->chain[0] == SAMPLER_PENALTIES);
 }
 
 // Each candidate's clock rings after an exponential time of rate p, and the first one to ring is drawn: so it is each with its
@@ -409,9 +426,9 @@ int32_t sampler_draw(struct tlm_sampler *s)
     double first = INFINITY;
     for (int32_t i = 0; i < s->candidate_count && s->candidate_count > 1; i++) {
         double u = rng_uniform(s->options.seed, STREAM_TOKEN + 2 * (uint64_t)(uint32_t)c[i].id, draw);
-        if (c[i].p == 0 || u >= first * c[i].p) continue; // -ln(1 - u) >= u
-        double time = -sampler_log(1 - u) / c[i].p;
-        if (time < first) first = time, drawn = i;
+        if (c[i].p == 0 || u > first * c[i].p) continue; // -ln(1 - u) >= u
+        double time = -draw_log(1 - u) / c[i].p;
+        if (time < first || (time == first && c[i].id < c[drawn].id)) first = time, drawn = i;
     }
     if (s->options.mirostat && !s->greedy) {
         double surprise = (s->log_total - c[drawn].logit) / LN2; // bits

@@ -6,6 +6,7 @@
 #ifndef OPS_BACKEND_H
 #define OPS_BACKEND_H
 
+#include "ops/draw.h"
 #include "ops/nodes.h"
 
 struct backend;
@@ -64,6 +65,14 @@ struct backend_class {
     // Runs the planned and bound graph, then brings `bytes` of `from` to the host's `to`. Errors: IO.
     enum tlm_status (*run)(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
                            size_t bytes, struct tlm_error *err);
+
+    // Room for draws (ops/draw.h) from `rows` rows of `vocab` logits, whose data take `bytes` at most. Errors: MEMORY.
+    enum tlm_status (*draw_open)(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
+                                 struct tlm_error *err);
+    // As run(), but that tokens are drawn from the logits `from` on the device, which changes them, and tokens are what comes back. Where
+    // the host has to draw some, the logits come too.
+    enum tlm_status (*run_draw)(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
+                                size_t bytes, const struct draw_run *d, struct tlm_error *err);
 
     // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
     enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,

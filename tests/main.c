@@ -62,6 +62,7 @@ static const struct {
     {"cuda", suite_cuda},
     {"cuda_experts", suite_cuda_experts},
     {"cuda_fused", suite_cuda_fused},
+    {"cuda_sample", suite_cuda_sample},
     {"cuda_gradient", suite_cuda_gradient},
     {"cuda_model", suite_cuda_model},
     {"cuda_train", suite_cuda_train},

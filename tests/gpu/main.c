@@ -18,6 +18,7 @@ static const struct {
     {"cuda", suite_cuda, true},
     {"cuda_experts", suite_cuda_experts, true},
     {"cuda_fused", suite_cuda_fused, true},
+    {"cuda_sample", suite_cuda_sample, true},
     {"cuda_gradient", suite_cuda_gradient, true},
     {"cuda_model", suite_cuda_model, false},
     {"cuda_train", suite_cuda_train, false},
