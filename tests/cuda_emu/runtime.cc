@@ -23,13 +23,23 @@ struct allocation {
 static struct allocation allocations[MAX_ALLOCATIONS];
 static int allocation_count;
 
-// The allocation that the address is in, or little behind.
+static bool is_in(const struct allocation *a, const void *p)
+{
+    return (const char *)p >= a->data && (const char *)p < a->data + a->room + PAGE;
+}
+
+// The allocation that the address is in, or little behind; that of one of the last calls, most times.
 static struct allocation *find(const void *p)
 {
+    static int recent[4];
+    for (int i = 0; i < 4; i++)
+        if (recent[i] < allocation_count && is_in(&allocations[recent[i]], p)) return &allocations[recent[i]];
     for (int i = allocation_count; i-- > 0;)
-        if ((const char *)p >= allocations[i].data &&
-            (const char *)p < allocations[i].data + allocations[i].room + PAGE)
+        if (is_in(&allocations[i], p)) {
+            memmove(recent + 1, recent, 3 * sizeof *recent);
+            recent[0] = i;
             return &allocations[i];
+        }
     return NULL;
 }
 

@@ -13,7 +13,8 @@ static void check_lane(const struct thread *lanes, int lane, const struct meetin
         fail(m->file, m->line, "%s: lane %d of the mask %08x is not in the block", m->name, lane, m->mask);
     if (t->state == DONE)
         fail(m->file, m->line, "%s: lane %d of the mask %08x has ended", m->name, lane, m->mask);
-    if (t->state == WARP_WAIT && (t->meeting.mask != m->mask || strcmp(t->meeting.name, m->name)))
+    if (t->state != WARP_WAIT || (t->meeting.mask == m->mask && t->meeting.name == m->name)) return;
+    if (t->meeting.mask != m->mask || strcmp(t->meeting.name, m->name))
         fail(m->file, m->line, "%s with the mask %08x: lane %d is at %s:%d in %s with the mask %08x", m->name,
              m->mask, lane, t->meeting.file, t->meeting.line, t->meeting.name, t->meeting.mask);
 }
