@@ -7,6 +7,8 @@
 
 #include "cuda/device.h"
 
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
+
 // The first row that `row` sees.
 __device__ inline int64_t first_seen(const struct cuda_attention_rows &a, int64_t row)
 {

@@ -10,8 +10,8 @@
 enum { THREADS = 128, WARPS = THREADS / WARP_LANES, ROWS = 16, KEYS = WARP_LANES };
 enum { EACH_ROW = ROWS / WARPS, EACH_KEY = KEYS / WARPS }; // of a warp
 
-// A warp a row and head. The sink's logit takes part in the softmax and has no value: -exp(sink - lse) delta.
-static __global__ void delta_kernel(struct cuda_attention_dx x)
+// A warp a row and head; `tiles`: with what cuda/attention_dx_wgmma.cu reads. The sink's logit takes part in the softmax and has no value: -exp(sink - lse) delta.
+static __global__ void delta_kernel(struct cuda_attention_dx x, bool tiles)
 {
     const struct cuda_attention_rows &a = x.of;
     const int64_t at = (int64_t)blockIdx.x * WARPS + warp_id();
@@ -23,9 +23,22 @@ static __global__ void delta_kernel(struct cuda_attention_dx x)
         top = fmaxf(top, fabsf(dy));
     }
     sum = warp_sum(sum), top = warp_max(top);
+    const float unit = !(fabsf(sum) < INFINITY) ? 1 : top < 0x1p-100f ? 0 : ldexpf(1, ilogbf(top));
+    if (tiles)
+        for (int32_t i = lane_id(); i < a.value_dim; i += WARP_LANES) {
+            f16 rounded;
+            from_f32(&rounded, unit != 0 ? load(x.dy + at * a.value_dim + i) / unit : 0);
+            store((f16 *)x.rounded + at * a.value_dim + i, rounded);
+        }
     if (lane_id()) return;
     store(x.delta + at, sum);
-    store(x.unit + at, !(fabsf(sum) < INFINITY) ? 1 : top < 0x1p-100f ? 0 : ldexpf(1, ilogbf(top)));
+    store(x.unit + at, unit);
+    if (tiles) {
+        const int64_t row = at / a.heads, head = at % a.heads;
+        const vec<float, 4> of = {{load(a.lse + at) * LOG2_E, unit != 0 ? sum / unit : 0, log2f(unit),
+                                   bits_to_f32((unsigned)first_seen(a, row))}};
+        store((vec<float, 4> *)x.stats + head * x.padded + row, of);
+    }
     if (x.dsinks) store(x.dsinks + at, -expf(load(a.sinks + at % a.heads) - load(a.lse + at)) * sum);
 }
 
@@ -209,8 +222,11 @@ void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *x)
     TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX && a->lse);
     TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
-    CUDA_LAUNCH(delta_kernel, blocks_for(a->rows.most * a->heads, WARPS), THREADS, 0, s, *x);
-    if (attention_rows_mma_fits(a))
+    const bool tiles = attention_dx_wgmma_fits(x);
+    CUDA_LAUNCH(delta_kernel, blocks_for(a->rows.most * a->heads, WARPS), THREADS, 0, s, *x, tiles);
+    if (tiles)
+        attention_dx_wgmma(s, x);
+    else if (attention_rows_mma_fits(a))
         attention_dx_mma(s, x);
     else if (a->type == DTYPE_F32)
         wide ? launch<float, MOST>(s, x) : launch<float, 4>(s, x);

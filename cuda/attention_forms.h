@@ -14,8 +14,10 @@ void attention_rows_mma(struct cuda_stream *s, const struct cuda_attention_rows 
 void attention_dx_mma(struct cuda_stream *s, const struct cuda_attention_dx *x);
 
 // For compute capability 9.0: heads of 64, 128 or 256 numbers, values like them. False where device, shapes or boundaries do not allow it
-// (cuda/attention_wgmma.cu, cuda/attention_rows_wgmma.cu).
+// (cuda/attention_wgmma.cu, cuda/attention_rows_wgmma.cu, cuda/attention_dx_wgmma.cu).
 bool attention_wgmma(struct cuda_stream *s, const struct cuda_attention *a);
+bool attention_dx_wgmma_fits(const struct cuda_attention_dx *x); // not for heads of 256
+void attention_dx_wgmma(struct cuda_stream *s, const struct cuda_attention_dx *x);
 bool attention_rows_wgmma(struct cuda_stream *s, const struct cuda_attention_rows *a);
 
 #endif

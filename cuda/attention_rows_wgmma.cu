@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const int32_t head = (int32_t)blockIdx.x, kv_head = head / (a.heads / a.kv_heads);
     if (first >= count) return;
     const int64_t last = first + CONSUMERS * GROUP_ROWS < count ? first + CONSUMERS * GROUP_ROWS : count;
-    const struct attention_work w = {(int32_t)first_seen(a, first), (int32_t)last, 0, (int32_t)count};
+    const struct attention_work w = {(int32_t)first_seen(a, first), (int32_t)last};
     make_barriers(m);
     if (threadIdx.x < WARPGROUP) {
         registers_give<REGISTERS_GIVEN>();
@@ -59,8 +59,11 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const float sink = a.sinks ? load(a.sinks + head) * LOG2_E : -INFINITY;
     float o[D / 2], top[2] = {sink, sink}, total[2];
     total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
-    attend<D>(o, top, total, m, w, how, rows, idle);
-    if (idle) return;
+    if (idle) {
+        let_pass<D>(m, w);
+        return;
+    }
+    attend<D>(o, top, total, m, w, how, rows);
     write_rows<D>(to, o, total);
     for (int r = 0; r < 2; r++)
         if (a.lse && to[r] && lane_id() % 4 == 0)

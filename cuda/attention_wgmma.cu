@@ -44,7 +44,7 @@ __device__ static struct attention_work work_of(const struct cuda_attention &a, 
         from = seen < from ? seen : from;
         to = last >= to ? last + 1 : to;
     }
-    return {from / KV_BLOCK * KV_BLOCK, to, from, to};
+    return {from / KV_BLOCK * KV_BLOCK, to};
 }
 
 template <int D>
@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
         const auto copy = [&](bool value, shared<f16> to, int32_t tile, shared<uint64_t> barrier) {
             for (int b = 0; b < KEYS; b += KV_BLOCK) {
                 const int32_t key = tile + b;
-                const int32_t row = key < w.to ? begin + load(table + key / KV_BLOCK) * KV_BLOCK : cache_rows;
+                const int32_t row =
+                    key < w.end ? begin + load(table + key / KV_BLOCK) * KV_BLOCK : cache_rows;
                 for (int c = 0; c < D; c += TILE_COLUMNS)
                     copy_tile(to + (c * KEYS + b * TILE_COLUMNS), value ? &values : &keys, c, row, barrier);
             }
@@ -99,7 +100,6 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const int group = (int)threadIdx.x / WARPGROUP - 1;
     const struct attention_tile tile = p.tile[group];
     const int32_t head = p.head[group];
-    const bool idle = p.idle[group];
     struct rows_of_lane rows;
     float *to[2];
     for (int r = 0; r < 2; r++) {
@@ -119,8 +119,12 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const float sink = a.sinks ? load(a.sinks + head) * LOG2_E : -INFINITY;
     float o[D / 2], top[2] = {sink, sink}, total[2];
     total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
-    attend<D>(o, top, total, m, w, how, rows, idle);
-    if (!idle) write_rows<D>(to, o, total);
+    if (p.idle[group]) {
+        let_pass<D>(m, w);
+        return;
+    }
+    attend<D>(o, top, total, m, w, how, rows);
+    write_rows<D>(to, o, total);
 #endif
 }
 

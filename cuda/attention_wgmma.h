@@ -6,10 +6,10 @@
 #ifndef CUDA_ATTENTION_WGMMA_H
 #define CUDA_ATTENTION_WGMMA_H
 
+#include "cuda/attention_block.h"
 #include "cuda/attention_fragments.h"
 #include "cuda/hopper.h"
 
-constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 constexpr int GROUP_ROWS = 64; // of a warpgroup
 
 // The stages of a ring, and the phase of the barriers of the one that is next.
@@ -96,9 +96,9 @@ struct shaping {
     float scale, softcap, slope;
 };
 
-// A block's work: keys begin .. end, of which from .. to are there; a warpgroup has rows, or none.
+// A block's work: keys begin .. end. A warpgroup has rows, or none.
 struct attention_work {
-    int32_t begin, end, from, to;
+    int32_t begin, end;
 };
 
 // The lane's two rows: where each stands among the keys (none: -1), and the first key that it sees; for the whole warpgroup the keys that
@@ -158,17 +158,15 @@ __device__ inline void fetch_tiles(const struct attention_memory &m, const struc
     }
 }
 
-// Values of tile .. tile + KEYS that are none become zeros, by both warpgroups.
-template <int D>
-__device__ inline void clear_values(shared<f16> v, const struct attention_work &w, int32_t tile)
+// Values of the last tile behind the last key become zeros, by both warpgroups. (What stands in front of the first key is an older key's.)
+template <int D> __device__ inline void clear_values(shared<f16> v, const struct attention_work &w)
 {
     constexpr int KEYS = attention_shape<D>::KEYS;
-    if (tile >= w.from && tile + KEYS <= w.to) return;
+    const int there = (w.end - w.begin - 1) % KEYS + 1;
+    if (there == KEYS) return;
     const vec<f16, 8> zeros = {};
-    for (int i = (int)threadIdx.x - WARPGROUP; i < KEYS * (D / 8); i += CONSUMERS * WARPGROUP) {
-        const int row = i / (D / 8);
-        if (tile + row < w.from || tile + row >= w.to) piece_at(v, KEYS, row, i % (D / 8))[0] = zeros;
-    }
+    for (int i = (int)threadIdx.x - WARPGROUP; i < KEYS * (D / 8); i += CONSUMERS * WARPGROUP)
+        if (i / (D / 8) >= there) piece_at(v, KEYS, i / (D / 8), i % (D / 8))[0] = zeros;
     shared_written();
     sync_some<1, CONSUMERS * WARPGROUP>();
 }
@@ -221,58 +219,69 @@ __device__ inline void soften_lanes(float (&s)[KEYS / 2], float (&top)[2], float
     for (int r = 0; r < 2; r++) total[r] = total[r] * rescale[r] + quad_sum(sum[r]);
 }
 
-// A warpgroup: o (64, D), the weighted values, and top and total of its rows. Without rows it only lets the tiles pass.
+// A warpgroup without rows lets the tiles pass.
+template <int D>
+__device__ inline void let_pass(const struct attention_memory &m, const struct attention_work &w)
+{
+    constexpr int KEYS = attention_shape<D>::KEYS, PANEL = attention_shape<D>::PANEL;
+    const bool signals = threadIdx.x % WARPGROUP == 0;
+    ring<KEY_STAGES> at;
+    for (int32_t tile = w.begin; tile < w.end; tile += KEYS, at.next()) {
+        barrier_wait(m.k_full + at.stage, at.phase);
+        if (signals) barrier_arrive(m.k_empty + at.stage);
+        barrier_wait(m.v_full + at.stage, at.phase);
+        if (tile + KEYS >= w.end) clear_values<D>(m.v + at.stage * PANEL, w);
+        if (signals) barrier_arrive(m.v_empty + at.stage);
+    }
+}
+
+// A warpgroup: o (64, D), the weighted values, and top and total of its rows. The scores of a tile, then the values of the tile in front are
+// given to the tensor cores; the softmax of the first is taken while they multiply the second.
 template <int D>
 __device__ inline void attend(float (&o)[D / 2], float (&top)[2], float (&total)[2],
                               const struct attention_memory &m, const struct attention_work &w,
-                              const struct shaping &how, const struct rows_of_lane &rows, bool idle)
+                              const struct shaping &how, const struct rows_of_lane &rows)
 {
     constexpr int KEYS = attention_shape<D>::KEYS, PANEL = attention_shape<D>::PANEL;
     const shared<f16> q = m.q + ((int)threadIdx.x / WARPGROUP - 1) * attention_shape<D>::QUERIES;
-    const bool first = threadIdx.x % WARPGROUP == 0;
+    const bool signals = threadIdx.x % WARPGROUP == 0;
     ring<KEY_STAGES> k_at, v_at;
     float s[KEYS / 2], rescale[2];
     uint32_t p[KEYS / 16][4];
-    for (int32_t tile = w.begin; tile < w.end; tile += KEYS, k_at.next()) {
-        const bool behind = tile > w.begin; // there is a tile whose values are still to be added
-        const shared<f16> v = m.v + v_at.stage * PANEL;
-        barrier_wait(m.k_full + k_at.stage, k_at.phase);
-        if (!idle) {
-            wgmma_begin();
-            issue_scores<D, KEYS>(s, q, m.k + k_at.stage * PANEL);
-            wgmma_end();
-        }
-        if (behind) {
-            barrier_wait(m.v_full + v_at.stage, v_at.phase);
-            clear_values<D>(v, w, tile - KEYS);
-            if (!idle) {
-                wgmma_begin();
-                issue_weighted<D, KEYS>(o, p, v, tile - KEYS > w.begin);
-                wgmma_end();
-                wgmma_wait<1>();
-            }
-        } else if (!idle) {
-            wgmma_wait<0>();
-        }
-        if (first) barrier_arrive(m.k_empty + k_at.stage);
-        if (!idle) {
-            shape_scores<KEYS>(s, how, rows, tile);
-            soften_lanes<KEYS>(s, top, total, rescale);
-        }
-        if (behind) {
-            if (!idle) wgmma_wait<0>();
-            if (first) barrier_arrive(m.v_empty + v_at.stage);
-            v_at.next();
-            if (!idle) scale_lanes<D>(o, rescale);
-        }
-        if (!idle) pack_rows<KEYS>(p, s);
-    }
-    const shared<f16> v = m.v + v_at.stage * PANEL;
-    barrier_wait(m.v_full + v_at.stage, v_at.phase);
-    clear_values<D>(v, w, w.begin + (w.end - w.begin - 1) / KEYS * KEYS);
-    if (idle) return;
+    barrier_wait(m.k_full, 0);
     wgmma_begin();
-    issue_weighted<D, KEYS>(o, p, v, w.end - w.begin > KEYS);
+    issue_scores<D, KEYS>(s, q, m.k);
+    wgmma_end();
+    wgmma_wait<0>();
+    if (signals) barrier_arrive(m.k_empty);
+    k_at.next();
+    shape_scores<KEYS>(s, how, rows, w.begin);
+    soften_lanes<KEYS>(s, top, total, rescale);
+    pack_rows<KEYS>(p, s);
+#pragma unroll
+    for (int i = 0; i < D / 2; i++) o[i] = 0;
+    for (int32_t tile = w.begin + KEYS; tile < w.end; tile += KEYS, k_at.next(), v_at.next()) {
+        barrier_wait(m.k_full + k_at.stage, k_at.phase);
+        wgmma_begin();
+        issue_scores<D, KEYS>(s, q, m.k + k_at.stage * PANEL);
+        wgmma_end();
+        barrier_wait(m.v_full + v_at.stage, v_at.phase);
+        wgmma_begin();
+        issue_weighted<D, KEYS>(o, p, m.v + v_at.stage * PANEL, true);
+        wgmma_end();
+        wgmma_wait<1>();
+        if (signals) barrier_arrive(m.k_empty + k_at.stage);
+        shape_scores<KEYS>(s, how, rows, tile);
+        soften_lanes<KEYS>(s, top, total, rescale);
+        wgmma_wait<0>();
+        if (signals) barrier_arrive(m.v_empty + v_at.stage);
+        scale_lanes<D>(o, rescale);
+        pack_rows<KEYS>(p, s);
+    }
+    barrier_wait(m.v_full + v_at.stage, v_at.phase);
+    clear_values<D>(m.v + v_at.stage * PANEL, w);
+    wgmma_begin();
+    issue_weighted<D, KEYS>(o, p, m.v + v_at.stage * PANEL, true);
     wgmma_end();
     wgmma_wait<0>();
 }

@@ -108,10 +108,32 @@ struct cuda_attention_dx {
     struct cuda_attention_rows of; // y and lse are read
     float *dq, *dk, *dv;           // row r of each at + r * stride
     int64_t stride;
-    float *dsinks;       // (rows, heads): a row's part, or NULL
-    float *delta, *unit; // scratch, (rows, heads) each: y dy, and the power of two below the largest of dy
+    float *dsinks; // (rows, heads): a row's part, or NULL
+    // Scratch, which cuda_attention_dx_place() parts: (rows, heads) each: y dy, and the power of two below the largest of dy; dy / unit in
+    // F16; and for each head and row side by side lse in units of log2, delta / unit, log2 unit, and the first row seen, as its bits.
+    float *delta, *unit, *stats;
+    void *rounded;
+    int64_t padded; // rows of a head in `stats`
     const float *dy;
 };
+// Rows as tiles of 128 have them
+static inline int64_t cuda_padded_rows(int64_t rows)
+{
+    return (rows + 127) / 128 * 128;
+}
+static inline size_t cuda_attention_dx_scratch(int64_t rows, int32_t heads, int32_t value_dim)
+{
+    return (size_t)heads *
+           (size_t)(cuda_padded_rows(rows) * (4 + 2) * (int64_t)sizeof(float) + rows * value_dim * 2);
+}
+static inline void cuda_attention_dx_place(struct cuda_attention_dx *x, void *scratch)
+{
+    x->padded = cuda_padded_rows(x->of.rows.most);
+    const int64_t each = x->padded * x->of.heads;
+    x->stats = (float *)scratch;
+    x->delta = x->stats + 4 * each, x->unit = x->delta + each;
+    x->rounded = x->unit + each;
+}
 void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *a);
 
 // ---- the update (cuda/adamw.cu has AdamW)

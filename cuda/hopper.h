@@ -6,6 +6,7 @@
 //   barrier_expect(b, bytes)            an arrival that announces bytes
 //   barrier_wait(b, phase)              until phase 0, 1, 0, ... is complete; phase 1 of a new barrier is
 //   copy_tile(to, &map, column, row, b) a box of a matrix on its way (cuda_tile_map of cuda/runtime.h), which the barrier will count
+//   copy_bytes(to, from, bytes, b)      bytes that stand side by side, multiples of 16
 //   wgmma_begin(); wgmma<N>(c, a, b, add) ...; wgmma_end(); wgmma_wait<GROUPS>()
 //   shared_written()                    what threads wrote to shared memory may be read by wgmma behind the next barrier
 //   sync_some<ID, THREADS>()            a barrier of a part of the block, whole warps

@@ -94,6 +94,15 @@ __device__ inline void copy_tile(T *to, const struct cuda_tile_map *map, int64_t
                  : "memory");
 }
 
+template <class T> __device__ inline void copy_bytes(T *to, const void *from, int bytes, uint64_t *barrier)
+{
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+            shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(barrier))
+        : "memory");
+}
+
 // ---- products ---------------------------------------------------------------------------------------------
 
 // PTX's matrix descriptor: address, leading and stride offsets in units of 16 bytes, and the 128-byte swizzle. Groups of eight rows are 1024

@@ -208,7 +208,7 @@ size_t cuda_scratch_attention_dx(const struct graph *g, const struct node *n)
 {
     (void)g;
     const struct attention_params *p = n->params;
-    return 2 * sizeof(float) * (size_t)(n->out.ne[1] * p->heads);
+    return cuda_attention_dx_scratch(n->out.ne[1], p->heads, p->value_dim);
 }
 
 RUN(attention_dx)
@@ -216,17 +216,16 @@ RUN(attention_dx)
     (void)begin, (void)end;
     const struct attention_params *p = n->params;
     float *dq = n->out.data, *dk = dq + (int64_t)p->heads * p->head_dim;
-    const struct cuda_attention_dx x = {
+    struct cuda_attention_dx x = {
         .of = cuda_attention_node(g, n->in[1], n->in[2], n->in[3], n->in[4]),
         .dq = dq,
         .dk = dk,
         .dv = dk + (int64_t)p->kv_heads * p->head_dim,
         .stride = n->out.ne[0],
         .dsinks = n->saved.ne[0] ? n->saved.data : NULL,
-        .delta = scratch,
-        .unit = (float *)scratch + n->out.ne[1] * p->heads,
         .dy = input(n, 0),
     };
+    cuda_attention_dx_place(&x, scratch);
     cuda_attention_dx(stream_of(g), &x);
 }
 

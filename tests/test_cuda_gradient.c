@@ -398,7 +398,7 @@ static struct attention_data attention_data(const struct attention_case *c)
     };
     float *dqkv = empty_device(rows * all);
     a.x.dq = dqkv, a.x.dk = dqkv + a.qs, a.x.dv = dqkv + a.qs + a.ks, a.x.stride = all;
-    a.x.delta = empty_device(rows * c->heads), a.x.unit = empty_device(rows * c->heads);
+    cuda_attention_dx_place(&a.x, device(NULL, cuda_attention_dx_scratch(rows, c->heads, c->d_v)));
     a.dy = malloc((size_t)(rows * a.ys) * sizeof *a.dy);
     float *dy = random_device(a.dy, rows * a.ys, 4, 1);
     for (int64_t i = 0; i < rows * a.ys; i++) { // of all sizes: what f16 alone could not hold

@@ -86,7 +86,7 @@ struct tile_copy {
     int64_t columns, rows;
     size_t stride;
     int64_t column, row; // where the box of box_rows rows begins
-    int box_rows;
+    int box_rows;        // 0: `bytes` from `base` on, which stand side by side
     int bytes;
     struct barrier *barrier;
 };
@@ -189,7 +189,7 @@ void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t
                   int line);
 void shared_copy_async(int region, int64_t at, const void *from, int bytes, const char *file, int line);
 // What the device itself writes and reads there: bytes that are on their way, have come, are read by wgmma
-void shared_expect(int region, int64_t at, size_t bytes, const char *file, int line);
+void shared_expect(int region, int64_t at, size_t bytes, size_t align, const char *file, int line);
 void shared_land(struct block *b, int region, int64_t at, const void *from, size_t bytes);
 void shared_read_async(void *to, int region, int64_t at, size_t bytes, const char *file, int line);
 // Products of a thread that are on their way: none, and are there any?

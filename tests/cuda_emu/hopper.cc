@@ -59,6 +59,10 @@ void barrier_arrive(int region, int64_t at, int bytes, const char *file, int lin
 
 static void land(struct block *b, const struct tile_copy *c)
 {
+    if (!c->box_rows) {
+        shared_land(b, c->region, c->at, c->base, (size_t)c->bytes);
+        return;
+    }
     for (int r = 0; r < c->box_rows; r++)
         for (int piece = 0; piece < ROW_BYTES / PIECE; piece++) {
             uint16_t number[PIECE / 2] = {};
@@ -138,7 +142,7 @@ void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t 
     }
     if (b->copy_count == MAX_TILE_COPIES)
         fail(file, line, "more than %d tiles on their way", (int)MAX_TILE_COPIES);
-    shared_expect(region, at, (size_t)bytes, file, line);
+    shared_expect(region, at, (size_t)bytes, 128, file, line);
     b->copies[b->copy_count++] = {region,
                                   at,
                                   m.base,
@@ -150,6 +154,21 @@ void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t 
                                   m.box_rows,
                                   bytes,
                                   barrier_at(barrier_region, barrier, file, line)};
+    self->file = file, self->line = line;
+    wake(b);
+}
+
+void byte_copy(int region, int64_t at, const void *from, int bytes, int barrier_region, int64_t barrier,
+               const char *file, int line)
+{
+    struct block *b = self->block;
+    global_check(from, (size_t)bytes, 16, "copy of bytes from", file, line);
+    if (bytes % 16) fail(file, line, "a copy of %d bytes: no multiple of 16", bytes);
+    if (b->copy_count == MAX_TILE_COPIES)
+        fail(file, line, "more than %d copies on their way", (int)MAX_TILE_COPIES);
+    shared_expect(region, at, (size_t)bytes, 16, file, line);
+    b->copies[b->copy_count++] = {
+        region, at, from, 0, 0, 0, 0, 0, 0, bytes, barrier_at(barrier_region, barrier, file, line)};
     self->file = file, self->line = line;
     wake(b);
 }

@@ -34,6 +34,8 @@ void barrier_arrive(int region, int64_t at, int bytes, const char *file, int lin
 void barrier_wait(int region, int64_t at, unsigned phase, const char *file, int line);
 void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t column, int64_t row,
                int barrier_region, int64_t barrier_at, const char *file, int line);
+void byte_copy(int region, int64_t at, const void *from, int bytes, int barrier_region, int64_t barrier_at,
+               const char *file, int line);
 void sync_some(int id, int threads, const char *file, int line);
 void shared_written(void);
 void wgmma_begin(void);
@@ -106,6 +108,11 @@ void copy_tile(shared<T> to, const struct cuda_tile_map *map, int64_t column, in
                EMU_HERE)
 {
     emu::tile_copy(to.region, to.at, map, column, row, b.region, b.at, file, line);
+}
+
+template <class T> void copy_bytes(shared<T> to, const void *from, int bytes, shared<uint64_t> b, EMU_HERE)
+{
+    emu::byte_copy(to.region, to.at, from, bytes, b.region, b.at, file, line);
 }
 
 template <class T, bool TURNED> struct tile_operand {

@@ -124,10 +124,10 @@ void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t
 
 // ---- copies of tiles, and wgmma: by nobody's hand ----------------------------------------------------------
 
-void shared_expect(int region, int64_t at, size_t bytes, const char *file, int line)
+void shared_expect(int region, int64_t at, size_t bytes, size_t align, const char *file, int line)
 {
     struct block *b = self->block;
-    const size_t begin = inside(region, at, bytes, 128, "copy of a tile to", file, line);
+    const size_t begin = inside(region, at, bytes, align, "copy of a tile to", file, line);
     for (size_t i = begin; i < begin + bytes; i++) {
         struct shadow *s = &b->shadow[i];
         if (s->state == ON_ITS_WAY)

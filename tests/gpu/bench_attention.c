@@ -189,10 +189,9 @@ static void training_attention(struct bench *b, const struct shape *s)
         .dk = bench_alloc(b, floats),
         .dv = bench_alloc(b, floats),
         .stride = width,
-        .delta = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
-        .unit = bench_alloc(b, (size_t)(rows * s->heads) * sizeof(float)),
         .dy = bench_numbers(b, 24, rows * width),
     };
+    cuda_attention_dx_place(&a, bench_alloc(b, cuda_attention_dx_scratch(rows, s->heads, s->d)));
     const double seen = (double)rows * (double)(rows + 1) / 2;
     char forward[96], backward[96];
     snprintf(forward, sizeof forward, "training, d%d, causal, %d tokens", s->d, (int)rows);
