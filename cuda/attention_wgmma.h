@@ -12,17 +12,6 @@
 
 constexpr int GROUP_ROWS = 64; // of a warpgroup
 
-// The stages of a ring, and the phase of the barriers of the one that is next.
-template <int STAGES> struct ring {
-    int stage = 0;
-    unsigned phase = 0;
-
-    __device__ void next()
-    {
-        if (++stage == STAGES) stage = 0, phase ^= 1;
-    }
-};
-
 // The lane's row r of its warpgroup's 64
 __device__ inline int group_row(int r)
 {

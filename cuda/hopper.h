@@ -45,4 +45,15 @@ template <class T, bool TURNED> struct tile_operand;
 #include "tests/cuda_emu/hopper.h"
 #endif
 
+// The stages of a ring of tiles, and the phase of the barriers of the one that is next: it changes with every round.
+template <int STAGES> struct ring {
+    int stage = 0;
+    unsigned phase = 0;
+
+    __device__ void next()
+    {
+        if (++stage == STAGES) stage = 0, phase ^= 1;
+    }
+};
+
 #endif

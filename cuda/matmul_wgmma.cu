@@ -60,17 +60,6 @@ template <int OUTPUTS> struct schedule {
 
 constexpr int GIVEN = 40, TAKEN = 232; // registers: 40 * 128 + 232 * 256 <= 65536
 
-// Stages follow each other in a ring; the phase changes with every round.
-template <int STAGES> struct ring {
-    int stage = 0;
-    unsigned phase = 0;
-
-    __device__ void next()
-    {
-        if (++stage == STAGES) stage = 0, phase ^= 1;
-    }
-};
-
 template <int OUTPUTS, bool NN>
 __device__ static void fetch_panels(shared<bf16> stages, shared<uint64_t> full, shared<uint64_t> empty,
                                     const struct cuda_tile_map *x, const struct cuda_tile_map *w,

@@ -323,7 +323,7 @@ static void multiply(struct thread *lanes, int product)
     }
 }
 
-// Gives the results back that no product on its way adds to.
+// Gives the results back that no product on its way adds to: the thread may change them, so wgmma_begin() has to come again.
 static void settle(struct warpgroup_work *w, int done)
 {
     w->product_count -= done;
@@ -334,6 +334,7 @@ static void settle(struct warpgroup_work *w, int done)
         for (int j = 0; j < w->product_count; j++) busy |= w->products[j].c == s->c;
         if (busy) continue;
         memcpy(s->c, s->value, (size_t)s->n / 2 * sizeof *s->c);
+        w->fenced = false;
         *s-- = w->sums[--w->sums_count];
         i--;
     }
