@@ -295,6 +295,27 @@ static bool fuse_heads(struct fusion *f, struct match *m, enum cuda_op op)
     return true;
 }
 
+// Heads and attention leave the memory idle: meanwhile the weights of the product behind them are on their way.
+static void look_ahead(struct fusion *f)
+{
+    struct node *nodes = (struct node *)f->g->nodes.base;
+    for (int64_t i = 0; i < f->g->node_count; i++) {
+        struct node *n = &nodes[i], *attention = n->input_count ? n->in[0] : NULL;
+        const bool product = n->op >= (int)FUSED_matmul_glu && n->op <= (int)FUSED_matmul_all;
+        if (!product || !f->readers[i] || attention->op != OP_attention ||
+            attention->in[1]->op != FUSED_heads)
+            continue;
+        const struct cuda_fused_product *l = &((const struct fused_product_params *)n->params)->launch;
+        struct cuda_fused_heads *heads = &((struct fused_heads_params *)attention->in[1]->params)->launch;
+        const int64_t codes = (int64_t)l->shape.outputs[0] * l->shape.code_stride,
+                      scales = (int64_t)l->shape.outputs[0] * l->shape.scale_stride;
+        const int64_t most = FUSED_AHEAD_MOST;
+        heads->ahead[0] = (struct cuda_fused_ahead){l->part[0].codes, codes < most ? codes : most};
+        if (scales)
+            heads->ahead[1] = (struct cuda_fused_ahead){l->part[0].scales, scales < most ? scales : most};
+    }
+}
+
 // ---- the table ----------------------------------------------------------------------------------------------
 
 // To add a rule: a line in CUDA_FUSED() (cuda/fuse.h), a launcher (cuda/fused.h), its run function in cuda/nodes_fused.c, and a line here:
@@ -355,6 +376,7 @@ enum tlm_status cuda_fuse(struct graph *g, struct node *const *roots, int root_c
     if (f.readers && f.reader && f.stack) {
         count_readers(&f);
         for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) apply(&f, &rules[i]);
+        look_ahead(&f);
     } else {
         s = error_set(err, TLM_ERR_MEMORY, "cuda: no memory to fuse %zu nodes", count);
     }

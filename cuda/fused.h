@@ -80,12 +80,19 @@ struct cuda_fused_head {
     enum fused_norm norm;
     float eps;
 };
+// Weights that a launch behind reads: brought into the second-level cache by one that leaves the memory idle.
+struct cuda_fused_ahead {
+    const void *from; // NULL: nothing
+    int64_t bytes;    // a multiple of 16
+};
+enum { FUSED_AHEAD_MOST = 16 << 20 }; // bytes, of a cache of 40 MiB (A100) or 50
 struct cuda_fused_heads {
     struct cuda_rows rows;
     const float *table; // of rotation (rows, 2 pairs), or NULL
     const int32_t *slots;
     struct cuda_fused_head kind[3]; // queries, keys, values; heads 0: none of them
     enum rope_pairing pairing;
+    struct cuda_fused_ahead ahead[2];
 };
 enum { FUSED_HEAD = 512 }; // numbers of a head at most
 void cuda_fused_heads(struct cuda_stream *s, const struct cuda_fused_heads *p);

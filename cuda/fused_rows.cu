@@ -106,6 +106,16 @@ template <class T> __device__ static void put_head(T *to, shared<float> x, int d
     }
 }
 
+// Each block's share, and of it each thread's pieces
+__device__ static void bring(const struct cuda_fused_ahead &a)
+{
+    constexpr int64_t PIECE = 8192;
+    const int64_t each = ceil_div(ceil_div(a.bytes, (int64_t)gridDim.x), PIECE) * PIECE;
+    const int64_t begin = blockIdx.x * each, end = begin + each < a.bytes ? begin + each : a.bytes;
+    for (int64_t at = begin + threadIdx.x * PIECE; at < end; at += blockDim.x * PIECE)
+        prefetch((const char *)a.from + at, (unsigned)(end - at < PIECE ? end - at : PIECE));
+}
+
 // A warp a head.
 static __global__ void heads_kernel(struct cuda_fused_heads d)
 {
@@ -114,6 +124,8 @@ static __global__ void heads_kernel(struct cuda_fused_heads d)
     const int64_t number = (int64_t)blockIdx.x * WARPS + warp_id(), row = number / per_row;
     const shared<float> x = memory + warp_id() * FUSED_HEAD;
     int head = (int)(number % per_row), kind = 0;
+    for (int i = 0; i < 2; i++)
+        if (d.ahead[i].from) bring(d.ahead[i]);
     wait_for_previous();
     let_next_begin();
     if (row >= row_count(d.rows)) return;

@@ -90,7 +90,13 @@ static void residual(const struct chain *c, const struct cuda_matrix *w, float *
     cuda_add(c->stream, to, base, c->h, c->rows, c->width);
 }
 
-static void heads(const struct chain *c)
+static int64_t bytes_ahead(const struct cuda_matrix *w, size_t stride)
+{
+    const int64_t bytes = w->outputs * (int64_t)stride;
+    return bytes < FUSED_AHEAD_MOST ? bytes : FUSED_AHEAD_MOST;
+}
+
+static void heads(const struct chain *c, const struct cuda_matrix *o)
 {
     const int32_t pairs = c->d / 2;
     const struct paged_kv *keys = &c->attention.k, *values = &c->attention.v;
@@ -102,7 +108,9 @@ static void heads(const struct chain *c)
             .kind = {{.x = c->q, .y = c->turned_q, .heads = c->heads, .dim = c->d, .pairs = pairs},
                      {.x = c->k, .cache = *keys, .heads = c->kv_heads, .dim = c->d, .pairs = pairs},
                      {.x = c->v, .cache = *values, .heads = c->kv_heads, .dim = c->d}},
-            .pairing = ROPE_HALVES};
+            .pairing = ROPE_HALVES,
+            .ahead = {{o->codes, bytes_ahead(o, o->code_stride)},
+                      {o->scales, bytes_ahead(o, o->scale_stride)}}};
         cuda_fused_heads(c->stream, &p);
         return;
     }
@@ -119,7 +127,7 @@ static void layers(const struct chain *c)
         const struct cuda_matrix *w = c->w[l];
         struct cuda_attention a = c->attention;
         products(c, w + Q, 3, (float *const[]){c->q, c->k, c->v}, is_fused(c, NORM_QKV), false);
-        heads(c);
+        heads(c, &w[O]);
         if (!is_fused(c, ATTENTION)) a.arrived = NULL;
         cuda_attention(c->stream, &a);
         residual(c, w + O, c->y, c->x, c->seen, is_fused(c, O_ADD));
