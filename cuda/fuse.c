@@ -43,6 +43,13 @@ _Static_assert((int)OP_COUNT <= 64, "ops as bits of a word");
     }
 // A product, and what its input is made of.
 #define PRODUCT ONE(BIT(matmul)), COPIED(BIT(convert)), COPIED(NORM)
+// A slice of one: some outputs of a matrix. All who read it must be slices of the same launch (is_whole).
+#define SHARED(ops_)                 \
+    {                                \
+        .ops = (ops_), .again = true \
+    }
+#define SLICED_PRODUCT \
+    ONE(BIT(slice)), COPIED(BIT(bias)), SHARED(BIT(matmul)), COPIED(BIT(convert)), COPIED(NORM)
 
 // What was found: the nodes, the last op first, and what the chain reads.
 struct match {
@@ -102,20 +109,25 @@ static void drop_norm(struct match *m)
 
 static bool takes_product(struct match *m)
 {
-    const struct node *product = found(m, BIT(matmul)), *w = product->in[1];
+    const struct node *product = found(m, BIT(matmul)), *w = product->in[1], *slice = found(m, BIT(slice));
     drop_norm(m);
+    if (slice && ((const struct slice_params *)slice->params)->heads != 1) return false;
     return m->x->out.type == DTYPE_F32 && m->x->out.ne[0] == w->out.ne[0] && w->out.ne[2] == 1 &&
            w->op == GRAPH_LEAF && product->out.ne[1] <= FUSED_ROWS;
 }
 
 static void add_part(struct fused_product_params *p, const struct match *m, const struct node *out)
 {
-    const struct node *w = found(m, BIT(matmul))->in[1], *bias = found(m, BIT(bias));
+    const struct node *w = found(m, BIT(matmul))->in[1], *bias = found(m, BIT(bias)),
+                      *slice = found(m, BIT(slice));
     const struct cuda_matrix matrix = planes_matrix(&w->out, w->out.data, 0);
+    const struct slice_params whole = {1, 0, (int32_t)matrix.outputs}, *s = slice ? slice->params : &whole;
     const int32_t i = p->launch.shape.parts++;
-    p->launch.shape.outputs[i] = (int32_t)matrix.outputs;
-    p->launch.part[i] = (struct cuda_fused_part){
-        .codes = matrix.codes, .scales = matrix.scales, .bias = bias ? bias->in[1]->out.data : NULL};
+    p->launch.shape.outputs[i] = s->count;
+    p->launch.part[i].codes = (const char *)matrix.codes + (size_t)s->offset * matrix.code_stride;
+    if (matrix.scales)
+        p->launch.part[i].scales = (const char *)matrix.scales + (size_t)s->offset * matrix.scale_stride;
+    if (bias) p->launch.part[i].bias = (const float *)bias->in[1]->out.data + s->offset;
     p->out[i] = out;
 }
 
@@ -151,12 +163,20 @@ static void become(struct fusion *f, struct node *n, enum cuda_op op, const void
         if (in[i]) n->in[n->input_count++] = in[i];
 }
 
+// What is sliced: NULL where the product is taken whole.
+static const struct node *sliced_of(const struct match *m)
+{
+    for (int i = 0; i + 1 < m->count; i++)
+        if (m->at[i]->op == OP_slice) return m->at[i + 1];
+    return NULL;
+}
+
 // Two products of the same rows, which are made in the same way, by weights of one type.
 static bool alike(const struct match *a, const struct match *b)
 {
     const struct node *u = found(a, BIT(matmul))->in[1], *v = found(b, BIT(matmul))->in[1];
     return a->x == b->x && found(a, NORM) == found(b, NORM) && u->out.type == v->out.type &&
-           !found(a, BIT(convert)) == !found(b, BIT(convert));
+           !found(a, BIT(convert)) == !found(b, BIT(convert)) && !sliced_of(a) == !sliced_of(b);
 }
 
 // ---- the conditions of rules: true where the first node of the match has become `op` -----------------------
@@ -173,13 +193,26 @@ static bool fuse_product(struct fusion *f, struct match *m, enum cuda_op op)
     return true;
 }
 
-static const struct piece biased[PIECES] = {ONE(BIT(bias)), PRODUCT}, bare[PIECES] = {PRODUCT};
+static const struct piece biased[PIECES] = {ONE(BIT(bias)), PRODUCT}, bare[PIECES] = {PRODUCT},
+                          sliced[PIECES] = {SLICED_PRODUCT};
 
 static bool match_linear(const struct fusion *f, struct node *n, struct match *m)
 {
     const struct node *reader = f->reader[n->index];
     if (n->op == OP_matmul && f->readers[n->index] == 1 && reader && reader->op == OP_bias) return false;
-    return (match(f, n, biased, m) || match(f, n, bare, m)) && takes_product(m);
+    return (match(f, n, biased, m) || match(f, n, bare, m) || match(f, n, sliced, m)) && takes_product(m);
+}
+
+// Are all slices of what the matches slice among them?
+static bool is_whole(const struct fusion *f, const struct match *m, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct node *all = sliced_of(&m[i]);
+        int slices = 0;
+        for (int j = 0; j < count; j++) slices += all && sliced_of(&m[j]) == all;
+        if (all && slices != f->readers[all->index]) return false;
+    }
+    return true;
 }
 
 static bool fuse_glu(struct fusion *f, struct match *gate, enum cuda_op op)
@@ -188,7 +221,7 @@ static bool fuse_glu(struct fusion *f, struct match *gate, enum cuda_op op)
     struct match up;
     struct node *last = gate->at[0];
     if (!takes_product(gate) || f->readers[gate->other->index] != 1 || !match_linear(f, gate->other, &up) ||
-        !alike(gate, &up))
+        !alike(gate, &up) || !is_whole(f, (struct match[]){*gate, up}, 2))
         return false;
     begin_product(&p, gate);
     add_part(&p, gate, last);
@@ -202,18 +235,19 @@ static bool fuse_glu(struct fusion *f, struct match *gate, enum cuda_op op)
 static bool fuse_all(struct fusion *f, struct match *m, enum cuda_op op)
 {
     struct fused_product_params p;
+    struct match parts[FUSED_PARTS];
     struct node *last = m->at[0], *nodes = (struct node *)f->g->nodes.base;
-    if (!match_linear(f, last, m)) return false;
-    begin_product(&p, m);
-    add_part(&p, m, last);
-    if (!cuda_fused_product_fits(&p.launch.shape, last->out.ne[1])) return false;
-    for (int64_t i = 0; i < f->g->node_count && p.launch.shape.parts < FUSED_PARTS; i++) {
-        struct match other;
-        if (&nodes[i] == last || !match_linear(f, &nodes[i], &other) || !alike(m, &other)) continue;
-        add_part(&p, &other, &nodes[i]);
-        become(f, &nodes[i], FUSED_part, NULL, 0, &m->x, 1);
-    }
-    become(f, last, op, &p, sizeof p, &m->x, 1);
+    int count = 1;
+    if (!match_linear(f, last, &parts[0])) return false;
+    for (int64_t i = 0; i < f->g->node_count && count < FUSED_PARTS; i++)
+        count +=
+            &nodes[i] != last && match_linear(f, &nodes[i], &parts[count]) && alike(&parts[0], &parts[count]);
+    begin_product(&p, &parts[0]);
+    for (int i = 0; i < count; i++) add_part(&p, &parts[i], parts[i].at[0]);
+    if (!is_whole(f, parts, count) || !cuda_fused_product_fits(&p.launch.shape, last->out.ne[1]))
+        return false;
+    for (int i = 1; i < count; i++) become(f, parts[i].at[0], FUSED_part, NULL, 0, &parts[0].x, 1);
+    become(f, last, op, &p, sizeof p, &parts[0].x, 1);
     return true;
 }
 
@@ -331,10 +365,12 @@ static const struct rule {
     {FUSED_heads, {ONE(BIT(attention))}, fuse_heads},
     {FUSED_norm_add, {ONE(BIT(add)), MAYBE(BIT(scale)), ONE(NORM)}, fuse_norm_add},
     {FUSED_matmul_glu, {ONE(BIT(glu)), MAYBE(BIT(bias)), PRODUCT}, fuse_glu},
+    {FUSED_matmul_glu, {ONE(BIT(glu)), SLICED_PRODUCT}, fuse_glu},
     {FUSED_matmul_add, {ONE(BIT(add)), MAYBE(BIT(scale)), MAYBE(BIT(bias)), PRODUCT}, fuse_product},
     {FUSED_matmul_act, {ONE(BIT(activation)), MAYBE(BIT(bias)), PRODUCT}, fuse_product},
     {FUSED_matmul_cap, {ONE(BIT(softcap)), MAYBE(BIT(scale)), MAYBE(BIT(bias)), PRODUCT}, fuse_product},
     {FUSED_matmul_cap, {ONE(BIT(scale)), MAYBE(BIT(bias)), PRODUCT}, fuse_product},
+    {FUSED_matmul_all, {SLICED_PRODUCT}, fuse_all},
     {FUSED_matmul_all, {ONE(BIT(bias)), PRODUCT}, fuse_all},
     {FUSED_matmul_all, {PRODUCT}, fuse_all},
 };
