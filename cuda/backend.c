@@ -120,7 +120,10 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);
         if (!s && n->effect == EFFECT_GRADIENT) s = cuda_place(r->backend, &n->out, err);
         if (s) return s;
-        if (n->op == OP_matmul && n->in[1]->out.type == DTYPE_BF16 && n->out.ne[1] >= CUBLAS_ROWS)
+        // Many rows' activations of quantized weights are bf16, which takes less than two times the codes (cuda/nodes.h).
+        if (n->op != GRAPH_LEAF && n->out.type == DTYPE_Q8_1 && n->out.ne[1] >= CUDA_MANY_ROWS)
+            n->out = tensor_shape(DTYPE_Q8_1, n->out.ne[0], n->out.ne[1], 2, 1);
+        if (n->op == OP_matmul && cublas_wins(n->in[1]->out.type, n->out.ne[1]))
             cuda_backend_cublas(r->backend);
         if (n->op != OP_attention) continue;
         struct attention_params *p = arena_alloc(&g->params, sizeof *p);

@@ -7,6 +7,7 @@
 struct group {
     const uint8_t *codes, *scales; // of its matrix
     int64_t rows;
+    int64_t first;       // the first of them in x and y; 0 of heads
     int64_t x, x_stride; // number of its first activation, and from row to row
     int64_t y, y_stride; // likewise of its results
 };
@@ -20,12 +21,12 @@ __device__ inline struct group group_of(const struct cuda_matrix &w, struct cuda
     p.codes = (const uint8_t *)w.codes + g * w.outputs * (int64_t)w.code_stride;
     p.scales = (const uint8_t *)w.scales + g * w.outputs * (int64_t)w.scale_stride;
     if (groups.first) {
-        const int64_t first = load(groups.first + g);
-        p.rows = load(groups.first + g + 1) - first;
-        p.x = first * w.inputs, p.x_stride = w.inputs;
-        p.y = first * w.outputs, p.y_stride = w.outputs;
+        p.first = load(groups.first + g);
+        p.rows = load(groups.first + g + 1) - p.first;
+        p.x = p.first * w.inputs, p.x_stride = w.inputs;
+        p.y = p.first * w.outputs, p.y_stride = w.outputs;
     } else {
-        p.rows = row_count(rows);
+        p.first = 0, p.rows = row_count(rows);
         p.x = g * w.inputs, p.x_stride = groups.count * w.inputs;
         p.y = g * w.outputs, p.y_stride = groups.count * w.outputs;
     }

@@ -133,6 +133,17 @@ struct cuda_groups {
 };
 void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
                          struct cuda_rows rows, struct cuda_groups groups);
+// The same of so many rows that weights are brought into the form that tensor cores take at once, in scratch memory (cuda/matmul_many.cu). x is
+// of the type that cuda_matmul_many_input() names: F32 or BF16.
+enum { CUDA_MANY_ROWS = 64 };
+enum dtype cuda_matmul_many_input(enum dtype weights);
+// Bytes of scratch that are best for `matrices` and rows of x of `columns`; of quantized weights less, at least a matrix's row, is enough.
+size_t cuda_matmul_many_scratch(const struct cuda_matrix *w, int64_t matrices, int64_t most_rows,
+                                int64_t columns);
+void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                      struct cuda_rows rows, struct cuda_groups groups, void *scratch, size_t scratch_bytes);
+// The numbers of quantized matrices as bf16, rows side by side; of experts (groups.first) those that have rows (cuda/dequantize.cu).
+void cuda_dequantize(struct cuda_stream *s, void *y, const struct cuda_matrix *w, struct cuda_groups groups);
 
 // ---- behind the logits
 // loss (rows); dx (rows, V), which may be x, or NULL: times *factor, of the device. A target below 0 has no loss and no gradient

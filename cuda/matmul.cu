@@ -105,11 +105,12 @@ void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const s
     if (!rows.most || !w->outputs) return;
     const bool many = groups.first ? rows.most >= TILE_ROWS * groups.count : rows.most >= TILE_ROWS;
     const bool plain = w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
-    if (plain && many && groups.count == 1) {
-        if (w->type == DTYPE_BF16 && w->inputs % 8 == 0)
-            matmul_mma(s, y, (const bf16 *)x, w, rows);
-        else
-            tiles(s, y, x, w, rows);
+    if (many && w->type == DTYPE_BF16 && w->inputs % 8 == 0) {
+        matmul_mma(s, y, (const bf16 *)x, w, rows, groups);
+        return;
+    }
+    if (many && plain && groups.count == 1) {
+        tiles(s, y, x, w, rows);
         return;
     }
     switch (w->type) {

@@ -1,12 +1,13 @@
-// cuda/matmul_mma.cu -- the product of many columns on tensor cores, bf16 in and f32 out: mma.sync m16n8k16.
+// cuda/matmul_mma.cu -- the product of many columns on tensor cores, bf16 or f16 in and f32 out: mma.sync m16n8k16.
 //
 // A block takes 128 rows of x and 128 outputs, eight warps 64 x 32 of them each. Panels of 32 steps of k come through a ring of three stages
 // of shared memory by cp.async, two of them on their way while one is multiplied. The rows of a panel are 64 bytes: 16-byte piece c of
 // row r stands at place c ^ (r / 2 % 4) of the row, so that the eight rows which ldmatrix reads at once lie in different banks.
 //
 // Gradients have weights of which k is the row (nn): a panel of them is 32 rows of 256 bytes, piece c of row r at place c ^ (r % 8), and
-// ldmatrix turns the fragments round. Where a product has few outputs and a long k, that is cut into parts (blockIdx.z).
-#include "cuda/device.h"
+// ldmatrix turns the fragments round. Where a product has few outputs and a long k, that is cut into parts
+// (blockIdx.z); of products of several matrices blockIdx.z is the matrix.
+#include "cuda/groups.h"
 #include "cuda/products.h"
 
 enum { ROWS = 128, OUTPUTS = 128, DEPTH = 32, STAGES = 3, THREADS = 256 };
@@ -29,32 +30,34 @@ __device__ static int wide_piece_at(int row, int c)
 }
 
 // Issues the copies of rows first .. first + 128 of `from` (count, k), columns k0 .. k0 + DEPTH; what is not there becomes zero.
-__device__ static void fetch(shared<bf16> panel, const bf16 *from, size_t stride, int64_t first,
-                             int64_t count, int64_t k0, int64_t k)
+template <class T>
+__device__ static void fetch(shared<T> panel, const T *from, size_t stride, int64_t first, int64_t count,
+                             int64_t k0, int64_t k)
 {
     for (int i = (int)threadIdx.x; i < 128 * PIECES; i += THREADS) {
         const int row = i / PIECES, c = i % PIECES;
         const bool there = first + row < count && k0 + c * 8 < k;
-        const bf16 *piece = there ? from + (size_t)(first + row) * stride + k0 + c * 8 : from;
+        const T *piece = there ? from + (size_t)(first + row) * stride + k0 + c * 8 : from;
         copy_async16(panel + piece_at(row, c), piece, there);
     }
 }
 
 // The same of rows k0 .. k0 + DEPTH of `from` (k, count), columns first .. first + OUTPUTS.
-__device__ static void fetch_wide(shared<bf16> panel, const bf16 *from, size_t stride, int64_t first,
-                                  int64_t count, int64_t k0, int64_t k)
+template <class T>
+__device__ static void fetch_wide(shared<T> panel, const T *from, size_t stride, int64_t first, int64_t count,
+                                  int64_t k0, int64_t k)
 {
     for (int i = (int)threadIdx.x; i < (int)DEPTH * (int)WIDE_PIECES; i += THREADS) {
         const int row = i / WIDE_PIECES, c = i % WIDE_PIECES;
         const bool there = k0 + row < k && first + c * 8 < count;
-        const bf16 *piece = there ? from + (size_t)(k0 + row) * stride + first + c * 8 : from;
+        const T *piece = there ? from + (size_t)(k0 + row) * stride + first + c * 8 : from;
         copy_async16(panel + wide_piece_at(row, c), piece, there);
     }
 }
 
 // Multiplies the warp's part of two panels.
-template <bool NN>
-__device__ static void multiply(float (&c)[TILES_M][TILES_N][4], shared<bf16> x, shared<bf16> w)
+template <class T, bool NN>
+__device__ static void multiply(float (&c)[TILES_M][TILES_N][4], shared<T> x, shared<T> w)
 {
     const int lane = lane_id(), m0 = warp_id() / 4 * WARP_ROWS, n0 = warp_id() % 4 * WARP_OUTPUTS;
     for (int step = 0; step < DEPTH / 16; step++) {
@@ -72,41 +75,45 @@ __device__ static void multiply(float (&c)[TILES_M][TILES_N][4], shared<bf16> x,
             b[n][0] = both[0], b[n][1] = both[1], b[n + 1][0] = both[2], b[n + 1][1] = both[3];
         }
         for (int m = 0; m < TILES_M; m++)
-            for (int n = 0; n < TILES_N; n++) mma(c[m][n], a[m], b[n], bf16());
+            for (int n = 0; n < TILES_N; n++) mma(c[m][n], a[m], b[n], T());
     }
 }
 
-template <bool NN> __global__ void __launch_bounds__(THREADS) matmul_mma_kernel(struct cuda_product p)
+// The steps of k of a part: from k0 on, below k.
+struct part {
+    int64_t k0, k;
+};
+
+// The tile of rows t0 .. of a matrix; y is that of the part.
+template <class T, bool NN>
+__device__ static void multiply_tile(const struct cuda_tiles &tiles, const struct group &group,
+                                     const struct part &part, int64_t t0, float *y, shared<T> panels)
 {
-    SHARED_DYNAMIC(char, memory);
-    const shared<bf16> panels = shared_as<bf16>(memory);
-    const int64_t t0 = (int64_t)blockIdx.y * ROWS, n0 = (int64_t)blockIdx.x * OUTPUTS;
-    const int64_t t_count = row_count(p.m), n_count = p.n, all = row_count(p.k);
-    if (t0 >= t_count) return;
-    const int64_t each = ceil_div(ceil_div(p.k.most, (int64_t)DEPTH), (int64_t)gridDim.z) * DEPTH;
-    const int64_t k0 = blockIdx.z * each, k = k0 + each < all ? k0 + each : all; // of this part
-    const int64_t steps = k > k0 ? ceil_div(k - k0, (int64_t)DEPTH) : 0;
+    const struct cuda_product &p = tiles.p;
+    const int64_t n0 = (int64_t)blockIdx.x * OUTPUTS, k0 = part.k0, k = part.k;
+    const int64_t a_pass = k > k0 ? ceil_div(k - k0, (int64_t)DEPTH) : 0, steps = a_pass * tiles.passes;
+    const T *x = (const T *)p.x + group.x, *w = (const T *)(const void *)group.codes;
+    int64_t at = k0; // of the next panels
     float c[TILES_M][TILES_N][4] = {};
     for (int64_t i = 0; i < steps + STAGES - 1; i++) {
         if (i < steps) {
-            const shared<bf16> stage = panels + i % STAGES * 2 * PANEL;
-            fetch(stage, (const bf16 *)p.x, (size_t)p.x_stride, t0, t_count, k0 + i * DEPTH, k);
+            const shared<T> stage = panels + i % STAGES * 2 * PANEL;
+            fetch(stage, x, (size_t)p.x_stride, t0, group.rows, at, k);
             if constexpr (NN)
-                fetch_wide(stage + PANEL, (const bf16 *)p.w, (size_t)p.w_stride, n0, n_count, k0 + i * DEPTH,
-                           k);
+                fetch_wide(stage + PANEL, w, (size_t)p.w_stride, n0, p.n, at, k);
             else
-                fetch(stage + PANEL, (const bf16 *)p.w, (size_t)p.w_stride, n0, n_count, k0 + i * DEPTH, k);
+                fetch(stage + PANEL, w, (size_t)p.w_stride, n0, p.n, at, k);
+            if ((at += DEPTH) >= k) at = k0, x += p.x_stride / tiles.passes; // the next pass
         }
         copy_async_commit();
         if (i < STAGES - 1) continue;
         copy_async_wait<STAGES - 1>();
         __syncthreads();
-        const shared<bf16> stage = panels + (i - (STAGES - 1)) % STAGES * 2 * PANEL;
-        multiply<NN>(c, stage, stage + PANEL);
+        const shared<T> stage = panels + (i - (STAGES - 1)) % STAGES * 2 * PANEL;
+        multiply<T, NN>(c, stage, stage + PANEL);
         __syncthreads();
     }
     const bool based = has_base(p.base);
-    float *y = p.y + blockIdx.z * p.m.most * n_count; // of this part
     const int64_t row = t0 + warp_id() / 4 * WARP_ROWS + lane_id() / 4;
     const int64_t column = n0 + warp_id() % 4 * WARP_OUTPUTS + lane_id() % 4 * 2;
 #pragma unroll // c is registers
@@ -116,10 +123,37 @@ template <bool NN> __global__ void __launch_bounds__(THREADS) matmul_mma_kernel(
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int64_t t = row + m * 16 + i / 2 * 8, o = column + n * 8 + i % 2;
-                if (t >= t_count || o >= n_count) continue;
-                const int64_t at = t * n_count + o;
-                store(y + at, based ? load(p.base.from + at) + c[m][n][i] : c[m][n][i]);
+                if (t >= group.rows || o >= p.n) continue;
+                const int64_t at = t * tiles.y_stride + o;
+                const float unit = tiles.scale ? load(tiles.scale + group.first + t) : 1;
+                store(y + at, based ? load(p.base.from + at) + unit * c[m][n][i] : unit * c[m][n][i]);
             }
+}
+
+template <class T, bool NN>
+__global__ void __launch_bounds__(THREADS) matmul_mma_kernel(struct cuda_tiles tiles)
+{
+    SHARED_DYNAMIC(char, memory);
+    const shared<T> panels = shared_as<T>(memory);
+    const struct cuda_product &p = tiles.p;
+    const int64_t each = ceil_div(ceil_div(p.k.most, (int64_t)DEPTH), tiles.parts) * DEPTH,
+                  all = row_count(p.k);
+    struct part part = {0, all};
+    struct group group = {};
+    float *y = p.y;
+    if (tiles.groups.count) {
+        struct cuda_matrix w = {};
+        w.codes = p.w, w.code_stride = (size_t)p.w_stride * sizeof(T), w.outputs = p.n, w.inputs = p.k.most;
+        group = group_of(w, p.m, tiles.groups);
+        if (tiles.groups.first) group.x = group.first * p.x_stride, group.y = group.first * tiles.y_stride;
+        y += group.y;
+    } else {
+        group.codes = (const uint8_t *)p.w, group.rows = row_count(p.m);
+        part.k0 = blockIdx.z * each, part.k = part.k0 + each < all ? part.k0 + each : all;
+        y += blockIdx.z * p.m.most * p.n;
+    }
+    for (int64_t t0 = (int64_t)blockIdx.y * ROWS; t0 < group.rows; t0 += (int64_t)gridDim.y * ROWS)
+        multiply_tile<T, NN>(tiles, group, part, t0, y, panels);
 }
 
 // The parts in order.
@@ -132,31 +166,44 @@ static __global__ void add_parts_kernel(struct cuda_product p, int64_t parts)
     store(p.y + i, sum);
 }
 
-template <bool NN> static void launch(struct cuda_stream *s, const struct cuda_product *p, int64_t parts)
+template <class T, bool NN> static void launch(struct cuda_stream *s, const struct cuda_tiles *t)
 {
-    if (matmul_wgmma(s, p, NN, parts)) return;
-    const dim3 grid((unsigned)ceil_div(p->n, (int64_t)OUTPUTS), (unsigned)ceil_div(p->m.most, (int64_t)ROWS),
-                    (unsigned)parts);
-    CUDA_LAUNCH(matmul_mma_kernel<NN>, grid, THREADS, STAGES * 2 * PANEL * sizeof(bf16), s, *p);
+    if (matmul_wgmma(s, t, NN)) return;
+    const struct cuda_product *p = &t->p;
+    const dim3 grid((unsigned)ceil_div(p->n, (int64_t)OUTPUTS), tiles_for(p->m, t->groups, ROWS),
+                    (unsigned)(t->groups.count ? t->groups.count : t->parts));
+    CUDA_LAUNCH((matmul_mma_kernel<T, NN>), grid, THREADS, STAGES * 2 * PANEL * sizeof(T), s, *t);
+}
+
+void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t)
+{
+    TLM_ASSERT(t->p.x_type == t->p.w_type);
+    if (t->p.w_type == DTYPE_F16)
+        launch<f16, false>(s, t);
+    else
+        launch<bf16, false>(s, t);
 }
 
 void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cuda_matrix *w,
-                struct cuda_rows rows)
+                struct cuda_rows rows, struct cuda_groups groups)
 {
-    struct cuda_product p = {};
-    p.y = y, p.x = x, p.w = w->codes;
-    p.x_type = p.w_type = DTYPE_BF16;
-    p.x_stride = w->inputs, p.w_stride = (int64_t)(w->code_stride / sizeof(bf16));
-    p.m = rows, p.k = {NULL, w->inputs}, p.n = w->outputs;
-    launch<false>(s, &p, 1);
+    struct cuda_tiles t = {};
+    const int64_t heads = groups.first ? 1 : groups.count;
+    t.p.y = y, t.p.x = x, t.p.w = w->codes;
+    t.p.x_type = t.p.w_type = DTYPE_BF16;
+    t.p.x_stride = heads * w->inputs, t.p.w_stride = (int64_t)(w->code_stride / sizeof(bf16));
+    t.p.m = rows, t.p.k = {NULL, w->inputs}, t.p.n = w->outputs;
+    t.y_stride = heads * w->outputs, t.groups = groups, t.parts = t.passes = 1;
+    matmul_tiles(s, &t);
 }
 
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p)
 {
     const int64_t parts = cuda_product_parts(DTYPE_BF16, p->m.most, p->n, p->k.most);
-    struct cuda_product part = *p;
-    if (parts > 1) part.y = p->parts, part.base = {NULL, NULL};
-    launch<true>(s, &part, parts);
+    struct cuda_tiles t = {};
+    t.p = *p, t.y_stride = p->n, t.parts = parts, t.passes = 1;
+    if (parts > 1) t.p.y = p->parts, t.p.base = {NULL, NULL};
+    launch<bf16, true>(s, &t);
     if (parts > 1)
         CUDA_LAUNCH(add_parts_kernel, blocks_for(p->m.most * p->n, THREADS), THREADS, 0, s, *p, parts);
 }

@@ -1,4 +1,4 @@
-// cuda/matmul_wgmma.cu -- the product of many columns for compute capability 9.0, bf16 in and f32 out: tiles by TMA, wgmma m64nNk16.
+// cuda/matmul_wgmma.cu -- the product of many columns for compute capability 9.0, bf16 or f16 in and f32 out: tiles by TMA, wgmma m64nNk16.
 //
 // A block stays on its multiprocessor and takes tiles of 128 rows of x and OUTPUTS outputs in turn. One warp of it asks for panels of 64 steps
 // of k, up to STAGES of them ahead; two warpgroups multiply 64 rows each, so that one of them writes its results while the other one and
@@ -18,41 +18,52 @@ template <int OUTPUTS> struct shape {
     static constexpr size_t BYTES = (size_t)STAGES * PANEL * sizeof(bf16) + 2 * STAGES * sizeof(uint64_t);
 };
 
+// A tile of results.
 struct place {
-    int64_t t0, n0, k0, k; // first row and output; steps of k from k0 on, below k
-    int64_t part, steps;
+    int64_t t0, end, n0;     // its first row, behind the last of its matrix, its first output
+    int64_t k0, k;           // the steps of k, from k0 on, below k
+    int64_t x_column, w_row; // where the matrix's k begins in a row of x, and its outputs in w
+    int64_t y;               // number of the matrix's, or the part's, first result of row 0
 };
 
-// Which work is the block's, by its number: parts of k, in each of them tiles of the results.
+// Which tiles are the block's, by their number: matrices or parts of k one after the other, in each of them ABREAST tiles of rows that follow
+// each other on the same outputs, for the L2 cache, then the next outputs. How many tiles an expert has is found on the way.
 template <int OUTPUTS> struct schedule {
-    static constexpr int ABREAST =
-        8; // tiles of rows that follow each other on the same outputs, for the L2 cache
-    int64_t across, down, parts, each, all_k;
+    static constexpr int ABREAST = 8;
+    const struct cuda_tiles &t;
+    int64_t across, each, all_k, count;
+    int64_t number = 0, before = 0; // the matrix or part that the last tile was of, the tiles in front of it
 
-    __device__ schedule(const struct cuda_product &p, int64_t parts_of_k)
-        : across(ceil_div(p.n, (int64_t)OUTPUTS)), down(ceil_div(row_count(p.m), (int64_t)ROWS)),
-          parts(parts_of_k), each(ceil_div(ceil_div(p.k.most, (int64_t)DEPTH), parts_of_k) * DEPTH),
-          all_k(row_count(p.k))
+    __device__ explicit schedule(const struct cuda_tiles &tiles)
+        : t(tiles), across(ceil_div(tiles.p.n, (int64_t)OUTPUTS)),
+          each(ceil_div(ceil_div(tiles.p.k.most, (int64_t)DEPTH), tiles.parts) * DEPTH),
+          all_k(row_count(tiles.p.k)), count(tiles.groups.count ? tiles.groups.count : tiles.parts)
     {
     }
 
-    __device__ int64_t count() const
+    // Tile i, not in front of the last that was asked for; false behind the last.
+    __device__ bool find(int64_t i, struct place &w)
     {
-        return across * down * parts;
-    }
-
-    // ABREAST tiles of rows, then the next outputs.
-    __device__ struct place at(int64_t i) const
-    {
-        struct place w;
-        w.part = i / (across * down);
-        const int64_t tile = i % (across * down), band = tile / (ABREAST * across) * ABREAST;
+        int64_t first = 0, rows = row_count(t.p.m), tiles;
+        for (;; number++, before += tiles) {
+            if (number == count) return false;
+            if (t.groups.first) {
+                first = load(t.groups.first + number);
+                rows = load(t.groups.first + number + 1) - first;
+            }
+            tiles = across * ceil_div(rows, (int64_t)ROWS);
+            if (i < before + tiles) break;
+        }
+        const int64_t tile = i - before, down = tiles / across, band = tile / (ABREAST * across) * ABREAST;
         const int64_t high = down - band < ABREAST ? down - band : ABREAST, in = tile - band * across;
-        w.t0 = (band + in % high) * ROWS, w.n0 = in / high * OUTPUTS;
-        w.k0 = w.part * each;
-        w.k = w.k0 + each < all_k ? w.k0 + each : all_k;
-        w.steps = w.k > w.k0 ? ceil_div(w.k - w.k0, (int64_t)DEPTH) : 0;
-        return w;
+        const bool heads = t.groups.count && !t.groups.first;
+        w.t0 = first + (band + in % high) * ROWS, w.end = first + rows, w.n0 = in / high * OUTPUTS;
+        w.k0 = t.groups.count ? 0 : number * each;
+        w.k = t.groups.count || w.k0 + each > all_k ? all_k : w.k0 + each;
+        w.x_column = heads ? number * t.p.k.most : 0;
+        w.w_row = t.groups.count ? number * t.p.n : 0;
+        w.y = heads ? number * t.p.n : t.groups.count ? 0 : number * t.p.m.most * t.y_stride;
+        return true;
     }
 };
 
@@ -60,34 +71,35 @@ template <int OUTPUTS> struct schedule {
 
 constexpr int GIVEN = 40, TAKEN = 232; // registers: 40 * 128 + 232 * 256 <= 65536
 
-template <int OUTPUTS, bool NN>
-__device__ static void fetch_panels(shared<bf16> stages, shared<uint64_t> full, shared<uint64_t> empty,
+template <class T, int OUTPUTS, bool NN>
+__device__ static void fetch_panels(shared<T> stages, shared<uint64_t> full, shared<uint64_t> empty,
                                     const struct cuda_tile_map *x, const struct cuda_tile_map *w,
-                                    const schedule<OUTPUTS> &plan)
+                                    schedule<OUTPUTS> plan)
 {
     constexpr int PANEL = shape<OUTPUTS>::PANEL;
+    const int64_t x_part = plan.t.p.x_stride / plan.t.passes;
     ring<shape<OUTPUTS>::STAGES> at;
-    for (int64_t i = blockIdx.x; i < plan.count(); i += gridDim.x) {
-        const struct place here = plan.at(i);
-        for (int64_t k = here.k0; k < here.k; k += DEPTH, at.next()) {
-            const shared<bf16> to = stages + at.stage * PANEL;
-            const shared<uint64_t> come = full + at.stage;
-            barrier_wait(empty + at.stage, at.phase ^ 1);
-            barrier_expect(come, PANEL * (int)sizeof(bf16));
-            copy_tile(to, x, k, here.t0, come);
-            if constexpr (NN) {
-                for (int n = 0; n < OUTPUTS; n += TILE_COLUMNS)
-                    copy_tile(to + ROWS * DEPTH + n * DEPTH, w, here.n0 + n, k, come);
-            } else {
-                copy_tile(to + ROWS * DEPTH, w, k, here.n0, come);
+    struct place here;
+    for (int64_t i = blockIdx.x; plan.find(i, here); i += gridDim.x)
+        for (int pass = 0; pass < plan.t.passes; pass++)
+            for (int64_t k = here.k0; k < here.k; k += DEPTH, at.next()) {
+                const shared<T> to = stages + at.stage * PANEL;
+                const shared<uint64_t> come = full + at.stage;
+                barrier_wait(empty + at.stage, at.phase ^ 1);
+                barrier_expect(come, PANEL * (int)sizeof(T));
+                copy_tile(to, x, pass * x_part + here.x_column + k, here.t0, come);
+                if constexpr (NN) {
+                    for (int n = 0; n < OUTPUTS; n += TILE_COLUMNS)
+                        copy_tile(to + ROWS * DEPTH + n * DEPTH, w, here.n0 + n, k, come);
+                } else {
+                    copy_tile(to + ROWS * DEPTH, w, k, here.w_row + here.n0, come);
+                }
             }
-        }
-    }
 }
 
 // The last panel's steps of k that are not there: zeros in the warpgroup's rows of x, and in w, which both share.
-template <int OUTPUTS, bool NN>
-__device__ static void clear_behind(shared<bf16> x, shared<bf16> w, int there, int group)
+template <class T, int OUTPUTS, bool NN>
+__device__ static void clear_behind(shared<T> x, shared<T> w, int there, int group)
 {
     const shared<vec<uint16_t, 8>> own = shared_as<vec<uint16_t, 8>>(x + group * 64 * DEPTH),
                                    both = shared_as<vec<uint16_t, 8>>(w);
@@ -118,8 +130,8 @@ __device__ static void clear_behind(shared<bf16> x, shared<bf16> w, int there, i
     sync_some<1, GROUPS * WARPGROUP>();
 }
 
-template <int OUTPUTS, bool NN>
-__device__ static void multiply(float (&c)[OUTPUTS / 2], shared<bf16> x, shared<bf16> w, bool add)
+template <class T, int OUTPUTS, bool NN>
+__device__ static void multiply(float (&c)[OUTPUTS / 2], shared<T> x, shared<T> w, bool add)
 {
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 16) {
@@ -131,77 +143,87 @@ __device__ static void multiply(float (&c)[OUTPUTS / 2], shared<bf16> x, shared<
     }
 }
 
+// Rows row and row + 8 of the warp's, from `column` on.
 template <int OUTPUTS>
-__device__ static void write(const float (&c)[OUTPUTS / 2], const struct cuda_product &p, float *y,
-                             int64_t row, int64_t column, int64_t rows)
+__device__ static void write(const float (&c)[OUTPUTS / 2], const struct cuda_tiles &tiles,
+                             const struct place &here, int64_t row, int64_t column)
 {
-    const bool based = has_base(p.base), pairs = p.n % 2 == 0;
+    const struct cuda_base base = tiles.p.base;
+    const bool based = has_base(base);
+    float *y = tiles.p.y + here.y;
+    const bool pairs = tiles.y_stride % 2 == 0 && (uintptr_t)y % 8 == 0 && tiles.p.n % 2 == 0;
+    float scale[2] = {1, 1};
+    for (int h = 0; tiles.scale && h < 2; h++)
+        if (row + h * 8 < here.end) scale[h] = load(tiles.scale + row + h * 8);
 #pragma unroll
     for (int i = 0; i < OUTPUTS / 2; i += 2) {
-        const int64_t t = row + i / 2 % 2 * 8, o = column + i / 4 * 8, at = t * p.n + o;
-        if (t >= rows || o >= p.n) continue;
+        const int64_t t = row + i / 2 % 2 * 8, o = column + i / 4 * 8, at = t * tiles.y_stride + o;
+        if (t >= here.end || o >= tiles.p.n) continue;
+        const float unit = scale[i / 2 % 2];
+        vec<float, 2> two = {{unit * c[i], unit * c[i + 1]}};
         if (pairs) {
-            vec<float, 2> two = {{c[i], c[i + 1]}};
             if (based) {
-                const vec<float, 2> base = load((const vec<float, 2> *)(p.base.from + at));
-                two.x[0] += base.x[0], two.x[1] += base.x[1];
+                const vec<float, 2> more = load((const vec<float, 2> *)(base.from + at));
+                two.x[0] += more.x[0], two.x[1] += more.x[1];
             }
             store((vec<float, 2> *)(y + at), two);
             continue;
         }
-        store(y + at, based ? load(p.base.from + at) + c[i] : c[i]);
-        if (o + 1 < p.n) store(y + at + 1, based ? load(p.base.from + at + 1) + c[i + 1] : c[i + 1]);
+        store(y + at, based ? load(base.from + at) + two.x[0] : two.x[0]);
+        if (o + 1 < tiles.p.n) store(y + at + 1, based ? load(base.from + at + 1) + two.x[1] : two.x[1]);
     }
 }
 
-template <int OUTPUTS, bool NN>
-__device__ static void multiply_panels(shared<bf16> stages, shared<uint64_t> full, shared<uint64_t> empty,
-                                       const struct cuda_product &p, const schedule<OUTPUTS> &plan)
+template <class T, int OUTPUTS, bool NN>
+__device__ static void multiply_panels(shared<T> stages, shared<uint64_t> full, shared<uint64_t> empty,
+                                       schedule<OUTPUTS> plan)
 {
     constexpr int PANEL = shape<OUTPUTS>::PANEL, STAGES = shape<OUTPUTS>::STAGES;
     const int group = (int)threadIdx.x / WARPGROUP - 1;
     const bool first = threadIdx.x % WARPGROUP == 0;
     ring<STAGES> at;
-    for (int64_t i = blockIdx.x; i < plan.count(); i += gridDim.x) {
-        const struct place here = plan.at(i);
+    struct place here;
+    for (int64_t i = blockIdx.x; plan.find(i, here); i += gridDim.x) {
         float c[OUTPUTS / 2];
-        if (!here.steps)
+        const bool some = here.k > here.k0;
+        if (!some)
             for (int j = 0; j < OUTPUTS / 2; j++) c[j] = 0;
+        bool add = false;
         int last = 0; // the stage in front, whose products may still be on their way
-        for (int64_t step = 0; step < here.steps; step++, at.next()) {
-            const shared<bf16> x = stages + at.stage * PANEL, w = x + ROWS * DEPTH;
-            barrier_wait(full + at.stage, at.phase);
-            const int64_t there = here.k - here.k0 - step * DEPTH;
-            if (there < DEPTH) clear_behind<OUTPUTS, NN>(x, w, (int)there, group);
-            wgmma_begin();
-            multiply<OUTPUTS, NN>(c, x + group * 64 * DEPTH, w, step > 0);
-            wgmma_end();
-            wgmma_wait<1>();
-            if (step && first) barrier_arrive(empty + last);
-            last = at.stage;
-        }
+        for (int pass = 0; pass < plan.t.passes; pass++)
+            for (int64_t k = here.k0; k < here.k; k += DEPTH, at.next()) {
+                const shared<T> x = stages + at.stage * PANEL, w = x + ROWS * DEPTH;
+                barrier_wait(full + at.stage, at.phase);
+                if (here.k - k < DEPTH) clear_behind<T, OUTPUTS, NN>(x, w, (int)(here.k - k), group);
+                wgmma_begin();
+                multiply<T, OUTPUTS, NN>(c, x + group * 64 * DEPTH, w, add);
+                wgmma_end();
+                wgmma_wait<1>();
+                if (add && first) barrier_arrive(empty + last);
+                add = true, last = at.stage;
+            }
         wgmma_wait<0>();
-        if (here.steps && first) barrier_arrive(empty + last);
+        if (some && first) barrier_arrive(empty + last);
         const int lane = lane_id(), warp = warp_id() % 4;
-        write<OUTPUTS>(c, p, p.y + here.part * p.m.most * p.n, here.t0 + group * 64 + warp * 16 + lane / 4,
-                       here.n0 + lane % 4 * 2, row_count(p.m));
+        write<OUTPUTS>(c, plan.t, here, here.t0 + group * 64 + warp * 16 + lane / 4, here.n0 + lane % 4 * 2);
     }
 }
 
 #endif
 
-template <int OUTPUTS, bool NN>
+template <class T, int OUTPUTS, bool NN>
 __global__ void __launch_bounds__(THREADS, 1)
     matmul_wgmma_kernel(const __grid_constant__ struct cuda_tile_map x,
-                        const __grid_constant__ struct cuda_tile_map w, struct cuda_product p, int64_t parts)
+                        const __grid_constant__ struct cuda_tile_map w,
+                        const __grid_constant__ struct cuda_tiles tiles)
 {
 #if CUDA_HOPPER
     constexpr int STAGES = shape<OUTPUTS>::STAGES;
     SHARED_TILES(char, memory);
-    const shared<bf16> stages = shared_as<bf16>(memory);
+    const shared<T> stages = shared_as<T>(memory);
     const shared<uint64_t> full = shared_as<uint64_t>(stages + STAGES * shape<OUTPUTS>::PANEL),
                            empty = full + STAGES;
-    const schedule<OUTPUTS> plan(p, parts);
+    const schedule<OUTPUTS> plan(tiles);
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) barrier_init(full + i, 1), barrier_init(empty + i, GROUPS);
         barriers_made();
@@ -209,41 +231,55 @@ __global__ void __launch_bounds__(THREADS, 1)
     __syncthreads();
     if (threadIdx.x < WARPGROUP) {
         registers_give<GIVEN>();
-        if (threadIdx.x == 0) fetch_panels<OUTPUTS, NN>(stages, full, empty, &x, &w, plan);
+        if (threadIdx.x == 0) fetch_panels<T, OUTPUTS, NN>(stages, full, empty, &x, &w, plan);
     } else {
         registers_take<TAKEN>();
-        multiply_panels<OUTPUTS, NN>(stages, full, empty, p, plan);
+        multiply_panels<T, OUTPUTS, NN>(stages, full, empty, plan);
     }
 #endif
 }
 
-template <int OUTPUTS, bool NN>
-static bool launch(struct cuda_stream *s, const struct cuda_product *p, int64_t parts)
+// Tiles of rows of all matrices together; of experts at most so many, each of which may have a tile that is not full.
+static int64_t tiles_high(const struct cuda_tiles *t)
 {
+    const int64_t high = ceil_div(t->p.m.most, (int64_t)ROWS), count = t->groups.count;
+    if (t->groups.first) return t->p.m.most < count ? t->p.m.most : high + count;
+    return high * (count ? count : t->parts);
+}
+
+template <class T, int OUTPUTS, bool NN> static bool launch(struct cuda_stream *s, const struct cuda_tiles *t)
+{
+    const struct cuda_product *p = &t->p;
     struct cuda_tile_map x, w;
-    if (!cuda_tile_map_make(&x, p->x, p->k.most, p->m.most, (size_t)p->x_stride * sizeof(bf16), ROWS) ||
-        !cuda_tile_map_make(&w, p->w, NN ? p->n : p->k.most, NN ? p->k.most : p->n,
-                            (size_t)p->w_stride * sizeof(bf16), NN ? DEPTH : OUTPUTS))
+    const int64_t matrices = t->groups.count ? t->groups.count : 1, heads = t->groups.first ? 1 : matrices;
+    const int64_t columns = (t->passes - 1) * (p->x_stride / t->passes) + heads * p->k.most;
+    if (!cuda_tile_map_make(&x, p->x, columns, p->m.most, (size_t)p->x_stride * sizeof(T), ROWS) ||
+        !cuda_tile_map_make(&w, p->w, NN ? p->n : p->k.most, NN ? p->k.most : p->n * matrices,
+                            (size_t)p->w_stride * sizeof(T), NN ? DEPTH : OUTPUTS))
         return false;
-    const int64_t tiles = ceil_div(p->n, (int64_t)OUTPUTS) * ceil_div(p->m.most, (int64_t)ROWS) * parts;
-    const int64_t processors = cuda_processors();
-    CUDA_LAUNCH((matmul_wgmma_kernel<OUTPUTS, NN>), dim3((unsigned)(tiles < processors ? tiles : processors)),
-                THREADS, shape<OUTPUTS>::BYTES, s, x, w, *p, parts);
+    const int64_t tiles = ceil_div(p->n, (int64_t)OUTPUTS) * tiles_high(t), processors = cuda_processors();
+    CUDA_LAUNCH((matmul_wgmma_kernel<T, OUTPUTS, NN>),
+                dim3((unsigned)(tiles < processors ? tiles : processors)), THREADS, shape<OUTPUTS>::BYTES, s,
+                x, w, *t);
     return true;
 }
 
 // Rounds of tiles on all processors, in units of a tile of 128 outputs: the wide form's round takes two, and does a little more than twice
 // as much, since it reads x half as often.
-static bool wide_wins(const struct cuda_product *p, int64_t parts)
+static bool wide_wins(const struct cuda_tiles *t)
 {
-    const int64_t high = ceil_div(p->m.most, (int64_t)ROWS) * parts, processors = cuda_processors();
-    const int64_t narrow = ceil_div(high * ceil_div(p->n, (int64_t)128), processors);
-    return 2 * ceil_div(high * ceil_div(p->n, (int64_t)256), processors) <= narrow + narrow / 8;
+    const int64_t high = tiles_high(t), processors = cuda_processors();
+    const int64_t narrow = ceil_div(high * ceil_div(t->p.n, (int64_t)128), processors);
+    return 2 * ceil_div(high * ceil_div(t->p.n, (int64_t)256), processors) <= narrow + narrow / 8;
 }
 
-bool matmul_wgmma(struct cuda_stream *s, const struct cuda_product *p, bool nn, int64_t parts)
+bool matmul_wgmma(struct cuda_stream *s, const struct cuda_tiles *t, bool nn)
 {
-    if (p->x_type != DTYPE_BF16 || p->w_type != DTYPE_BF16) return false;
-    if (wide_wins(p, parts)) return nn ? launch<256, true>(s, p, parts) : launch<256, false>(s, p, parts);
-    return nn ? launch<128, true>(s, p, parts) : launch<128, false>(s, p, parts);
+    const bool wide = wide_wins(t);
+    if (t->p.x_type != t->p.w_type) return false;
+    if (t->p.w_type == DTYPE_F16)
+        return !nn && (wide ? launch<f16, 256, false>(s, t) : launch<f16, 128, false>(s, t));
+    if (t->p.w_type != DTYPE_BF16) return false;
+    if (wide) return nn ? launch<bf16, 256, true>(s, t) : launch<bf16, 256, false>(s, t);
+    return nn ? launch<bf16, 128, true>(s, t) : launch<bf16, 128, false>(s, t);
 }

@@ -27,7 +27,7 @@ RUN(select)
 RUN(convert)
 {
     UNUSED;
-    cuda_convert(stream_of(g), n->out.data, n->out.type, input(n, 0), rows(g, n), n->out.ne[0]);
+    cuda_convert(stream_of(g), n->out.data, type_of_activations(g, n), input(n, 0), rows(g, n), n->out.ne[0]);
 }
 
 RUN(rmsnorm)
@@ -52,7 +52,7 @@ static bool run_cublas(const struct graph *g, const struct node *n, const struct
 {
     struct runner *r = cuda_runner_of(g);
     const int64_t count = graph_rows(g, n);
-    if (r->recording || w->type != DTYPE_BF16 || count < CUBLAS_ROWS || !r->backend->cublas) return false;
+    if (r->recording || !cublas_wins(w->type, count) || !r->backend->cublas) return false;
     cublas_matmul(r->backend->cublas, r->stream, n->out.data, input(n, 0), w, count,
                   r->failure.code ? NULL : &r->failure);
     return true;
@@ -60,10 +60,30 @@ static bool run_cublas(const struct graph *g, const struct node *n, const struct
 
 RUN(matmul)
 {
-    UNUSED;
+    (void)begin, (void)end;
     const struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
     if (run_cublas(g, n, &w)) return;
-    cuda_matmul(stream_of(g), n->out.data, input(n, 0), &w, rows(g, n));
+    cuda_multiply(g, n, input(n, 0), n->in[0], &w, (struct cuda_groups){1, NULL}, scratch);
+}
+
+void cuda_multiply(const struct graph *g, const struct node *n, const void *x, const struct node *counted,
+                   const struct cuda_matrix *w, struct cuda_groups groups, void *scratch)
+{
+    if (!has_many_rows(g, counted)) {
+        cuda_matmul_grouped(stream_of(g), n->out.data, x, w, rows(g, n), groups);
+        return;
+    }
+    const struct cuda_rows all = {NULL, graph_rows(g, n)};
+    cuda_matmul_many(stream_of(g), n->out.data, x, w, all, groups, scratch, cuda_multiply_scratch(g, n));
+}
+
+size_t cuda_multiply_scratch(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct tensor *t = &n->in[1]->out;
+    const struct cuda_matrix w = planes_matrix(t, t->data, 0);
+    if (n->out.ne[1] < CUDA_MANY_ROWS) return 0;
+    return cuda_matmul_many_scratch(&w, t->ne[2], n->out.ne[1], n->in[0]->out.ne[0]);
 }
 
 RUN(bias)
@@ -229,7 +249,7 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH(convert),
     LAUNCH(rmsnorm),
     LAUNCH(layernorm),
-    LAUNCH(matmul),
+    [OP_matmul] = {"matmul", units_one, run_matmul, cuda_multiply_scratch, false},
     LAUNCH(bias),
     LAUNCH(add),
     LAUNCH(scale),
@@ -247,7 +267,7 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH_GROUPED(route, NULL),
     LAUNCH_GROUPED(sort_experts, NULL),
     LAUNCH_GROUPED(gather_experts, NULL),
-    LAUNCH_GROUPED(matmul_experts, NULL),
+    LAUNCH_GROUPED(matmul_experts, cuda_multiply_scratch),
     LAUNCH_GROUPED(bias_experts, NULL),
     LAUNCH_GROUPED(combine_experts, NULL),
     LAUNCH_GROUPED(matmul_heads, cuda_scratch_matmul_heads),

@@ -29,6 +29,18 @@ static inline const void *input(const struct node *n, int i)
     return n->in[i]->out.data;
 }
 
+// Do products of these activations bring weights into the form that tensor cores take (cuda_matmul_many())? Recordings serve every count, and
+// never do; what a node of quantized weights is given follows from this too, so it is a question about the activations, all of whose readers agree.
+static inline bool has_many_rows(const struct graph *g, const struct node *x)
+{
+    return g->counts[EXTENT_ROWS] >= CUDA_MANY_ROWS && graph_rows(g, x) >= CUDA_MANY_ROWS;
+}
+// The type that activations of quantized weights are then converted to.
+static inline enum dtype type_of_activations(const struct graph *g, const struct node *x)
+{
+    return x->out.type == DTYPE_Q8_1 && has_many_rows(g, x) ? DTYPE_BF16 : x->out.type;
+}
+
 // Of a run function whose work is not divided; scratch serves one node after the other, in order.
 #define UNUSED (void)begin, (void)end, (void)scratch
 
@@ -41,6 +53,13 @@ static inline bool is_paged(const struct node *attention)
 #define CUDA_DECLARE(name)                                                                        \
     void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
                          void *scratch)
+
+// ---- cuda/nodes.c
+
+// The product of n's rows x, of which there are as many as `counted` has, with all that is behind *w.
+void cuda_multiply(const struct graph *g, const struct node *n, const void *x, const struct node *counted,
+                   const struct cuda_matrix *w, struct cuda_groups groups, void *scratch);
+size_t cuda_multiply_scratch(const struct graph *g, const struct node *n);
 
 // ---- cuda/nodes_experts.c
 

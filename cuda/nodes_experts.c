@@ -47,17 +47,18 @@ RUN(gather_experts)
 {
     UNUSED;
     const struct cuda_order o = order(n->in[1]);
-    cuda_gather_experts(stream_of(g), n->out.data, input(n, 0), n->out.type, &o, rows(g, n), n->out.ne[0],
-                        ((const struct route_params *)n->in[1]->params)->used);
+    cuda_gather_experts(stream_of(g), n->out.data, input(n, 0), type_of_activations(g, n->in[0]), &o,
+                        rows(g, n), n->out.ne[0], ((const struct route_params *)n->in[1]->params)->used);
 }
 
 RUN(matmul_experts)
 {
-    UNUSED;
+    (void)begin, (void)end;
+    const struct node *x = n->in[0];
     const struct tensor *w = &n->in[1]->out;
     const struct cuda_matrix first = planes_matrix(w, w->data, 0);
-    cuda_matmul_grouped(stream_of(g), n->out.data, input(n, 0), &first, rows(g, n),
-                        (struct cuda_groups){w->ne[2], order(n->in[2]).offset});
+    cuda_multiply(g, n, x->out.data, x->op == OP_gather_experts ? x->in[0] : x, &first,
+                  (struct cuda_groups){w->ne[2], order(n->in[2]).offset}, scratch);
 }
 
 RUN(bias_experts)
@@ -75,21 +76,26 @@ RUN(combine_experts)
                          ((const struct route_params *)n->in[1]->params)->used);
 }
 
-// Activations come in f32, whatever the weights are; the scratch has them as these take them.
+// Activations come in f32, whatever the weights are; the scratch has them as these take them, and then what the product wants.
+static size_t bytes_of_heads(const struct node *x)
+{
+    return align_up(sizeof(float) * (size_t)tensor_elements(&x->out), 256); // as much as any type takes
+}
+
 RUN(matmul_heads)
 {
     (void)begin, (void)end;
     const struct node *x = n->in[0];
     const struct tensor *w = &n->in[1]->out;
     const struct cuda_matrix first = planes_matrix(w, w->data, 0);
-    const enum dtype type = cuda_matmul_input(w->type);
+    const enum dtype type =
+        has_many_rows(g, x) ? cuda_matmul_many_input(w->type) : cuda_matmul_input(w->type);
     if (type != DTYPE_F32) cuda_convert(stream_of(g), scratch, type, x->out.data, rows(g, x), x->out.ne[0]);
-    cuda_matmul_grouped(stream_of(g), n->out.data, type == DTYPE_F32 ? x->out.data : scratch, &first,
-                        rows(g, n), (struct cuda_groups){w->ne[2], NULL});
+    cuda_multiply(g, n, type == DTYPE_F32 ? x->out.data : scratch, x, &first,
+                  (struct cuda_groups){w->ne[2], NULL}, (char *)scratch + bytes_of_heads(x));
 }
 
 size_t cuda_scratch_matmul_heads(const struct graph *g, const struct node *n)
 {
-    (void)g;
-    return sizeof(float) * (size_t)tensor_elements(&n->in[0]->out); // as much as any type takes
+    return bytes_of_heads(n->in[0]) + cuda_multiply_scratch(g, n);
 }

@@ -6,6 +6,17 @@
 
 struct bf16;
 
+// A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + scale * x w^T, or x w (nn).
+struct cuda_tiles {
+    struct cuda_product
+        p; // w (outputs, K) of all matrices one behind the other; x_stride, y_stride from row to row
+    int64_t y_stride;          // of y and base
+    struct cuda_groups groups; // count 0: one matrix. nn: no groups
+    int64_t parts;             // of k, whose results go to y one behind the other; 1 of groups
+    int passes; // a row of x is so many parts of the same shape one behind the other, whose products are added up in this order
+    const float *scale; // (rows) or NULL
+};
+
 // Weights of few columns, each read once: y (rows, N), x (rows, K)
 void matmul_quantized(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
                       struct cuda_rows rows, struct cuda_groups groups);
@@ -14,11 +25,11 @@ void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const stru
                    struct cuda_rows rows, struct cuda_groups groups);
 // Likewise: x and w of bf16; w (N, K), or (K, N) with rows on boundaries of 16 bytes
 void matmul_mma(struct cuda_stream *s, float *y, const struct bf16 *x, const struct cuda_matrix *w,
-                struct cuda_rows rows);
+                struct cuda_rows rows, struct cuda_groups groups);
+void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t);
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p);
-// Likewise for compute capability 9.0; nn: w (K, N); the results of `parts` parts of k go to y one behind the other. False where the device or
-// the matrices' boundaries do not allow it.
-bool matmul_wgmma(struct cuda_stream *s, const struct cuda_product *p, bool nn, int64_t parts);
+// Likewise for compute capability 9.0; nn: w (K, N). False where the device or the matrices' boundaries do not allow it.
+bool matmul_wgmma(struct cuda_stream *s, const struct cuda_tiles *t, bool nn);
 // Many columns without them; w (N, K), no base
 void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
 

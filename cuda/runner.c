@@ -5,8 +5,8 @@
 
 #include "cuda/backend.h"
 
-// More rows have work for the device while the host launches, and products that cuBLAS may do.
-enum { RECORDED_ROWS = CUBLAS_ROWS - 1 };
+// More rows have work for the device while the host launches, and products that want to know how many they are.
+enum { RECORDED_ROWS = CUDA_MANY_ROWS - 1 };
 enum { MOST_PINNED = 64 << 20 };
 
 enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_error *err)

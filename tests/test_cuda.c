@@ -223,6 +223,116 @@ START_TEST(test_matmul_mma)
 }
 END_TEST
 
+// The numbers of quantized weights, rounded to bf16 once; of experts, those of them that have rows.
+START_TEST(test_dequantize_cuda)
+{
+    enum { ROWS = 6, BLOCKS = 3 };
+    const enum dtype type = types[_i];
+    const int64_t k = BLOCKS * dtype_traits[type].block_size;
+    const int32_t first[] = {0, 0, 4}; // as two matrices of half of the rows
+    if (cuda_matmul_input(type) != DTYPE_Q8_1) return;
+    struct device_weights w = make_weights(type, ROWS, k);
+    struct cuda_matrix half = w.matrix;
+    uint16_t *all = device(NULL, (size_t)(ROWS * k) * 2), *some = device(NULL, (size_t)(ROWS * k) * 2);
+    orders(_i);
+    cuda_dequantize(NULL, all, &w.matrix, (struct cuda_groups){1, NULL});
+    half.outputs = ROWS / 2;
+    cuda_dequantize(NULL, some, &half, (struct cuda_groups){2, device(first, sizeof first)});
+    ck_assert_msg(!emu_error(), "%s", emu_error());
+    for (int64_t i = 0; i < ROWS * k; i++) {
+        const double number = w.numbers[i], found = (double)f32_from_bf16(all[i]);
+        ck_assert_msg(fabs(found - number) <= fabs(number) / 255, "%s: number %d: %g is %g",
+                      dtype_traits[type].name, (int)i, number, found);
+        ck_assert_uint_eq(some[i], i < ROWS / 2 * k ? 0xffff : all[i]);
+    }
+    done();
+    free_weights(&w);
+}
+END_TEST
+
+// ||y - x w^T|| / ||x w^T|| of rows that have not been rounded
+static double error_of(const float *y, const float *x, const struct device_weights *w, int64_t rows)
+{
+    double *oracle = malloc((size_t)(rows * w->t.ne[1]) * sizeof *oracle);
+    product_oracle(oracle, x, DTYPE_F32, rows, w, rows);
+    const double error = rel_error(y, oracle, rows * w->t.ne[1]);
+    free(oracle);
+    return error;
+}
+
+// Many rows of weights that are made bf16, in slabs of `outputs`: not worse than the codes of 8 bits that fewer rows take.
+static void try_many(enum dtype type, int64_t n, int64_t k, int64_t rows, int64_t outputs)
+{
+    struct device_weights w = make_weights(type, n, k);
+    const struct cuda_rows all = {NULL, rows};
+    const float *x = random_device(NULL, rows * k, 3, 2);
+    float *y = empty_device(rows * n), *other = empty_device(rows * n);
+    void *converted = device(NULL, (size_t)(rows * k) * 4);
+    const size_t slab = (size_t)(outputs * k) * 2;
+    cuda_convert(NULL, converted, cuda_matmul_many_input(type), x, all, k);
+    cuda_matmul_many(NULL, y, converted, &w.matrix, all, (struct cuda_groups){1, NULL}, device(NULL, slab),
+                     slab);
+    cuda_convert(NULL, converted, DTYPE_Q8_1, x, all, k);
+    cuda_matmul(NULL, other, converted, &w.matrix, all);
+    ck_assert_msg(!emu_error(), "%s", emu_error());
+    const double error = error_of(y, x, &w, rows), replaced = error_of(other, x, &w, rows);
+    ck_assert_msg(error < 3e-3 && error < replaced, "%s, %d x %d, %d rows: error %g, of 8 bits %g",
+                  dtype_traits[type].name, (int)n, (int)k, (int)rows, error, replaced);
+    done();
+    free_weights(&w);
+}
+
+// Around the tiles of 128 x 128 x 64 and the slabs, with tiles that the device copies and without.
+START_TEST(test_matmul_many)
+{
+    const enum dtype type = types[_i];
+    const int64_t block = dtype_traits[type].block_size;
+    if (cuda_matmul_input(type) != DTYPE_Q8_1) return;
+    for (int tiles = 0; tiles < 2; tiles++) {
+        emu_set_tiles(tiles);
+        orders(_i + tiles);
+        try_many(type, 67, 3 * block, 70, 67);
+        try_many(type, 5, block, 64, 2);
+    }
+    if (type == DTYPE_Q8_0 || type == DTYPE_Q4_K)
+        for (int tiles = 0; tiles < 2; tiles++) {
+            emu_set_tiles(tiles);
+            try_many(type, 300, 256, 131, 256);
+            try_many(type, 530, 256, 64, 530);
+        }
+    emu_set_tiles(true);
+}
+END_TEST
+
+// F16 weights lose nothing, whatever the size of a row is.
+START_TEST(test_matmul_many_f16)
+{
+    static const struct {
+        int64_t n, k, rows;
+    } shapes[] = {{33, 72, 70}, {130, 8, 64}, {257, 136, 131}, {5, 1024, 65}, {9, 7, 64}};
+    emu_set_tiles(_i > 0);
+    for (int i = 0; i < 5; i++) {
+        const int64_t n = shapes[i].n, k = shapes[i].k, rows = shapes[i].rows;
+        const struct cuda_rows all = {NULL, rows};
+        struct device_weights w = make_weights(DTYPE_F16, n, k);
+        const size_t bytes = cuda_matmul_many_scratch(&w.matrix, 1, rows, k);
+        float *x = random_device(NULL, rows * k, 3, 2), *y = empty_device(rows * n);
+        double *oracle = malloc((size_t)(rows * n) * sizeof *oracle);
+        for (int64_t c = 0; c < k; c++) x[c] *= 1e30f, x[k + c] *= 1e-30f, x[2 * k + c] = 0;
+        orders(i);
+        ck_assert_int_eq(cuda_matmul_many_input(DTYPE_F16), DTYPE_F32);
+        cuda_matmul_many(NULL, y, x, &w.matrix, all, (struct cuda_groups){1, NULL}, device(NULL, bytes),
+                         bytes);
+        product_oracle(oracle, x, DTYPE_F32, rows, &w, rows);
+        for (int64_t r = 0; r < rows; r++) expect("F16", y + r * n, oracle + r * n, 1, 1, n, 1e-6);
+        done();
+        free(oracle);
+        free_weights(&w);
+    }
+    emu_set_tiles(true);
+}
+END_TEST
+
 // Codes of 8 bits are at most half a step away; bf16 and f16 are those of the host.
 START_TEST(test_convert)
 {
@@ -624,6 +734,9 @@ Suite *suite_cuda(void)
     tcase_add_loop_test(t, test_embed, 0, TYPES);
     tcase_add_loop_test(t, test_matmul_cuda, 0, TYPES);
     tcase_add_loop_test(t, test_matmul_mma, 0, 2);
+    tcase_add_loop_test(t, test_dequantize_cuda, 0, TYPES);
+    tcase_add_loop_test(t, test_matmul_many, 0, TYPES);
+    tcase_add_loop_test(t, test_matmul_many_f16, 0, 2);
     tcase_add_test(t, test_convert);
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);

@@ -249,6 +249,75 @@ START_TEST(test_matmul_experts)
 }
 END_TEST
 
+// What plain and quantized weights of many rows are multiplied with, from what was made of x, and how far the result may be off.
+struct many {
+    const void *x;
+    size_t bytes; // of scratch
+    double tolerance;
+};
+
+// The scratch has room for `matrices` of quantized ones, or for parts of one.
+static struct many make_many(double *numbers, const struct cuda_matrix *m, int64_t count, int64_t matrices,
+                             int32_t used, int64_t most, int64_t cols)
+{
+    const bool quantized = cuda_matmul_input(m->type) == DTYPE_Q8_1;
+    const size_t bytes =
+        quantized ? (size_t)(matrices ? matrices * m->outputs : m->outputs / 2) * (size_t)m->inputs * 2
+                  : cuda_matmul_many_scratch(m, count, most, cols);
+    return (struct many){make_activations(numbers, cuda_matmul_many_input(m->type), used, most, cols), bytes,
+                         quantized ? 3e-3 : 1e-5};
+}
+
+// Experts with less than a tile of 128 rows, more, and none, by tiles that the device copies and without them; quantized ones in slabs.
+START_TEST(test_matmul_experts_many)
+{
+    enum { COUNT = 4, N = 37, K = 256, MOST_ROWS = 300 };
+    static const int32_t first[COUNT + 1] = {0, 100, 101, 101, 290};
+    static double w[COUNT * N * K], x[MOST_ROWS * K], y[MOST_ROWS * N];
+    const enum dtype type = grouped_types[_i];
+    for (int c = 0; c < 4; c++) {
+        const int32_t used = first[COUNT];
+        const struct cuda_matrix m = make_stack(w, type, COUNT, N, K);
+        const struct many many = make_many(x, &m, COUNT, c, used, MOST_ROWS, K);
+        float *out = empty_device(MOST_ROWS * N);
+        for (int e = 0; e < COUNT; e++)
+            for (int32_t r = first[e]; r < first[e + 1]; r++)
+                multiply(y + r * N, x + r * K, w + e * N * K, N, K);
+        orders(_i + c);
+        emu_set_tiles(c % 2);
+        cuda_matmul_many(NULL, out, many.x, &m, some_rows(used, MOST_ROWS),
+                         (struct cuda_groups){COUNT, device(first, sizeof first)}, device(NULL, many.bytes),
+                         many.bytes);
+        expect(dtype_traits[type].name, out, y, used, MOST_ROWS, N, many.tolerance);
+        done();
+    }
+    emu_set_tiles(true);
+}
+END_TEST
+
+START_TEST(test_matmul_heads_many)
+{
+    enum { HEADS = 3, N = 22, K = 256, ROWS = 135 };
+    static double w[HEADS * N * K], x[ROWS * HEADS * K], y[ROWS * HEADS * N];
+    const enum dtype type = grouped_types[_i];
+    for (int c = 0; c < 4; c++) {
+        const struct cuda_matrix m = make_stack(w, type, HEADS, N, K);
+        const struct many many = make_many(x, &m, HEADS, c, ROWS, ROWS, HEADS * K);
+        float *out = empty_device(ROWS * HEADS * N);
+        for (int32_t r = 0; r < ROWS; r++)
+            for (int h = 0; h < HEADS; h++)
+                multiply(y + (r * HEADS + h) * N, x + (r * HEADS + h) * K, w + h * N * K, N, K);
+        orders(_i + c);
+        emu_set_tiles(c % 2);
+        cuda_matmul_many(NULL, out, many.x, &m, (struct cuda_rows){NULL, ROWS},
+                         (struct cuda_groups){HEADS, NULL}, device(NULL, many.bytes), many.bytes);
+        expect(dtype_traits[type].name, out, y, ROWS, ROWS, HEADS * N, many.tolerance);
+        done();
+    }
+    emu_set_tiles(true);
+}
+END_TEST
+
 // Heads: each part of a row by a matrix of its own.
 START_TEST(test_matmul_heads)
 {
@@ -300,6 +369,8 @@ Suite *suite_cuda_experts(void)
     tcase_add_loop_test(t, test_gather_types, 0, 2);
     tcase_add_loop_test(t, test_matmul_experts, 0, GROUPED_TYPES);
     tcase_add_loop_test(t, test_matmul_heads, 0, GROUPED_TYPES);
+    tcase_add_loop_test(t, test_matmul_experts_many, 0, GROUPED_TYPES);
+    tcase_add_loop_test(t, test_matmul_heads_many, 0, GROUPED_TYPES);
     tcase_add_test(t, test_hadamard_cuda);
     suite_add_tcase(s, t);
     return s;

@@ -102,6 +102,9 @@ START_TEST(test_types)
         {DTYPE_Q4_K, "f16", "f64", 0.1, 13, 11},
         {DTYPE_Q6_K, "f16", "f64", 0.1, 13, 11},
         {DTYPE_F32, "q4_0", "ref", 1e-2, 13, 11}, // the same codes in the cache, but for ties
+        {DTYPE_F16, "f16", "f64", 2e-3, 77, 70},  // by tensor cores, and not
+        {DTYPE_Q4_K, "f16", "f64", 0.1, 77, 70},  // as bf16, and not
+        {DTYPE_Q8_0, "f16", "f64", 0.1, 77, 70},
     };
     enum { MOST_TOKENS = 80 };
     const struct temp_folder folder = temp_folder_open();
@@ -132,6 +135,43 @@ START_TEST(test_types)
     tlm_session_close(own), tlm_session_close(other);
     tlm_model_close(gpu), tlm_model_close(oracle);
     temp_folder_close(&folder);
+}
+END_TEST
+
+// Mixtures of experts and latent attention with so many rows that weights are brought into another form, then with few in the same graph.
+START_TEST(test_many_rows)
+{
+    static const struct {
+        const char *path;
+        double tolerance;
+    } models[] = {
+        {"tests/golden/models/deepseek-v3", 1e-5},
+        {"tests/golden/models/qwen3moe-norm", 1e-5},
+        {"tests/golden/models/gpt-oss-mxfp4", 0.1},
+    };
+    enum { PROMPT = 77, TOKENS = 79 };
+    struct tlm_error err;
+    struct tlm_model *m = open_on(models[_i].path, "cuda", NULL, &err),
+                     *oracle = open_model(models[_i].path, "f64");
+    ck_assert_msg(m != NULL, "%s", err.text);
+    const int32_t vocab = tlm_model_vocab_size(m);
+    const struct tlm_session_options options = {
+        .context = 96, .batch = 70, .kv_type_k = "f32", .kv_type_v = "f32"};
+    struct tlm_session *own = open_session(m, options), *other = open_session(oracle, options);
+    double *expected = malloc((size_t)vocab * sizeof *expected);
+    int32_t tokens[TOKENS];
+    for (int i = 0; i < TOKENS; i++) tokens[i] = 1 + i * 7 % 20;
+    for (size_t n = PROMPT; n <= TOKENS; n++) {
+        ck_assert_msg(!tlm_session_sync(own, tokens, n, &err), "%s", err.text);
+        ck_assert_msg(!tlm_session_sync(other, tokens, n, &err), "%s", err.text);
+        for (int32_t i = 0; i < vocab; i++) expected[i] = (double)tlm_session_logits(other)[i];
+        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, models[_i].tolerance),
+                      "%s, %d tokens: error %g", models[_i].path, (int)n,
+                      rel_error(tlm_session_logits(own), expected, vocab));
+    }
+    free(expected);
+    tlm_session_close(own), tlm_session_close(other);
+    tlm_model_close(m), tlm_model_close(oracle);
 }
 END_TEST
 
@@ -221,7 +261,8 @@ Suite *suite_cuda_model(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_golden);
     tcase_add_loop_test(t, test_architectures_cuda, 0, PARTS);
-    tcase_add_loop_test(t, test_types, 0, 9);
+    tcase_add_loop_test(t, test_types, 0, 12);
+    tcase_add_loop_test(t, test_many_rows, 0, 3);
     tcase_add_loop_test(t, test_shared_layers, 0, 4);
     tcase_add_test(t, test_choice);
     tcase_add_test(t, test_failure);

@@ -14,21 +14,29 @@ enum {
     CACHES = 160 << 20
 }; // CACHES: bytes of all matrices together, three times the cache of an H200
 
+// Which product: what a step of few rows runs, of many, or the library's
+enum form { OF_FEW, OF_MANY, OF_CUBLAS };
+
 struct product {
     struct cuda_matrix w[SETS];
     int sets;
     struct cuda_rows rows;
-    void *x;
+    void *x, *scratch;
     float *y;
-    struct cublas *cublas; // NULL: our own
+    size_t scratch_bytes;
+    enum form form;
+    struct cublas *cublas;
 };
 
 static void run_product(void *user, int turn)
 {
     struct product *p = user;
     const struct cuda_matrix *w = &p->w[turn % p->sets];
-    if (p->cublas)
+    if (p->form == OF_CUBLAS)
         cublas_matmul(p->cublas, NULL, p->y, p->x, w, p->rows.most, NULL);
+    else if (p->form == OF_MANY)
+        cuda_matmul_many(NULL, p->y, p->x, w, p->rows, (struct cuda_groups){1, NULL}, p->scratch,
+                         p->scratch_bytes);
     else
         cuda_matmul(NULL, p->y, p->x, w, p->rows);
 }
@@ -69,15 +77,16 @@ static double product_error(const struct product *p, enum dtype input)
     return error;
 }
 
-static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, int64_t rows, bool cublas)
+static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, int64_t rows, enum form form)
 {
-    struct product p = {.rows = {NULL, rows}};
+    static const char *const library[] = {"", "", "cuBLAS "};
+    struct product p = {.rows = {NULL, rows}, .form = form};
     struct tensor t = tensor_shape(type, k, n, 1, 1);
-    const enum dtype input = cuda_matmul_input(type);
+    const enum dtype input = form == OF_MANY ? cuda_matmul_many_input(type) : cuda_matmul_input(type);
     const bool few = rows <= 8;
     struct upload_ring ring;
     struct tlm_error err;
-    if (cublas && !(p.cublas = cuda_backend_cublas(b->backend))) return;
+    if (form == OF_CUBLAS && !(p.cublas = cuda_backend_cublas(b->backend))) return;
     TLM_ASSERT(!upload_open(&ring, &err));
     const int64_t sets = few && !b->small ? CACHES / (int64_t)planes_bytes(&t) + 1 : 1;
     for (p.sets = 0; p.sets < sets && p.sets < SETS; p.sets++) {
@@ -90,10 +99,13 @@ static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, 
     p.x = x, p.y = bench_alloc(b, (size_t)(rows * n) * sizeof(float));
     if (input != DTYPE_F32)
         cuda_convert(NULL, p.x = bench_alloc(b, (size_t)(rows * k) * 4), input, x, p.rows, k);
+    if (form == OF_MANY && (p.scratch_bytes = cuda_matmul_many_scratch(&p.w[0], 1, rows, k)))
+        p.scratch = bench_alloc(b, p.scratch_bytes);
     run_product(&p, 0);
     char name[96];
-    snprintf(name, sizeof name, "%s%s %d x %d, %d row%s", cublas ? "cuBLAS " : "", dtype_traits[type].name,
-             (int)n, (int)k, (int)rows, rows > 1 ? "s" : "");
+    snprintf(name, sizeof name, "%s%s %d x %d, %d row%s%s", library[form], dtype_traits[type].name, (int)n,
+             (int)k, (int)rows, rows > 1 ? "s" : "",
+             form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "");
     const struct bench_case c = {few ? "gemv" : "gemm",
                                  name,
                                  (double)planes_bytes(&t) + 4.0 * (double)(rows * (n + k)),
@@ -104,6 +116,19 @@ static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, 
     bench_free_all(b);
 }
 
+// Around the border between the products of few rows and of many (cuda/matmul_many.cu), both.
+static void compare_borders(struct bench *b, int64_t n, int64_t k)
+{
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_Q4_K, DTYPE_Q8_0};
+    static const int64_t rows[] = {CUDA_MANY_ROWS, 2 * CUDA_MANY_ROWS, 512};
+    for (int type = 0; type < 3; type++)
+        for (int i = 0; i < (b->small ? 1 : 3); i++) {
+            one_product(b, types[type], n, k, rows[i], OF_FEW);
+            if (rows[i] < 512) one_product(b, types[type], n, k, rows[i], OF_MANY); // of 512 there is one
+        }
+    if (!b->small) one_product(b, DTYPE_Q4_K, n, k, 4096, OF_MANY);
+}
+
 void bench_products(struct bench *b)
 {
     const int64_t n = b->small ? 96 : 14336, k = b->small ? 512 : 4096;
@@ -111,11 +136,13 @@ void bench_products(struct bench *b)
         if (cuda_matmul_input((enum dtype)type) == DTYPE_COUNT || !quant_types[type].quantize) continue;
         static const int64_t rows[] = {1, 8, 512};
         for (int i = 0; i < 3; i++)
-            one_product(b, (enum dtype)type, n, k, b->small && rows[i] > 70 ? 70 : rows[i], false);
+            one_product(b, (enum dtype)type, n, k, b->small && rows[i] > 70 ? 70 : rows[i],
+                        rows[i] < CUDA_MANY_ROWS ? OF_FEW : OF_MANY);
     }
     // The smaller matrices of a model of 1B: a launch has less to do than the device has units.
-    if (!b->small) one_product(b, DTYPE_BF16, 2048, 2048, 1, false);
-    one_product(b, DTYPE_BF16, n, k, b->small ? 70 : 512, true);
+    if (!b->small) one_product(b, DTYPE_BF16, 2048, 2048, 1, OF_FEW);
+    one_product(b, DTYPE_BF16, n, k, b->small ? 70 : 512, OF_CUBLAS);
     if (!b->small)
-        one_product(b, DTYPE_BF16, n, k, 4096, false), one_product(b, DTYPE_BF16, n, k, 4096, true);
+        one_product(b, DTYPE_BF16, n, k, 4096, OF_MANY), one_product(b, DTYPE_BF16, n, k, 4096, OF_CUBLAS);
+    compare_borders(b, n, k);
 }
