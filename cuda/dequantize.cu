@@ -2,6 +2,7 @@
 //
 // A thread takes an item (cuda/decode.h), whose halves of 16 numbers are two pieces of 16 bytes each. Two lanes change pieces, so that a
 // store of a warp fills 32 bytes of a row at once, which is what the cache takes in one go.
+#include "cuda/bnb.h"
 #include "cuda/decode.h"
 
 constexpr int THREADS = 256;
@@ -59,6 +60,10 @@ __global__ void __launch_bounds__(THREADS)
 void cuda_dequantize(struct cuda_stream *s, void *y, const struct cuda_matrix *w, struct cuda_groups groups)
 {
     TLM_ASSERT(w->outputs * w->inputs <= INT32_MAX);
+    if (bnb_known(w->type)) {
+        bnb_dequantize(s, y, w, groups);
+        return;
+    }
     const dim3 grid((unsigned)ceil_div(w->outputs * (w->inputs / 32), (int64_t)THREADS),
                     (unsigned)groups.count);
     switch (w->type) {

@@ -1,6 +1,8 @@
 // cuda/fuse.c -- rules of fusion, a table: chains of ops that one launch does.
 #include "cuda/fuse.h"
 
+#include "cuda/bnb.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,7 +115,7 @@ static bool takes_product(struct match *m)
     drop_norm(m);
     if (slice && ((const struct slice_params *)slice->params)->heads != 1) return false;
     return m->x->out.type == DTYPE_F32 && m->x->out.ne[0] == w->out.ne[0] && w->out.ne[2] == 1 &&
-           w->op == GRAPH_LEAF && product->out.ne[1] <= FUSED_ROWS;
+           w->op == GRAPH_LEAF && product->out.ne[1] <= FUSED_ROWS && !bnb_known(w->out.type);
 }
 
 static void add_part(struct fused_product_params *p, const struct match *m, const struct node *out)

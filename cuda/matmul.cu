@@ -5,6 +5,7 @@
 // A warp takes an output and COLUMNS columns; its lanes take stretches of k in turn, 16 bytes of weights each where rows stand on such
 // boundaries, and a tree adds up their sums. F32 and F16 weights meet f32 activations, so they keep every bit; BF16 weights bf16 ones.
 // Many columns go by tiles (cuda/matmul_tile.cu), on tensor cores where the types allow.
+#include "cuda/bnb.h"
 #include "cuda/decode.h"
 #include "cuda/groups.h"
 #include "cuda/products.h"
@@ -79,7 +80,11 @@ enum dtype cuda_matmul_input(enum dtype weights)
 {
     switch (weights) {
     case DTYPE_F32:
-    case DTYPE_F16: return DTYPE_F32;
+    case DTYPE_F16:
+    case DTYPE_NF4:
+    case DTYPE_FP4:
+    case DTYPE_INT8:
+    case DTYPE_INT8_ASYM: return DTYPE_F32;
     case DTYPE_BF16: return DTYPE_BF16;
 #define INPUT(name) \
     case DTYPE_##name: return DTYPE_Q8_1;
@@ -107,6 +112,10 @@ void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const s
     const bool plain = w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
     if (many && w->type == DTYPE_BF16 && w->inputs % 8 == 0) {
         matmul_mma(s, y, (const bf16 *)x, w, rows, groups);
+        return;
+    }
+    if (bnb_known(w->type)) {
+        bnb_matmul(s, y, (const float *)x, w, rows, groups);
         return;
     }
     if (many && plain && groups.count == 1) {

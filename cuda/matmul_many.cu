@@ -10,6 +10,7 @@
 // F16 weights keep every bit, and so must the activations: x = 2^e (hi + lo) with both of f16, e the row's, which leaves 22 bits. Two products
 // of f16 at 600 TFLOP/s are ten times as fast as fused multiply-adds. F32 weights would take three parts of bf16 each and six products,
 // and a pass over the weights: not twice as fast as the tiles of cuda/matmul_tile.cu, for files that are there to be converted.
+#include "cuda/bnb.h"
 #include "cuda/decode.h"
 #include "cuda/products.h"
 
@@ -21,7 +22,7 @@ constexpr size_t SLAB_MOST = (size_t)128
 
 static bool is_quantized(enum dtype type)
 {
-    return cuda_matmul_input(type) == DTYPE_Q8_1;
+    return cuda_matmul_input(type) == DTYPE_Q8_1 || bnb_known(type);
 }
 
 // Rows on boundaries of 16 bytes: others have no tiles
@@ -32,14 +33,24 @@ static bool is_split(const struct cuda_matrix *w)
 
 enum dtype cuda_matmul_many_input(enum dtype weights)
 {
-    return is_quantized(weights) ? DTYPE_BF16 : cuda_matmul_input(weights);
+    return cuda_matmul_input(weights) == DTYPE_Q8_1 ? DTYPE_BF16 : cuda_matmul_input(weights);
+}
+
+// Of activations that come in f32 and become bf16 here
+static size_t converted_bytes(enum dtype weights, int64_t most_rows, int64_t columns)
+{
+    enum { ALIGN = 256 };
+    return bnb_known(weights) ? align_up((size_t)(most_rows * columns) * sizeof(bf16), ALIGN) : 0;
 }
 
 size_t cuda_matmul_many_scratch(const struct cuda_matrix *w, int64_t matrices, int64_t most_rows,
                                 int64_t columns)
 {
     const size_t row = (size_t)w->inputs * sizeof(bf16), all = row * (size_t)(w->outputs * matrices);
-    if (is_quantized(w->type)) return all < SLAB_MOST ? all : row < SLAB_MOST ? SLAB_MOST : row;
+    if (is_quantized(w->type))
+        return converted_bytes(w->type, most_rows, columns) + (all < SLAB_MOST   ? all
+                                                               : row < SLAB_MOST ? SLAB_MOST
+                                                                                 : row);
     return is_split(w) ? (size_t)most_rows * (2 * (size_t)columns * sizeof(f16) + sizeof(float)) : 0;
 }
 
@@ -152,8 +163,15 @@ void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const stru
                       struct cuda_rows rows, struct cuda_groups groups, void *scratch, size_t scratch_bytes)
 {
     if (!rows.most || !w->outputs) return;
+    const int64_t columns = (groups.first ? 1 : groups.count) * w->inputs;
+    const size_t converted = converted_bytes(w->type, rows.most, columns);
+    if (converted) {
+        cuda_convert(s, scratch, DTYPE_BF16, (const float *)x, rows, columns);
+        x = scratch;
+    }
     if (is_quantized(w->type))
-        dequantized(s, y, (const bf16 *)x, w, rows, groups, (bf16 *)scratch, scratch_bytes);
+        dequantized(s, y, (const bf16 *)x, w, rows, groups, (bf16 *)(void *)((char *)scratch + converted),
+                    scratch_bytes - converted);
     else if (is_split(w))
         split(s, y, (const float *)x, w, rows, groups, scratch);
     else

@@ -37,6 +37,10 @@ static const struct cut cuts[DTYPE_COUNT] = {
     [DTYPE_IQ2_S] = {offsetof(struct block_iq2_s, qs), 64},
     [DTYPE_IQ3_XXS] = {offsetof(struct block_iq3_xxs, qs), 96},
     [DTYPE_IQ3_S] = {offsetof(struct block_iq3_s, qs), 64},
+    [DTYPE_NF4] = {offsetof(struct block_nf4, qs), 32},
+    [DTYPE_FP4] = {offsetof(struct block_nf4, qs), 32},
+    [DTYPE_INT8] = {offsetof(struct block_int8, qs), 64},
+    [DTYPE_INT8_ASYM] = {offsetof(struct block_int8, qs), 64},
 };
 
 static bool is_plain(enum dtype type)

@@ -1,4 +1,5 @@
 // cuda/rows.cu -- rows as they are: embeddings, selections, parts of heads.
+#include "cuda/bnb.h"
 #include "cuda/decode.h"
 #include "cuda/device.h"
 
@@ -39,6 +40,10 @@ void cuda_embed(struct cuda_stream *s, float *y, const int32_t *tokens, const st
 {
     const dim3 grid = blocks_for(rows.most, 1);
     if (!rows.most) return;
+    if (bnb_known(w->type)) {
+        bnb_embed(s, y, tokens, w, rows);
+        return;
+    }
     switch (w->type) {
     case DTYPE_F32: CUDA_LAUNCH(embed_kernel<float>, grid, THREADS, 0, s, y, tokens, *w, rows); return;
     case DTYPE_F16: CUDA_LAUNCH(embed_kernel<f16>, grid, THREADS, 0, s, y, tokens, *w, rows); return;

@@ -7,10 +7,11 @@
 #include "tests/cuda_kernels.h"
 
 static const enum dtype types[] = {
-    DTYPE_F32,    DTYPE_F16,   DTYPE_BF16,    DTYPE_Q8_0,  DTYPE_Q4_0,  DTYPE_Q4_1,  DTYPE_Q5_0,
-    DTYPE_Q5_1,   DTYPE_Q2_K,  DTYPE_Q3_K,    DTYPE_Q4_K,  DTYPE_Q5_K,  DTYPE_Q6_K,  DTYPE_IQ4_NL,
-    DTYPE_IQ4_XS, DTYPE_MXFP4, DTYPE_TQ1_0,   DTYPE_TQ2_0, DTYPE_IQ1_S, DTYPE_IQ1_M, DTYPE_IQ2_XXS,
-    DTYPE_IQ2_XS, DTYPE_IQ2_S, DTYPE_IQ3_XXS, DTYPE_IQ3_S, DTYPE_NVFP4, DTYPE_Q1_0};
+    DTYPE_F32,    DTYPE_F16,   DTYPE_BF16,     DTYPE_Q8_0,  DTYPE_Q4_0,  DTYPE_Q4_1,  DTYPE_Q5_0,
+    DTYPE_Q5_1,   DTYPE_Q2_K,  DTYPE_Q3_K,     DTYPE_Q4_K,  DTYPE_Q5_K,  DTYPE_Q6_K,  DTYPE_IQ4_NL,
+    DTYPE_IQ4_XS, DTYPE_MXFP4, DTYPE_TQ1_0,    DTYPE_TQ2_0, DTYPE_IQ1_S, DTYPE_IQ1_M, DTYPE_IQ2_XXS,
+    DTYPE_IQ2_XS, DTYPE_IQ2_S, DTYPE_IQ3_XXS,  DTYPE_IQ3_S, DTYPE_NVFP4, DTYPE_Q1_0,  DTYPE_NF4,
+    DTYPE_FP4,    DTYPE_INT8,  DTYPE_INT8_ASYM};
 enum { TYPES = sizeof types / sizeof *types };
 
 // Random weights (n, k) of a type: as the file has them, in double, and on the device.
@@ -37,17 +38,24 @@ static inline void random_block(uint8_t *block, enum dtype type, uint64_t number
     }
 }
 
+// Some columns of which INT8 keeps apart.
+static inline float importance_at(int64_t column)
+{
+    return column % 37 == 5 ? 1e4f : 1;
+}
+
 static inline struct device_weights make_weights(enum dtype type, int64_t n, int64_t k)
 {
     struct device_weights w = {.t = tensor_shape(type, k, n, 1, 1),
                                .numbers = malloc((size_t)(n * k) * sizeof(double))};
-    float *row = malloc((size_t)k * sizeof *row);
+    float *row = malloc((size_t)k * sizeof *row), *importance = malloc((size_t)k * sizeof *importance);
+    for (int64_t i = 0; i < k; i++) importance[i] = importance_at(i);
     w.t.data = malloc(tensor_bytes(&w.t));
     for (int64_t r = 0; r < n; r++) {
         for (int64_t i = 0; i < k; i++) row[i] = random_signed(7, (uint64_t)(r * k + i));
         const int64_t blocks = k / dtype_traits[type].block_size;
         if (quant_types[type].quantize)
-            quant_types[type].quantize(tensor_row(&w.t, r), row, k, NULL);
+            quant_types[type].quantize(tensor_row(&w.t, r), row, k, type == DTYPE_INT8 ? importance : NULL);
         else
             for (int64_t b = 0; b < blocks; b++)
                 random_block((uint8_t *)tensor_row(&w.t, r) + b * dtype_traits[type].block_bytes, type,
@@ -61,7 +69,7 @@ static inline struct device_weights make_weights(enum dtype type, int64_t n, int
     planes_put_rows(planes, (char *)host.scales, &w.t, 0, n);
     w.matrix = planes_matrix(&w.t, device(planes, planes_bytes(&w.t)), 0);
     free(planes);
-    free(row);
+    free(importance), free(row);
     return w;
 }
 

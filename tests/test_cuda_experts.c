@@ -175,8 +175,8 @@ END_TEST
 
 // ---- products of many matrices --------------------------------------------------------------------------
 
-static const enum dtype grouped_types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16,
-                                           DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_MXFP4};
+static const enum dtype grouped_types[] = {DTYPE_F32,  DTYPE_F16,   DTYPE_BF16, DTYPE_Q8_0,
+                                           DTYPE_Q4_K, DTYPE_MXFP4, DTYPE_NF4};
 enum { GROUPED_TYPES = sizeof grouped_types / sizeof *grouped_types };
 
 // `count` matrices (n, k): in double, and on the device.
@@ -260,10 +260,10 @@ struct many {
 static struct many make_many(double *numbers, const struct cuda_matrix *m, int64_t count, int64_t matrices,
                              int32_t used, int64_t most, int64_t cols)
 {
-    const bool quantized = cuda_matmul_input(m->type) == DTYPE_Q8_1;
-    const size_t bytes =
-        quantized ? (size_t)(matrices ? matrices * m->outputs : m->outputs / 2) * (size_t)m->inputs * 2
-                  : cuda_matmul_many_scratch(m, count, most, cols);
+    const bool quantized = dtype_traits[m->type].block_size > 1;
+    const int64_t outputs = matrices ? matrices * m->outputs : m->outputs / 2;
+    size_t bytes = cuda_matmul_many_scratch(m, count, most, cols);
+    if (quantized) bytes -= (size_t)((count * m->outputs - outputs) * m->inputs) * 2;
     return (struct many){make_activations(numbers, cuda_matmul_many_input(m->type), used, most, cols), bytes,
                          quantized ? 3e-3 : 1e-5};
 }
