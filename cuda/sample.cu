@@ -45,6 +45,8 @@ static __global__ void scan_kernel(struct cuda_sample a)
     SHARED(float, x, SLICE);
     SHARED(float, part, GROUPS);
     const int64_t begin = (int64_t)blockIdx.x * SLICE;
+    wait_for_previous();
+    let_next_begin();
     for (int64_t row = blockIdx.y; row < a.data->count; row += gridDim.y) {
         const struct draw_row &r = a.data->rows[row];
         if (r.length == DRAW_NONE) continue;
@@ -103,6 +105,8 @@ static __global__ void weigh_kernel(struct cuda_sample a, double unit)
 {
     SHARED(float, part, WARP_LANES);
     SHARED(uint64_t, sums, WARP_LANES);
+    wait_for_previous();
+    let_next_begin();
     for (int64_t row = blockIdx.y; row < a.data->count; row += gridDim.y) {
         const struct draw_row &r = a.data->rows[row];
         if (!r.weigh) continue;
@@ -123,6 +127,8 @@ static __global__ void ring_kernel(struct cuda_sample a, double unit)
     SHARED(uint64_t, sums, WARP_LANES);
     SHARED(double, times, WARP_LANES);
     SHARED(int32_t, ids, WARP_LANES);
+    wait_for_previous();
+    let_next_begin();
     for (int64_t row = blockIdx.y; row < a.data->count; row += gridDim.y) {
         const struct draw_row &r = a.data->rows[row];
         if (!r.all) continue;
@@ -145,8 +151,8 @@ void cuda_sample(struct cuda_stream *s, const struct cuda_sample *a)
     const unsigned rows = (unsigned)(a->most < MOST_ROWS ? a->most : MOST_ROWS);
     const dim3 slices((unsigned)slices_of(a->vocab), rows);
     if (!rows) return;
-    CUDA_LAUNCH(scan_kernel, slices, THREADS, 0, s, *a);
-    CUDA_LAUNCH(weigh_kernel, slices, THREADS, 0, s, *a, unit);
-    CUDA_LAUNCH(ring_kernel, slices, THREADS, 0, s, *a, unit);
+    CUDA_LAUNCH_EARLY(scan_kernel, slices, THREADS, 0, s, *a);
+    CUDA_LAUNCH_EARLY(weigh_kernel, slices, THREADS, 0, s, *a, unit);
+    CUDA_LAUNCH_EARLY(ring_kernel, slices, THREADS, 0, s, *a, unit);
     sample_choose(s, a, unit);
 }

@@ -4,6 +4,7 @@
 using namespace sample;
 
 constexpr int THREADS = DRAW_LIST, EACH = (int)DRAW_VOCAB_MOST / GROUP / THREADS; // groups of a thread
+constexpr int COUNT_BITS = 20;                                                    // of a count of groups
 
 struct list {                  // in shared memory
     shared<double> key;        // (DRAW_LIST) what a rank goes by; NaN: no candidate any more
@@ -52,21 +53,37 @@ __device__ static float of_rank(uint32_t rank)
     return bits_to_f32(rank >> 31 ? rank & 0x7fffffffu : ~rank);
 }
 
-// A bound that at least `want` groups reach, and hardly more; the least number where there are fewer groups with a candidate.
+// How many groups reach each of three bounds, side by side.
+__device__ static uint64_t count_three(const struct tops &t, uint32_t low, uint32_t step,
+                                       const struct list &l)
+{
+    uint64_t n = 0;
+    for (int i = 3; i > 0; i--)
+        n = n << COUNT_BITS | (uint64_t)count_from(t, of_rank(low + (uint32_t)i * step));
+    return fold(n, l.sums, plus);
+}
+
+// A bound that at least `want` groups reach, and hardly more; the least number where there are fewer groups with a candidate. The range
+// is cut into four until it is a single number.
 __device__ static float find_bound(const struct tops &t, float top, int want, const struct list &l)
 {
-    int all;
     uint32_t low = rank_of(LEAST), high = rank_of(top) + 1;
-    count_before(count_from(t, LEAST), l.counts, &all);
+    int all = (int)fold((uint64_t)count_from(t, LEAST), l.sums, plus);
     if (all < want) return LEAST;
     while (high - low > 1 && all > want + want / 4) {
-        const uint32_t middle = low + (high - low) / 2;
-        int n;
-        count_before(count_from(t, of_rank(middle)), l.counts, &n);
-        if (n >= want)
-            low = middle, all = n;
-        else
-            high = middle;
+        const uint32_t step = (high - low + 3) / 4;
+        uint64_t n = count_three(t, low, step, l);
+        const uint32_t begin = low;
+        for (int i = 1; i <= 3; i++, n >>= COUNT_BITS) {
+            const uint32_t rank = begin + (uint32_t)i * step;
+            const int reached = (int)(n & ((1u << COUNT_BITS) - 1));
+            if (rank >= high) break;
+            if (reached < want) {
+                high = rank;
+                break;
+            }
+            low = rank, all = reached;
+        }
     }
     return of_rank(low);
 }
@@ -277,6 +294,8 @@ static __global__ void __launch_bounds__(THREADS) choose_kernel(struct cuda_samp
     SHARED(double, times, WARP_LANES);
     SHARED(int, counts, WARP_LANES);
     SHARED(int32_t, ids, WARP_LANES);
+    wait_for_previous();
+    let_next_begin();
     const struct list l = {key, weight, id, group, start, sums, times, counts, ids};
     for (int64_t row = blockIdx.x; row < a.data->count; row += gridDim.x) {
         const int32_t token = a.data->rows[row].length == DRAW_NONE ? DRAW_NONE : choose(a, row, unit, l);
@@ -287,6 +306,6 @@ static __global__ void __launch_bounds__(THREADS) choose_kernel(struct cuda_samp
 
 void sample_choose(struct cuda_stream *s, const struct cuda_sample *a, double unit)
 {
-    CUDA_LAUNCH(choose_kernel, blocks_for(a->most < MOST_ROWS ? a->most : MOST_ROWS, 1), THREADS, 0, s, *a,
-                unit);
+    CUDA_LAUNCH_EARLY(choose_kernel, blocks_for(a->most < MOST_ROWS ? a->most : MOST_ROWS, 1), THREADS, 0, s,
+                      *a, unit);
 }

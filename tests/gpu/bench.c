@@ -169,6 +169,7 @@ int main(int argc, char **argv)
     bench_products(&b);
     bench_attention(&b);
     bench_layers(&b);
+    bench_sample(&b);
     base->class->close(base);
     return 0;
 }

@@ -26,7 +26,7 @@ void bench_free_all(struct bench *b);
 
 // What one launch does at least, and how far its result is from the double reference.
 struct bench_case {
-    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "layers"
+    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "draws", "layers"
     double bytes, operations; // its rate is of those that its limit is about
     enum backend_limit limit;
     double error;
@@ -39,6 +39,7 @@ void bench_case(struct bench *b, const struct bench_case *c, void (*launch)(void
 double bench_error(const float *a, const double *b, int64_t count);
 
 void bench_rows(struct bench *b);      // norms, elementwise, conversions (tests/gpu/bench_rows.c)
+void bench_sample(struct bench *b);    // draws of tokens (tests/gpu/bench_sample.c)
 void bench_products(struct bench *b);  // tests/gpu/bench_products.c
 void bench_attention(struct bench *b); // tests/gpu/bench_attention.c
 void bench_layers(struct bench *b);    // tests/gpu/bench_layer.c
