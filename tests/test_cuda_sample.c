@@ -140,7 +140,7 @@ static void close_run(struct run *r)
     draws_close(&r->draws);
 }
 
-static const int32_t sizes[] = {1, 2, 5, 31, 32, 33, 100, 511, 512, 513, 1024, 1025, 3000};
+static const int32_t sizes[] = {1, 2, 33, 100, 512, 513, 1025, 3000};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 // Every chain, over every kind of logits.
@@ -151,11 +151,11 @@ START_TEST(test_chains)
     int drawn = 0, left = 0;
     for (int first = 0; first < CHAINS; first += ROWS - 1) {
         struct run r = open_run(vocab, first);
-        for (int kind = _i % 2; kind < KINDS; kind += 2) {
+        for (int kind = (_i + first) % 3; kind < KINDS; kind += 3) {
             orders(kind + _i);
             fill(logits, ROWS * vocab, kind, (uint64_t)(100 * _i + kind));
             const int32_t ahead[2] = {vocab / 2, 0};
-            compare(&r, logits, ahead, kind % 3 == 2 ? 2 : 0);
+            compare(&r, logits, ahead, kind % 2 ? 2 : 0);
         }
         drawn += r.drawn, left += r.left;
         close_run(&r);
