@@ -11,6 +11,7 @@
 #include "quant/mix.h"
 #include "quant/requantize.h"
 #include "tests/golden.h"
+#include "tests/kernels.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
 #include "tests/tiny_model.h"
@@ -199,6 +200,32 @@ static float *all_logits(const struct tlm_model *m, int32_t batch)
     return r.logits;
 }
 
+// A token at a time, and more.
+START_TEST(models_run_on_a_device)
+{
+    struct temp_path path = temp_path(&folder, "out.gguf");
+    struct gguf *in;
+    struct tlm_model *m, *oracle;
+    OK(gguf_open(&in, tiny_file().text, &err));
+    rewrite(in, path.text, dtype_traits[types[_i]].name, NULL);
+    gguf_close(in);
+    OK(tlm_model_open(&m, path.text, &(struct tlm_model_options){.backend = "cuda"}, &err));
+    oracle = open_model(path.text, "f64");
+    float *want = all_logits(oracle, TOKENS);
+    double *expected = malloc(sizeof(double) * TOKENS * TINY_VOCAB);
+    for (int i = 0; i < TOKENS * TINY_VOCAB; i++) expected[i] = (double)want[i];
+    for (int32_t chunk = 1; chunk < TOKENS; chunk += 16) {
+        float *got = all_logits(m, chunk);
+        ck_assert_msg(agrees(got, expected, TOKENS * TINY_VOCAB, 2e-3), "%s, chunks of %d: error %g",
+                      dtype_traits[types[_i]].name, (int)chunk,
+                      rel_error(got, expected, TOKENS * TINY_VOCAB));
+        free(got);
+    }
+    free(want), free(expected);
+    tlm_model_close(m), tlm_model_close(oracle);
+}
+END_TEST
+
 // The very bits of the same numbers in F32, for any chunks, on every tier.
 START_TEST(models_run_as_if_their_numbers_were_floats)
 {
@@ -352,6 +379,7 @@ Suite *suite_composite(void)
     tcase_add_loop_test(t, files_hold_the_blocks_in_parts, 0, TYPES);
     tcase_add_test(t, columns_with_large_rows_stand_apart);
     tcase_add_loop_test(t, models_run_as_if_their_numbers_were_floats, 0, TYPES);
+    tcase_add_loop_test(t, models_run_on_a_device, 0, TYPES);
     tcase_add_test(t, wrong_parts_are_refused);
     tcase_add_loop_test(t, flipped_files, 0, TYPES);
     suite_add_tcase(s, t);

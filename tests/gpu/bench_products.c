@@ -11,7 +11,8 @@
 
 enum {
     SETS = 24,
-    CACHES = 160 << 20
+    CACHES = 160 << 20,
+    EXPERTS_MOST = 64
 }; // CACHES: bytes of all matrices together, three times the cache of an H200
 
 // Which product: what a step of few rows runs, of many, or the library's
@@ -21,6 +22,7 @@ struct product {
     struct cuda_matrix w[SETS];
     int sets;
     struct cuda_rows rows;
+    struct cuda_groups groups;
     void *x, *scratch;
     float *y;
     size_t scratch_bytes;
@@ -35,10 +37,9 @@ static void run_product(void *user, int turn)
     if (p->form == OF_CUBLAS)
         cublas_matmul(p->cublas, NULL, p->y, p->x, w, p->rows.most, NULL);
     else if (p->form == OF_MANY)
-        cuda_matmul_many(NULL, p->y, p->x, w, p->rows, (struct cuda_groups){1, NULL}, p->scratch,
-                         p->scratch_bytes);
+        cuda_matmul_many(NULL, p->y, p->x, w, p->rows, p->groups, p->scratch, p->scratch_bytes);
     else
-        cuda_matmul(NULL, p->y, p->x, w, p->rows);
+        cuda_matmul_grouped(NULL, p->y, p->x, w, p->rows, p->groups);
 }
 
 // Against the double product of what the kernel was given, the first outputs.
@@ -77,11 +78,14 @@ static double product_error(const struct product *p, enum dtype input)
     return error;
 }
 
-static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, int64_t rows, enum form form)
+// `experts` matrices (n, k), each of which gets as many of the rows
+static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n, int64_t k, int64_t rows,
+                    enum form form)
 {
     static const char *const library[] = {"", "", "cuBLAS "};
-    struct product p = {.rows = {NULL, rows}, .form = form};
-    struct tensor t = tensor_shape(type, k, n, 1, 1);
+    struct product p = {.rows = {NULL, rows}, .groups = {experts, NULL}, .form = form};
+    struct tensor t = tensor_shape(type, k, n, experts, 1);
+    char stack[32] = "";
     const enum dtype input = form == OF_MANY ? cuda_matmul_many_input(type) : cuda_matmul_input(type);
     const bool few = rows <= 8;
     struct upload_ring ring;
@@ -99,12 +103,18 @@ static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, 
     p.x = x, p.y = bench_alloc(b, (size_t)(rows * n) * sizeof(float));
     if (input != DTYPE_F32)
         cuda_convert(NULL, p.x = bench_alloc(b, (size_t)(rows * k) * 4), input, x, p.rows, k);
-    if (form == OF_MANY && (p.scratch_bytes = cuda_matmul_many_scratch(&p.w[0], 1, rows, k)))
+    if (form == OF_MANY && (p.scratch_bytes = cuda_matmul_many_scratch(&p.w[0], experts, rows, k)))
         p.scratch = bench_alloc(b, p.scratch_bytes);
+    if (experts > 1) {
+        int32_t first[EXPERTS_MOST + 1];
+        for (int64_t e = 0; e <= experts; e++) first[e] = (int32_t)(e * rows / experts);
+        p.groups.first = bench_put(b, first, (size_t)(experts + 1) * sizeof *first);
+        snprintf(stack, sizeof stack, "%d experts of ", (int)experts);
+    }
     run_product(&p, 0);
     char name[96];
-    snprintf(name, sizeof name, "%s%s %d x %d, %d row%s%s", library[form], dtype_traits[type].name, (int)n,
-             (int)k, (int)rows, rows > 1 ? "s" : "",
+    snprintf(name, sizeof name, "%s%s%s %d x %d, %d row%s%s", library[form], stack, dtype_traits[type].name,
+             (int)n, (int)k, (int)rows, rows > 1 ? "s" : "",
              form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "");
     const struct bench_case c = {few ? "gemv" : "gemm",
                                  name,
@@ -114,6 +124,21 @@ static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, 
                                  product_error(&p, input)};
     bench_case(b, &c, run_product, &p);
     bench_free_all(b);
+}
+
+static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, int64_t rows, enum form form)
+{
+    measure(b, type, 1, n, k, rows, form);
+}
+
+// 512 rows of a mixture of experts in each of which 64 come together, as of few rows and of many.
+static void compare_experts(struct bench *b)
+{
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_Q4_K, DTYPE_MXFP4};
+    const int64_t experts = b->small ? 2 : EXPERTS_MOST, n = b->small ? 32 : 768, k = b->small ? 256 : 2048;
+    for (int type = 0; type < 3; type++)
+        for (enum form form = types[type] == DTYPE_BF16 ? OF_MANY : OF_FEW; form <= OF_MANY; form++)
+            measure(b, types[type], experts, n, k, 64 * experts, form);
 }
 
 // Around the border between the products of few rows and of many (cuda/matmul_many.cu), both.
@@ -145,4 +170,5 @@ void bench_products(struct bench *b)
     if (!b->small)
         one_product(b, DTYPE_BF16, n, k, 4096, OF_MANY), one_product(b, DTYPE_BF16, n, k, 4096, OF_CUBLAS);
     compare_borders(b, n, k);
+    compare_experts(b);
 }
