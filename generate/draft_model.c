@@ -7,6 +7,7 @@
 
 #include "generate/draft.h"
 #include "generate/sample.h"
+#include "generate/session.h"
 
 struct model_drafter {
     struct tlm_drafter base;
@@ -42,9 +43,10 @@ static enum tlm_status model_guess(struct tlm_drafter *d, const struct tlm_sampl
     sampler_copy_state(m->sampler, sampler);
     int32_t n = 0;
     for (; n < most && count + n < m->context; n++) {
-        enum tlm_status status = tlm_session_sync(m->session, m->tokens, (size_t)(count + n), err);
+        int32_t token;
+        enum tlm_status status =
+            session_draw(m->session, m->tokens, (size_t)(count + n), m->sampler, &token, err);
         if (status) return status;
-        int32_t token = tlm_sampler_next(m->sampler, tlm_session_logits(m->session));
         if (token >= m->vocab) break;
         tlm_sampler_accept(m->sampler, token);
         m->tokens[count + n] = draft->tokens[0][n] = token;

@@ -219,7 +219,7 @@ static enum tlm_status advance(struct tlm_session *s, const int32_t *tokens, siz
         for (int32_t i = 0; report && i < outputs; i++)
             if (report(user, (size_t)(s->length - outputs + i), forward_logits(&s->forward, i)))
                 return error_set(err, TLM_ERR_CANCELLED, "stopped at token %d", s->length - outputs + i);
-        s->logits_row = outputs - 1;
+        s->logits_row = s->forward.drawn ? -1 : outputs - 1;
     }
     return TLM_OK;
 }
@@ -235,6 +235,22 @@ enum tlm_status tlm_session_sync(struct tlm_session *s, const int32_t *tokens, s
     }
     session_rewind(s, tokens, count - 1); // the last token is computed, for its logits
     return advance(s, tokens, count, count - 1, NULL, NULL, err);
+}
+
+enum tlm_status session_draw(struct tlm_session *s, const int32_t *tokens, size_t count,
+                             struct tlm_sampler *sampler, int32_t *token, struct tlm_error *err)
+{
+    struct forward *f = &s->forward;
+    enum tlm_status status = session_check(s, tokens, count, err);
+    if (status) return status;
+    session_rewind(s, tokens, count - 1);
+    if (count - (size_t)s->length <= (size_t)f->config.max_rows) { // one pass, whose last row is drawn from
+        forward_expect_draws(f, 1);
+        forward_expect_draw(f, 0, sampler, NULL, 0);
+    }
+    if (!(status = advance(s, tokens, count, count - 1, NULL, NULL, err)))
+        *token = forward_draw(f, 0, sampler);
+    return status;
 }
 
 enum tlm_status tlm_session_logits_each(struct tlm_session *s, const int32_t *tokens, size_t count,

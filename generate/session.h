@@ -28,5 +28,8 @@ enum tlm_status session_check_ids(const struct tlm_model *m, const int32_t *toke
 // Errors: ARGUMENT (no token, an id outside the vocabulary), CONTEXT.
 enum tlm_status session_check(const struct tlm_session *s, const int32_t *tokens, size_t count,
                               struct tlm_error *err);
+// As tlm_session_sync(), and draws the next token, where the logits are if that can be: they are not asked for any more then.
+enum tlm_status session_draw(struct tlm_session *s, const int32_t *tokens, size_t count,
+                             struct tlm_sampler *sampler, int32_t *token, struct tlm_error *err);
 
 #endif

@@ -245,31 +245,36 @@ static void expect_same(struct tlm_generate_result *a, struct tlm_generate_resul
     free(a->tokens), free(b->tokens);
 }
 
-// A whole answer, plain and with guesses, by the device and by the host.
+// A whole answer, plain, with guesses from the text, and with those of a model, by the device and by the host.
 START_TEST(test_answers)
 {
+    static const char *const kinds[] = {"plain", "lookup", "draft model"};
     struct tlm_error err;
     struct tlm_model *m;
     const struct tlm_model_options on_cuda = {.backend = "cuda"};
     ck_assert_msg(!tlm_model_open(&m, "tests/golden/llama-plain.gguf", &on_cuda, &err), "%s", err.text);
     struct tlm_session *s = open_session(m, (struct tlm_session_options){.context = 64});
-    for (int guesses = 0; guesses < 2; guesses++) {
+    struct tlm_session *other = open_session(m, (struct tlm_session_options){.context = 64});
+    for (int kind = 0; kind < 3; kind++) {
         struct tlm_generate_result r[2];
         for (int on_host = 0; on_host < 2; on_host++) {
             struct tlm_sampler *sampler = open_sampler(m, _i, on_host, NULL);
+            struct tlm_sampler *guesses = open_sampler(m, _i, on_host, NULL);
             struct tlm_drafter *d = NULL;
-            if (guesses) ck_assert(!tlm_drafter_open_lookup(&d, &err));
+            if (kind == 1) ck_assert(!tlm_drafter_open_lookup(&d, &err));
+            if (kind == 2) ck_assert(!tlm_drafter_open_model(&d, other, guesses, m, &err));
             r[on_host] = answer(s, sampler, d);
             ck_assert_int_eq(s->forward.drawn, !on_host);
+            ck_assert(kind < 2 || (r[on_host].drafted_tokens && other->forward.drawn == !on_host));
             tlm_drafter_close(d);
-            tlm_sampler_close(sampler);
+            tlm_sampler_close(sampler), tlm_sampler_close(guesses);
         }
-        expect_same(&r[0], &r[1], guesses ? "with guesses" : "plain");
+        expect_same(&r[0], &r[1], kinds[kind]);
     }
     const int32_t again[] = {1, 2};
     ck_assert(!tlm_session_sync(s, again, 2, &err)); // logits are there again
     ck_assert(!s->forward.drawn && tlm_session_logits(s));
-    tlm_session_close(s);
+    tlm_session_close(s), tlm_session_close(other);
     tlm_model_close(m);
 }
 END_TEST
