@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "models/model.h"
+#include "ops/backend.h"
 
 // ---- a model and a session ----------------------------------------------------------------------------
 
@@ -70,6 +72,27 @@ int common_failed(const struct command_line *line, const struct tlm_error *err)
     return EXIT_FAILED;
 }
 
+bool common_user_path(char *path, size_t size, const char *variable, const char *folder, const char *name)
+{
+    const char *base = getenv(variable), *home = getenv("HOME"); // a relative path there does not count
+    int length;
+    if (base && *base == '/')
+        length = snprintf(path, size, "%s/%s", base, name);
+    else if (home && *home == '/')
+        length = snprintf(path, size, "%s/%s/%s", home, folder, name);
+    else
+        return false;
+    return length >= 0 && (size_t)length < size;
+}
+
+void common_make_kernels(const struct tlm_model *model)
+{
+    char folder[1024];
+    if (model->backend &&
+        common_user_path(folder, sizeof folder, "XDG_CACHE_HOME", ".cache", "tinylm/kernels"))
+        model->backend->class->make_kernels(model->backend, folder);
+}
+
 struct tlm_model_options common_model_options(const struct model_args *args)
 {
     return (struct tlm_model_options){.isa = args->isa,
@@ -99,6 +122,7 @@ int common_open_model(const struct command_line *line, const struct model_args *
     options.vocab_only = vocab_only;
     if (common_open_path(model, args->path, &options, &err)) return common_failed(line, &err);
     common_say_backend(line, *model, &options);
+    common_make_kernels(*model);
     return OPTIONS_GO;
 }
 

@@ -31,6 +31,10 @@ extern const struct option session_options[SESSION_OPTION_COUNT];
 // Prints "tinylm NAME: text" on stderr. Returns EXIT_FAILED.
 int common_failed(const struct command_line *line, const struct tlm_error *err);
 
+// Where a user's files of a kind stand, by the XDG Base Directory Specification: below $VARIABLE, or below the home's `folder`. False where
+// the environment names neither by an absolute path.
+bool common_user_path(char *path, size_t size, const char *variable, const char *folder, const char *name);
+
 // What these arguments say of how a model is opened: layers for the GPU mean the backend that has one.
 struct tlm_model_options common_model_options(const struct model_args *args);
 // Opens the model at `path`, or, where that is NULL, the one that is built in. Errors: those of tlm_model_open().
@@ -39,6 +43,8 @@ enum tlm_status common_open_path(struct tlm_model **model, const char *path,
 // Says on stderr where it computes, if another place than the CPU was asked for.
 void common_say_backend(const struct command_line *line, const struct tlm_model *model,
                         const struct tlm_model_options *options);
+// Where a GPU runs the model: kernels may be compiled for its sizes from now on, and are kept among the user's files.
+void common_make_kernels(const struct tlm_model *model);
 // Opens the model that -m names, or the one that is built in. Returns OPTIONS_GO, or EXIT_FAILED after an error, which has been
 // printed.
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,

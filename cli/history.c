@@ -8,31 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/common.h"
 #include "core/file.h"
-
-// Makes the folders on the way to `path`, which is absolute; those that are there stay as they are.
-static void make_folders(char *path)
-{
-    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(path, 0700);
-        *slash = '/';
-    }
-}
 
 bool history_path(char *path, size_t size)
 {
-    // The XDG Base Directory Specification: a relative path there does not count.
-    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    int length;
-    if (data && *data == '/')
-        length = snprintf(path, size, "%s/tinylm/history", data);
-    else if (home && *home == '/')
-        length = snprintf(path, size, "%s/.local/share/tinylm/history", home);
-    else
-        return false;
-    if (length < 0 || (size_t)length >= size) return false;
-    make_folders(path);
+    if (!common_user_path(path, size, "XDG_DATA_HOME", ".local/share", "tinylm/history")) return false;
+    file_make_folders(path);
     return true;
 }
 

@@ -102,6 +102,17 @@ enum tlm_status file_read(const char *path, char **data, size_t *size, struct tl
     return status;
 }
 
+void file_make_folders(const char *path)
+{
+    char *part = strdup(path);
+    for (char *slash = part ? strchr(part + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(part, 0700);
+        *slash = '/';
+    }
+    free(part);
+}
+
 // ---- writing ------------------------------------------------------------------------------------------
 
 struct file_writer {

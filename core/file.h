@@ -12,6 +12,10 @@ void file_unmap(void *data, size_t size);
 // Errors: IO, MEMORY.
 enum tlm_status file_read(const char *path, char **data, size_t *size, struct tlm_error *err);
 
+// Makes the folders on the way to `path`, for nobody else to read; those that are there stay as they are. What went wrong is told by what
+// is then done with the path.
+void file_make_folders(const char *path);
+
 struct file_writer; // buffered; the first failure is kept and comes back from finish
 
 enum tlm_status file_writer_open(struct file_writer **out, const char *path, struct tlm_error *err);
