@@ -50,7 +50,7 @@ kernel_flags      = $(isa_flags) $(if $(filter ops/%,$1),$(KERNELS))
 
 LIB_SRC  := $(wildcard core/*.c quant/*.c ops/*.c cache/*.c text/*.c models/*.c generate/*.c train/*.c quant/methods/*.c)
 CLI_SRC  := tinylm.c $(wildcard cli/*.c)
-TEST_SRC := $(filter-out tests/demo_model.c tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/bench_%.c,$(wildcard tests/*.c))
+TEST_SRC := $(filter-out tests/demo_model.c tests/fuzz_main.c tests/http_server.c tests/chat_pty.c tests/cli_batch.c tests/nvrtc_check.c tests/bench_%.c,$(wildcard tests/*.c))
 # The references and the CPU's ops are built a second time for double (see ops/ops.h); what only shapes graphs is not.
 REAL_SRC := $(filter-out $(ISAS:%=\%_%.c) ops/builders.c ops/builders_gradient.c ops/passes.c ops/step.c ops/update.c,$(wildcard ops/*.c))
 
@@ -62,7 +62,7 @@ CPU_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
 LIB_OBJ  := $(CPU_OBJ) $(BUILD)/cuda/none.o
 CUDA_OBJ := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(CUDA_CU:%.cu=$(BUILD)/%.cu.o)
 # Without a device: the kernels on the emulation, and the emulation's own cuBLAS.
-EMU_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out cuda/cublas.c,$(CUDA_SRC))) $(EMU_SRC:%=$(BUILD)/%.emu.o)
+EMU_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out cuda/cublas.c cuda/nvrtc.c,$(CUDA_SRC))) $(EMU_SRC:%=$(BUILD)/%.emu.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(BUILD)/%.o)
 HERE     := $(if $(filter release,$(config)),,$(BUILD)/)
@@ -172,11 +172,22 @@ gpu-check: ## tests and speeds on the GPU of this machine, into docs/benchmarks/
 
 $(BUILD)/cli/builtin.o: CPPFLAGS += -DBUILTIN_FILE='"$(BUILTIN)"'
 $(BUILD)/cli/builtin.o: $(BUILTIN)
+# The program has the sources of kernels in it that can do without a host, and all that they may include.
+KERNEL_FILES := $(shell grep -l __CUDACC_RTC__ cuda/*.cu) $(wildcard cuda/*.h core/*.h ops/*.h ops/*.def) quant/quant.h quant/iq_tables.h quant/iq_tables.c tinylm.h
+$(BUILD)/cuda/kernel_source.o: CPPFLAGS += -DKERNEL_FILES='"$(BUILD)/cuda/kernel_files"'
+$(BUILD)/cuda/kernel_source.o: $(BUILD)/cuda/kernel_files
+$(BUILD)/cuda/kernel_files: $(KERNEL_FILES)
+	@mkdir -p $(@D)
+	@printf 'FILE("%s")\n' $^ >$@
 
 # A program of one file over the library: the example of the docs, the tests' HTTP server and model of word statistics.
 $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/bench_matmul \
   $(BUILD)/tests/bench_attention $(BUILD)/tests/bench_gradient $(BUILD)/tests/bench_optimizer $(BUILD)/tests/bench_constraint: \
   $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
+	@echo "  LD   $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/tests/nvrtc_check: $(BUILD)/tests/nvrtc_check.o $(BUILD)/cuda/nvrtc.o $(BUILD)/cuda/kernel_source.o $(LIBRARY)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -193,8 +204,9 @@ demo: deps ## build, and let the model that is built in tell a story
 	@./$(PROGRAM) generate -p 'Once upon a time' -n 200 -s 7
 
 test: deps ## build and run all tests
-	@$(JOBS) all $(TESTS) $(CHECK_FILES) $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch
+	@$(JOBS) all $(TESTS) $(CHECK_FILES) $(BUILD)/docs/example $(BUILD)/tests/demo_model $(BUILD)/tests/http_server $(BUILD)/tests/chat_pty $(BUILD)/tests/cli_batch $(BUILD)/tests/nvrtc_check
 	@$(TESTS)
+	@$(BUILD)/tests/nvrtc_check
 	@sh tests/test_cli.sh $(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/chat_pty ./$(PROGRAM) tests/golden/llama-plain.gguf
 	@$(BUILD)/tests/cli_batch ./$(PROGRAM) tests/golden/llama-plain.gguf

@@ -366,9 +366,12 @@ static void finish_test(struct plan *p, const struct bench_result *r)
 // What the device does without, said once.
 static void tell_note(struct plan *p, const struct tlm_model *model)
 {
-    if (p->told || !model->backend || !*model->backend->note) return;
-    fprintf(stderr, "tinylm bench: %s\n", model->backend->note);
-    p->told = true;
+    char made[160];
+    if (p->told || !model->backend) return;
+    model->backend->class->made(model->backend, made, sizeof made);
+    if (*made) fprintf(stderr, "tinylm bench: %s\n", made);
+    if (*model->backend->note) fprintf(stderr, "tinylm bench: %s\n", model->backend->note);
+    p->told = *made || *model->backend->note;
 }
 
 // Opens what one test needs, runs it and reports it. Errors: all of the pass's and the limits'.
@@ -471,6 +474,7 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
         return status;
     }
     common_say_backend(p->line, model, &how);
+    common_make_kernels(model);
     if (model->hparams.vocab < 2)
         status = error_set(err, TLM_ERR_UNSUPPORTED, "expected a vocabulary of 2 tokens at least, found %lld",
                            (long long)model->hparams.vocab);

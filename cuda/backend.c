@@ -143,15 +143,37 @@ static void backend_close(struct backend *base)
     for (int64_t i = 0; i < b->placed_count; i++) cuda_free(b->placed[i].device);
     upload_close(&b->ring);
     cublas_close(b->cublas);
+    jit_close(b->jit);
     cuda_close(&b->device);
     free(b->placed);
     free(b);
+}
+
+static void make_kernels(struct backend *base, const char *folder)
+{
+    struct cuda_backend *b = (struct cuda_backend *)base;
+    jit_close(b->jit);
+    b->jit = jit_open(&b->device, folder, base->note, sizeof base->note);
+}
+
+static void made(const struct backend *base, char *text, size_t size)
+{
+    const struct cuda_backend *b = (const struct cuda_backend *)base;
+    const struct jit_counts c = b->jit ? jit_counts(b->jit) : (struct jit_counts){0};
+    *text = '\0';
+    if (c.compiled || c.found)
+        snprintf(text, size,
+                 "kernels for the model's sizes: %d compiled, %d found, in %.2f s; %d are faster than the "
+                 "program's own",
+                 c.compiled, c.found, c.seconds, c.chosen);
 }
 
 static const struct backend_class cuda_class = {
     .name = "cuda",
     .ops = cuda_op_table,
     .close = backend_close,
+    .make_kernels = make_kernels,
+    .made = made,
     .check = cuda_node_check,
     .runner_open = runner_open,
     .runner_close = runner_close,

@@ -3,6 +3,7 @@
 #define CUDA_BACKEND_H
 
 #include "cuda/cublas.h"
+#include "cuda/jit.h"
 #include "cuda/kernels.h"
 #include "cuda/upload.h"
 #include "ops/backend.h"
@@ -20,6 +21,7 @@ struct cuda_backend {
     struct placed *placed; // by address
     int64_t placed_count, placed_room;
     struct upload_ring ring; // opened with the first weight
+    struct jit *jit;         // NULL: no kernels are made
     struct cublas *cublas;   // NULL: not wanted yet, or not there
     bool cublas_sought;
 };

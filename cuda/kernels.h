@@ -9,13 +9,15 @@
 #define CUDA_KERNELS_H
 
 #include "cuda/runtime.h"
-#include "ops/draw.h"
 #include "ops/ops.h"
 #include "ops/step.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+struct jit;
+struct draws;
 
 struct cuda_rows {
     const int32_t *count; // on the device; NULL: all
@@ -29,6 +31,7 @@ struct cuda_matrix {
     const void *codes, *scales;
     size_t code_stride, scale_stride; // bytes a row
     int64_t outputs, inputs;
+    struct jit *jit; // of the host: what makes kernels for its sizes; NULL: nothing does
 };
 
 // Activations as products of quantized weights take them: codes (rows, K) of 8 bits, x = scale * code, -127 to 127; behind all of them

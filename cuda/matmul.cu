@@ -7,6 +7,7 @@
 // Many columns go by tiles (cuda/matmul_tile.cu), on tensor cores where the types allow.
 #include "cuda/bnb.h"
 #include "cuda/decode.h"
+#include "cuda/fixed.h"
 #include "cuda/groups.h"
 #include "cuda/products.h"
 
@@ -16,7 +17,7 @@ enum { WARPS = 4, TILE_ROWS = 9 }; // from so many rows on tiles are worth it
 template <int COLUMNS, int N, class W, class X>
 __device__ static void multiply(float (&sum)[COLUMNS], const W *row, const X *(&columns)[COLUMNS], int64_t k)
 {
-#pragma unroll 4
+#pragma unroll unroll_of(WARP_LANES * N)
     for (int64_t i = (int64_t)lane_id() * N; i < k; i += WARP_LANES * N) {
         const vec<W, N> weight = load_stream((const vec<W, N> *)(row + i));
 #pragma unroll
@@ -48,6 +49,7 @@ template <class W, class X, int N, int COLUMNS>
 __global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct cuda_rows rows,
                               struct cuda_groups groups)
 {
+    fix(w, groups);
     const struct group p = group_of(w, rows, groups);
     const int64_t n = (int64_t)blockIdx.x * WARPS + warp_id(), k = w.inputs;
     if (n >= w.outputs) return;
@@ -60,20 +62,49 @@ __global__ void matmul_kernel(float *y, const X *x, struct cuda_matrix w, struct
     }
 }
 
+#ifndef __CUDACC_RTC__
+
+static const char *type_name(float)
+{
+    return "float";
+}
+static const char *type_name(f16)
+{
+    return "f16";
+}
+static const char *type_name(bf16)
+{
+    return "bf16";
+}
+
+template <class W, class X, int N, int COLUMNS>
+static void launch_columns(struct cuda_stream *s, float *y, const X *x, const struct cuda_matrix *w,
+                           struct cuda_rows rows, struct cuda_groups groups)
+{
+    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)WARPS), tiles_for(rows, groups, 8),
+                    (unsigned)groups.count);
+    char kernel[64];
+    snprintf(kernel, sizeof kernel, "matmul_kernel<%s, %s, %d, %d>", type_name(W()), type_name(X()), N,
+             COLUMNS);
+    const struct jit_form form = product_form("cuda/matmul.cu", kernel, w);
+    struct jit *jit = groups.count == 1 && !groups.first ? w->jit : NULL;
+    jit_launch(jit, form, s, [&](const struct cuda_kernel *made) {
+        CUDA_LAUNCH_MADE(made, (matmul_kernel<W, X, N, COLUMNS>), grid, WARPS * WARP_LANES, 0, s, y, x, *w,
+                         rows, groups);
+    });
+}
+
 template <class W, class X>
 static void launch(struct cuda_stream *s, float *y, const X *x, const struct cuda_matrix *w,
                    struct cuda_rows rows, struct cuda_groups groups)
 {
     constexpr int N = 16 / sizeof(W);
-    const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)WARPS), tiles_for(rows, groups, 8),
-                    (unsigned)groups.count);
-    const int threads = WARPS * WARP_LANES;
     if (w->inputs % N || !aligned_to(w->codes, 16) || !aligned_to(x, N * sizeof(X)))
-        CUDA_LAUNCH((matmul_kernel<W, X, 1, 8>), grid, threads, 0, s, y, x, *w, rows, groups);
+        launch_columns<W, X, 1, 8>(s, y, x, w, rows, groups);
     else if (rows.most <= 2)
-        CUDA_LAUNCH((matmul_kernel<W, X, N, 2>), grid, threads, 0, s, y, x, *w, rows, groups);
+        launch_columns<W, X, N, 2>(s, y, x, w, rows, groups);
     else
-        CUDA_LAUNCH((matmul_kernel<W, X, N, 8>), grid, threads, 0, s, y, x, *w, rows, groups);
+        launch_columns<W, X, N, 8>(s, y, x, w, rows, groups);
 }
 
 enum dtype cuda_matmul_input(enum dtype weights)
@@ -142,3 +173,5 @@ void cuda_matmul(struct cuda_stream *s, float *y, const void *x, const struct cu
 {
     cuda_matmul_grouped(s, y, x, w, rows, {1, NULL});
 }
+
+#endif

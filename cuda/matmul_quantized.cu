@@ -5,6 +5,7 @@
 // A warp takes an output and COLUMNS columns; its lanes take items (cuda/decode.h) in turn, and a tree adds up their sums. So the order
 // of summation does not depend on the number of columns.
 #include "cuda/decode.h"
+#include "cuda/fixed.h"
 #include "cuda/groups.h"
 #include "cuda/products.h"
 
@@ -34,7 +35,7 @@ __device__ static void multiply(float (&sum)[COLUMNS], const struct q8_column (&
                                 const uint8_t *codes, const uint8_t *scales, int64_t items)
 {
     const int64_t rounds = ceil_div(items - lane_id(), (int64_t)WARP_LANES);
-#pragma unroll 4
+#pragma unroll unroll_of(1024)
     for (int64_t i = 0; i < rounds; i++) {
         struct half_item half[2];
         F::decode(half, codes + i * stretch<F>::codes, scales + i * stretch<F>::rest, lane_id());
@@ -72,6 +73,7 @@ template <class F, int COLUMNS>
 __global__ void matmul_quantized_kernel(float *y, struct cuda_q8 x, struct cuda_matrix w,
                                         struct cuda_rows rows, struct cuda_groups groups)
 {
+    fix(w, groups);
     const struct group p = group_of(w, rows, groups);
     const int64_t n = (int64_t)blockIdx.x * WARPS + warp_id(), items = w.inputs / 32;
     if (n >= w.outputs) return;
@@ -85,17 +87,32 @@ __global__ void matmul_quantized_kernel(float *y, struct cuda_q8 x, struct cuda_
     }
 }
 
-template <class F>
-static void launch(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
-                   struct cuda_rows rows, struct cuda_groups groups)
+#ifndef __CUDACC_RTC__
+
+template <class F, int COLUMNS>
+static void launch_columns(struct cuda_stream *s, const char *type, float *y, struct cuda_q8 x,
+                           const struct cuda_matrix *w, struct cuda_rows rows, struct cuda_groups groups)
 {
     const dim3 grid((unsigned)ceil_div(w->outputs, (int64_t)WARPS), tiles_for(rows, groups, 8),
                     (unsigned)groups.count);
-    const int threads = WARPS * WARP_LANES;
+    char kernel[64];
+    snprintf(kernel, sizeof kernel, "matmul_quantized_kernel<decode_%s, %d>", type, COLUMNS);
+    const struct jit_form form = product_form("cuda/matmul_quantized.cu", kernel, w);
+    struct jit *jit = groups.count == 1 && !groups.first ? w->jit : NULL;
+    jit_launch(jit, form, s, [&](const struct cuda_kernel *made) {
+        CUDA_LAUNCH_MADE(made, (matmul_quantized_kernel<F, COLUMNS>), grid, WARPS * WARP_LANES, 0, s, y, x,
+                         *w, rows, groups);
+    });
+}
+
+template <class F>
+static void launch(struct cuda_stream *s, const char *type, float *y, struct cuda_q8 x,
+                   const struct cuda_matrix *w, struct cuda_rows rows, struct cuda_groups groups)
+{
     if (rows.most <= 2)
-        CUDA_LAUNCH((matmul_quantized_kernel<F, 2>), grid, threads, 0, s, y, x, *w, rows, groups);
+        launch_columns<F, 2>(s, type, y, x, w, rows, groups);
     else
-        CUDA_LAUNCH((matmul_quantized_kernel<F, 8>), grid, threads, 0, s, y, x, *w, rows, groups);
+        launch_columns<F, 8>(s, type, y, x, w, rows, groups);
 }
 
 void matmul_quantized(struct cuda_stream *s, float *y, struct cuda_q8 x, const struct cuda_matrix *w,
@@ -103,8 +120,10 @@ void matmul_quantized(struct cuda_stream *s, float *y, struct cuda_q8 x, const s
 {
     switch (w->type) {
 #define PRODUCT(name) \
-    case DTYPE_##name: launch<decode_##name>(s, y, x, w, rows, groups); return;
+    case DTYPE_##name: launch<decode_##name>(s, #name, y, x, w, rows, groups); return;
         CUDA_QUANTIZED(PRODUCT)
     default: TLM_ASSERT(!"a quantized type with kernels");
     }
 }
+
+#endif

@@ -61,7 +61,8 @@ static bool run_cublas(const struct graph *g, const struct node *n, const struct
 RUN(matmul)
 {
     (void)begin, (void)end;
-    const struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
+    struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
+    w.jit = cuda_runner_of(g)->backend->jit;
     if (run_cublas(g, n, &w)) return;
     cuda_multiply(g, n, input(n, 0), n->in[0], &w, (struct cuda_groups){1, NULL}, scratch);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/dtype.h"
+#include "cuda/runtime.h"
 
 template <class T> using shared = T *;
 
@@ -25,17 +26,20 @@ template <class U, class T> __device__ inline U *shared_as(T *s)
 enum launch_kind { LAUNCH_IN_ORDER, LAUNCH_TOGETHER, LAUNCH_EARLY };
 
 // Does the code that runs here wait? That of compute capability 8.0, from which newer devices' may be made, has no instruction for it.
-template <class... P> static inline bool can_wait(void (*kernel)(P...))
+static inline bool can_wait(const void *kernel)
 {
     cudaFuncAttributes code;
     return cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.ptxVersion >= 90;
 }
 
-// More shared memory than 48 KiB has to be asked for. A launch that fails is told by the next cuda_sync().
+// More shared memory than 48 KiB has to be asked for. A launch that fails is told by the next cuda_sync(). Of a kernel that was `made` for
+// the arguments `own` is the type.
 template <class... P, class... A>
-static inline void cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                               struct cuda_stream *stream, enum launch_kind kind, A... arguments)
+static inline void cuda_launch(const struct cuda_kernel *made, void (*own)(P...), dim3 grid, dim3 block,
+                               size_t shared_bytes, struct cuda_stream *stream, enum launch_kind kind,
+                               A... arguments)
 {
+    const void *kernel = made ? cuda_kernel_code(made) : (const void *)own;
     cudaLaunchAttribute attribute = {};
     if (kind == LAUNCH_TOGETHER) {
         attribute.id = cudaLaunchAttributeCooperative;
@@ -51,14 +55,20 @@ static inline void cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size
     config.numAttrs = kind == LAUNCH_TOGETHER || (kind == LAUNCH_EARLY && can_wait(kernel));
     if (shared_bytes > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-    cudaLaunchKernelEx(&config, kernel, P(arguments)...);
+    const auto launch = [&](P... values) {
+        void *pointers[] = {(void *)&values...};
+        cudaLaunchKernelExC(&config, kernel, pointers);
+    };
+    launch(P(arguments)...);
 }
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
+    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
+    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+#define CUDA_LAUNCH_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(made, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 
 __device__ inline void sync_grid()
 {

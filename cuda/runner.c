@@ -100,11 +100,13 @@ static void run_kept(struct runner *r, struct kept_graph *k, void *scratch, bool
     struct cuda_recording **recording = &k->recording[draw];
     if (!*recording && k->ran[draw] && !k->refused) {
         r->recording = true;
+        if (r->backend->jit) jit_hold(r->backend->jit, true);
         cuda_record_begin(r->stream);
         launch(r, k->graph, scratch, draw);
         *recording = cuda_record_end(r->stream);
         k->refused = !*recording;
         r->recording = false;
+        if (r->backend->jit) jit_hold(r->backend->jit, false);
     }
     k->ran[draw] = true;
     if (*recording)

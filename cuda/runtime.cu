@@ -4,6 +4,7 @@
 #include <cudaTypedefs.h>
 #include <cuda_runtime.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "cuda/hopper.h"
 
@@ -200,4 +201,36 @@ void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *s)
 void cuda_recording_free(struct cuda_recording *r)
 {
     if (r) cudaGraphExecDestroy((cudaGraphExec_t)r);
+}
+
+// ---- kernels that were compiled while the program runs ----------------------------------------------------
+
+struct cuda_kernel {
+    cudaLibrary_t library;
+    cudaKernel_t code;
+};
+
+enum tlm_status cuda_kernel_load(struct cuda_kernel **out, const void *cubin, size_t, const char *name,
+                                 struct tlm_error *err)
+{
+    struct cuda_kernel *k = *out = (struct cuda_kernel *)calloc(1, sizeof *k);
+    if (!k) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory for a kernel");
+    cudaError_t e = cudaLibraryLoadData(&k->library, cubin, NULL, NULL, 0, NULL, NULL, 0);
+    if (!e) e = cudaLibraryGetKernel(&k->code, k->library, name);
+    if (!e) return TLM_OK;
+    cudaGetLastError(); // told to the caller
+    cuda_kernel_unload(k);
+    *out = NULL;
+    return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: a compiled kernel: %s", cudaGetErrorString(e));
+}
+
+void cuda_kernel_unload(struct cuda_kernel *k)
+{
+    if (k && k->library) cudaLibraryUnload(k->library);
+    free(k);
+}
+
+const void *cuda_kernel_code(const struct cuda_kernel *k)
+{
+    return (const void *)k->code;
 }

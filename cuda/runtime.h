@@ -68,6 +68,13 @@ struct cuda_recording *cuda_record_end(struct cuda_stream *s);
 void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *s);
 void cuda_recording_free(struct cuda_recording *r); // NULL is allowed
 
+// A kernel that was compiled while the program runs (cuda/jit.h), out of its cubin. Errors: UNSUPPORTED, with what the driver says.
+struct cuda_kernel;
+enum tlm_status cuda_kernel_load(struct cuda_kernel **out, const void *cubin, size_t size, const char *name,
+                                 struct tlm_error *err);
+void cuda_kernel_unload(struct cuda_kernel *k);            // NULL is allowed
+const void *cuda_kernel_code(const struct cuda_kernel *k); // what a launch takes in the place of a function
+
 #ifdef __cplusplus
 }
 #endif

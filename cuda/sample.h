@@ -5,6 +5,7 @@
 
 #include "core/rng.h"
 #include "cuda/device.h"
+#include "ops/draw.h"
 #include "ops/draw_math.h"
 
 namespace sample

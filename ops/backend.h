@@ -40,6 +40,10 @@ struct backend_class {
     const char *name;     // "cuda"
     const struct op *ops; // the table that graph_init() takes, with the runner as its `kernels`
     void (*close)(struct backend *b);
+    // From now on kernels may be compiled for the sizes of models, and are kept in the folder.
+    void (*make_kernels)(struct backend *b, const char *folder);
+    // What came of it, in words; "" where nothing did.
+    void (*made)(const struct backend *b, char *text, size_t size);
 
     // Is there a kernel for the node? Errors: UNSUPPORTED, naming op and reason.
     enum tlm_status (*check)(const struct node *n, struct tlm_error *err);

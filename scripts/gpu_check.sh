@@ -27,11 +27,13 @@ done
 reason=$("$folder/tinylm" info | sed -n 's/^backends *//p')
 case $reason in *"cpu, cuda: "*) ;; *) echo "gpu-check: no GPU: $reason" >&2; exit 1 ;; esac
 
-# cuBLAS comes with the toolkit, or with somebody's Python.
-if [ "$mode" != --emulation ] && ! ldconfig -p 2>/dev/null | grep -q 'libcublas\.so\.1[23]'; then
-    cublas=$(find /usr/local /opt /usr/lib -name 'libcublas.so.1[23]' 2>/dev/null | head -n 1)
-    [ -z "$cublas" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$cublas")"
-fi
+# cuBLAS and NVRTC come with the toolkit, or with somebody's Python.
+for library in libcublas libnvrtc; do
+    if [ "$mode" != --emulation ] && ! ldconfig -p 2>/dev/null | grep -q "$library"'\.so\.1[23]'; then
+        found=$(find /usr/local /opt /usr/lib -name "$library"'.so.1[23]' 2>/dev/null | head -n 1)
+        [ -z "$found" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")"
+    fi
+done
 
 work=$(mktemp -d)
 records=$work/records log=$work/log
@@ -87,7 +89,7 @@ measure()
 
 small= count=48
 [ "$mode" != --emulation ] || small=--small count=2
-suites="cuda cuda_experts cuda_gradient cuda_model cuda_train"
+suites="cuda cuda_experts cuda_gradient cuda_jit cuda_model cuda_train"
 [ "$mode" != --emulation ] || suites=cuda_emu
 # Side by side: each test is a process that has to find the device first.
 for suite in $suites; do

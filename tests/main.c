@@ -64,6 +64,7 @@ static const struct {
     {"cuda_fused", suite_cuda_fused},
     {"cuda_sample", suite_cuda_sample},
     {"cuda_gradient", suite_cuda_gradient},
+    {"cuda_jit", suite_cuda_jit},
     {"cuda_model", suite_cuda_model},
     {"cuda_train", suite_cuda_train},
 };

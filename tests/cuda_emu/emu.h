@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cuda/runtime.h"
 #include "tests/cuda_emu/control.h"
 #include "tests/cuda_emu/fiber.h"
 
@@ -178,6 +179,12 @@ void launch(const char *name, dim3 size, dim3 block_size, size_t shared_bytes, e
     void (*body)(void *) = [](void *f) { (*(decltype(call) *)f)(); };
     if (!keep(name, size, block_size, shared_bytes, how, body, &call, sizeof call))
         run(name, size, block_size, shared_bytes, how, body, &call);
+}
+
+// The kernel that the tests' compiler made, or `own`, which is of its type.
+template <class... P> auto made_or(const struct cuda_kernel *made, void (*own)(P...)) -> decltype(own)
+{
+    return made ? (decltype(own))cuda_kernel_code(made) : own;
 }
 
 // ---- shared memory ----------------------------------------------------------------------------------------

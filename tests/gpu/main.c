@@ -20,6 +20,7 @@ static const struct {
     {"cuda_fused", suite_cuda_fused, true},
     {"cuda_sample", suite_cuda_sample, true},
     {"cuda_gradient", suite_cuda_gradient, true},
+    {"cuda_jit", suite_cuda_jit, true},
     {"cuda_model", suite_cuda_model, false},
     {"cuda_train", suite_cuda_train, false},
 };
