@@ -5,57 +5,20 @@
 // softmax, a thread a number of the values adds up. (m, l, o) of the stretch goes to `partial`; the block that comes last, or a
 // second launch, merges a row's stretches in order (Dao et al., "Flash-Decoding", 2023). Which keys a stretch has is a function of the row's position alone.
 #include "cuda/attention_forms.h"
-#include "cuda/device.h"
-#include "quant/quant.h"
+#include "cuda/kv_rows.h"
 
 enum { MMA_ROWS = 9 }; // from so many rows on tensor cores are worth it
 enum { THREADS = 128, HEADS = 8, TILE = ATTENTION_TILE, DIMS = CUDA_VALUE_MAX / THREADS };
 
-__device__ static const char *cache_row(const struct paged_kv &kv, const int32_t *table, int64_t key,
-                                        int64_t head)
-{
-    return kv.data + (size_t)load(table + key / KV_BLOCK) * kv.block_stride + (size_t)head * kv.head_stride +
-           (size_t)(key % KV_BLOCK) * kv.token_stride;
-}
-
-// Number i of a row of the cache
-__device__ static float number(const struct paged_kv &kv, const char *row, int32_t i)
-{
-    switch (kv.type) {
-    case DTYPE_F32: return load((const float *)row + i);
-    case DTYPE_F16: return to_f32(load((const f16 *)row + i));
-    case DTYPE_BF16: return to_f32(load((const bf16 *)row + i));
-    case DTYPE_Q4_0: {
-        const char *block = row + i / 32 * (int)sizeof(struct block_q4_0);
-        const int pair = load((const uint8_t *)block + 2 + i % 16);
-        return to_f32(load((const f16 *)block)) * (float)((pair >> i % 32 / 16 * 4 & 15) - 8);
-    }
-    default: { // Q8_0
-        const char *block = row + i / 32 * (int)sizeof(struct block_q8_0);
-        return to_f32(load((const f16 *)block)) * (float)load((const int8_t *)block + 2 + i % 32);
-    }
-    }
-}
-
-template <class T> __device__ static vec<float, 8> widen(const char *row, int32_t i)
-{
-    const vec<T, 8> x = load((const vec<T, 8> *)((const T *)row + i));
-    vec<float, 8> y;
-    for (int j = 0; j < 8; j++) y.x[j] = to_f32(x.x[j]);
-    return y;
-}
-
-// Numbers i .. i + N of it
+// Numbers i .. i + N of a row
 template <int N>
 __device__ static vec<float, N> numbers(const struct paged_kv &kv, const char *row, int32_t i)
 {
     if constexpr (N == 8) {
-        if (kv.type == DTYPE_F16) return widen<f16>(row, i);
-        if (kv.type == DTYPE_BF16) return widen<bf16>(row, i);
+        return kv_numbers(kv, row, i);
+    } else {
+        return {{kv_number(kv, row, i)}};
     }
-    vec<float, N> y;
-    for (int j = 0; j < N; j++) y.x[j] = number(kv, row, i + j);
-    return y;
 }
 
 // What a block does: the stretch of row `row`, and the heads.
@@ -144,7 +107,7 @@ __device__ static void add_values(const struct cuda_attention &a, const struct j
         if (i >= a.value_dim) break;
         for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] *= rescale[h];
         for (int32_t key = from; key < to; key++) {
-            const float v = number(a.v, cache_row(a.v, j.table, key, j.kv_head), i);
+            const float v = kv_number(a.v, cache_row(a.v, j.table, key, j.kv_head), i);
             for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] += scores[h * TILE + key - tile] * v;
         }
     }
@@ -258,8 +221,7 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
         attention_mma(s, a);
         return;
     }
-    const bool wide = a->head_dim % 8 == 0 && a->k.token_stride % 16 == 0 && aligned_to(a->k.data, 16);
-    if (wide)
+    if (kv_numbers_fit(&a->k, a->head_dim))
         CUDA_LAUNCH_EARLY(attention_kernel<8>, grid, THREADS, bytes, s, *a);
     else
         CUDA_LAUNCH_EARLY(attention_kernel<1>, grid, THREADS, bytes, s, *a);

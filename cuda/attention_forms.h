@@ -4,7 +4,7 @@
 
 #include "cuda/gradient.h"
 
-// Many rows, on tensor cores: keys and values of f16, heads of at most 128
+// Many rows, on tensor cores over f16: heads of at most 128
 bool attention_mma_fits(const struct cuda_attention *a);
 void attention_mma(struct cuda_stream *s, const struct cuda_attention *a);
 

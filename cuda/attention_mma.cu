@@ -1,4 +1,5 @@
-// cuda/attention_mma.cu -- attention of a prompt on tensor cores, over keys and values of f16: a tile of up to 64 rows a block.
+// cuda/attention_mma.cu -- attention of a prompt on tensor cores: a tile of up to 64 rows a block. Keys and values of f16 are copied as they are,
+// others become f16 on their way into shared memory.
 //
 // Four warps take 16 rows each of one query head. Scores s = q k^T of 64 keys are 8 fragments in a warp's registers; the softmax is taken
 // there, the probabilities become the next product's left side as they lie, and o += p v (Dao, arXiv 2307.08691). Keys and values come by
@@ -6,6 +7,7 @@
 // ldmatrix reads at once lie in different banks. Heads shorter than D are filled up with zeros.
 #include "cuda/attention_forms.h"
 #include "cuda/attention_fragments.h"
+#include "cuda/kv_rows.h"
 
 enum { THREADS = 128, TILE = ATTENTION_TILE };
 
@@ -15,8 +17,8 @@ struct place {
     int32_t from, to; // keys that some row of the tile sees
 };
 
-// Issues the copies of keys tile .. tile + TILE; what no row sees becomes zero.
-template <int D>
+// Issues the copies of keys tile .. tile + TILE, or converts them; what no row sees becomes zero.
+template <int D, bool AS_IS>
 __device__ static void fetch(shared<f16> to, const struct paged_kv &kv, const struct place &at, int32_t tile,
                              int32_t d)
 {
@@ -24,12 +26,14 @@ __device__ static void fetch(shared<f16> to, const struct paged_kv &kv, const st
     for (int i = (int)threadIdx.x; i < TILE * PIECES; i += THREADS) {
         const int32_t key = tile + i / PIECES, c = i % PIECES;
         const bool there = key >= at.from && key < at.to && c * 8 < d;
-        const f16 *row = (const f16 *)kv.data;
-        if (there)
-            row = (const f16 *)(kv.data + (size_t)load(at.table + key / KV_BLOCK) * kv.block_stride +
-                                (size_t)at.kv_head * kv.head_stride +
-                                (size_t)(key % KV_BLOCK) * kv.token_stride);
-        copy_async16(to + (i / PIECES * (D + 8) + c * 8), row + c * 8, there);
+        const char *row = there ? cache_row(kv, at.table, key, at.kv_head) : kv.data;
+        const shared<f16> place = to + (i / PIECES * (D + 8) + c * 8);
+        if constexpr (AS_IS) {
+            copy_async16(place, (const f16 *)row + (there ? c * 8 : 0), there);
+        } else {
+            const vec<f16, 8> zeros = {};
+            shared_as<vec<f16, 8>>(place)[0] = there ? kv_halves(kv, row, c * 8) : zeros;
+        }
     }
     copy_async_commit();
 }
@@ -73,7 +77,8 @@ __device__ static void mask(float (&s)[KEY_TILES][4], const struct cuda_attentio
         }
 }
 
-template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel(struct cuda_attention a)
+template <int D, bool AS_IS>
+__global__ void __launch_bounds__(THREADS) attention_mma_kernel(struct cuda_attention a)
 {
     SHARED_DYNAMIC(char, memory);
     const shared<f16> keys = shared_as<f16>(memory), values = keys + TILE * (D + 8);
@@ -96,15 +101,15 @@ template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel
     float o[D / 8][4] = {}, top[2] = {sink, sink}, total[2], rescale[2], s[KEY_TILES][4];
     total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
     int32_t now = at.from / TILE * TILE;
-    fetch<D>(keys, a.k, at, now, a.head_dim);
+    fetch<D, AS_IS>(keys, a.k, at, now, a.head_dim);
     for (; now < at.to; now += TILE) {
         copy_async_wait<0>();
         __syncthreads();
-        fetch<D>(values, a.v, at, now, a.value_dim);
+        fetch<D, AS_IS>(values, a.v, at, now, a.value_dim);
         scores<D>(s, q, keys);
         mask(s, a, now, pos, slope);
         __syncthreads();
-        fetch<D>(keys, a.k, at, now + TILE, a.head_dim); // zeros behind the last tile
+        fetch<D, AS_IS>(keys, a.k, at, now + TILE, a.head_dim); // zeros behind the last tile
         soften(s, top, total, rescale);
         copy_async_wait<1>();
         __syncthreads();
@@ -123,16 +128,25 @@ template <int D> __global__ void __launch_bounds__(THREADS) attention_mma_kernel
 
 bool attention_mma_fits(const struct cuda_attention *a)
 {
-    return a->k.type == DTYPE_F16 && a->v.type == DTYPE_F16 && a->head_dim % 8 == 0 &&
-           a->value_dim % 8 == 0 && a->head_dim <= 128 && a->value_dim <= 128 && aligned_to(a->k.data, 16) &&
-           aligned_to(a->v.data, 16);
+    return kv_halves_fit(&a->k, a->head_dim) && kv_halves_fit(&a->v, a->value_dim) && a->head_dim <= 128 &&
+           a->value_dim <= 128;
+}
+
+template <bool AS_IS> static void launch(struct cuda_stream *s, const struct cuda_attention *a)
+{
+    const dim3 grid((unsigned)a->tile_count.most, (unsigned)a->heads);
+    if (a->head_dim <= 64 && a->value_dim <= 64)
+        CUDA_LAUNCH((attention_mma_kernel<64, AS_IS>), grid, THREADS, 2 * TILE * (64 + 8) * sizeof(f16), s,
+                    *a);
+    else
+        CUDA_LAUNCH((attention_mma_kernel<128, AS_IS>), grid, THREADS, 2 * TILE * (128 + 8) * sizeof(f16), s,
+                    *a);
 }
 
 void attention_mma(struct cuda_stream *s, const struct cuda_attention *a)
 {
-    const dim3 grid((unsigned)a->tile_count.most, (unsigned)a->heads);
-    if (a->head_dim <= 64 && a->value_dim <= 64)
-        CUDA_LAUNCH(attention_mma_kernel<64>, grid, THREADS, 2 * TILE * (64 + 8) * sizeof(f16), s, *a);
+    if (a->k.type == DTYPE_F16 && a->v.type == DTYPE_F16)
+        launch<true>(s, a);
     else
-        CUDA_LAUNCH(attention_mma_kernel<128>, grid, THREADS, 2 * TILE * (128 + 8) * sizeof(f16), s, *a);
+        launch<false>(s, a);
 }

@@ -1,10 +1,12 @@
-// cuda/attention_wgmma.cu -- attention of a prompt for compute capability 9.0, over a paged cache of f16 (cuda/attention_wgmma.h): a block takes one
+// cuda/attention_wgmma.cu -- attention of a prompt for compute capability 9.0, over a paged cache (cuda/attention_wgmma.h): a block takes one
 // tile's rows in two query heads that share a key-value head, or, where these are odd, two tiles' in one.
 //
-// The cache is one matrix to the device: a row a key, blocks of KV_BLOCK rows side by side. A block of keys is a copy of its own; one that
-// nobody sees is copied from behind the last row, which gives zeros.
+// A cache of f16 is one matrix to the device: a row a key, blocks of KV_BLOCK rows side by side. A block of keys is a copy of its own; one that
+// nobody sees is copied from behind the last row, which gives zeros. Caches of other types are converted on their way into shared memory,
+// by the warpgroup that otherwise asks for copies.
 #include "cuda/attention_forms.h"
 #include "cuda/attention_wgmma.h"
+#include "cuda/kv_rows.h"
 
 // What the warpgroups of a block take.
 struct pair {
@@ -48,6 +50,39 @@ __device__ static struct attention_work work_of(const struct cuda_attention &a, 
 }
 
 template <int D>
+__device__ static void convert(shared<f16> to, const struct paged_kv &kv, const int32_t *table,
+                               int32_t kv_head, int32_t tile, int32_t end)
+{
+    constexpr int KEYS = attention_shape<D>::KEYS;
+    const vec<f16, 8> zeros = {};
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < KEYS * (D / 8); i += WARPGROUP) {
+        const int32_t key = tile + i / (D / 8), c = i % (D / 8);
+        piece_at(to, KEYS, i / (D / 8), c)[0] =
+            key < end ? kv_halves(kv, cache_row(kv, table, key, kv_head), c * 8) : zeros;
+    }
+    shared_written();
+    sync_some<2, WARPGROUP>();
+}
+
+// A warpgroup: in place of copies.
+template <int D>
+__device__ static void convert_tiles(const struct attention_memory &m, const struct attention_work &w,
+                                     const struct cuda_attention &a, const int32_t *table, int32_t kv_head)
+{
+    constexpr int KEYS = attention_shape<D>::KEYS, PANEL = attention_shape<D>::PANEL;
+    ring<KEY_STAGES> at;
+    for (int32_t tile = w.begin; tile < w.end; tile += KEYS, at.next()) {
+        barrier_wait(m.k_empty + at.stage, at.phase ^ 1);
+        convert<D>(m.k + at.stage * PANEL, a.k, table, kv_head, tile, w.end);
+        if (threadIdx.x == 0) barrier_arrive(m.k_full + at.stage);
+        barrier_wait(m.v_empty + at.stage, at.phase ^ 1);
+        convert<D>(m.v + at.stage * PANEL, a.v, table, kv_head, tile, w.end);
+        if (threadIdx.x == 0) barrier_arrive(m.v_full + at.stage);
+    }
+}
+
+template <int D>
 __device__ static void stage_queries(shared<f16> to, const struct cuda_attention &a,
                                      const struct attention_tile &tile, int32_t head)
 {
@@ -65,7 +100,7 @@ __device__ static void stage_queries(shared<f16> to, const struct cuda_attention
 
 #endif
 
-template <int D>
+template <int D, bool AS_IS>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     attention_wgmma_kernel(const __grid_constant__ struct cuda_tile_map keys,
                            const __grid_constant__ struct cuda_tile_map values, struct cuda_attention a,
@@ -81,8 +116,12 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const int32_t kv_head = p.head[0] / (a.heads / a.kv_heads);
     make_barriers(m);
     if (threadIdx.x < WARPGROUP) {
-        registers_give<REGISTERS_GIVEN>();
+        registers_give<AS_IS ? REGISTERS_GIVEN : 56>();
         const int32_t *table = a.tables + p.tile[0].sequence * a.table_stride;
+        if constexpr (!AS_IS) {
+            convert_tiles<D>(m, w, a, table, kv_head);
+            return;
+        }
         const int32_t begin = kv_head * (cache_rows / a.kv_heads);
         const auto copy = [&](bool value, shared<f16> to, int32_t tile, shared<uint64_t> barrier) {
             for (int b = 0; b < KEYS; b += KV_BLOCK) {
@@ -96,7 +135,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
         if (threadIdx.x == 0) fetch_tiles<D>(m, w, copy);
         return;
     }
-    registers_take<REGISTERS_TAKEN>();
+    registers_take<AS_IS ? REGISTERS_TAKEN : 224>();
     const int group = (int)threadIdx.x / WARPGROUP - 1;
     const struct attention_tile tile = p.tile[group];
     const int32_t head = p.head[group];
@@ -128,7 +167,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
 #endif
 }
 
-// The keys or values of all heads as one matrix.
+// The keys or values of all heads as one matrix. False where they are not f16.
 static bool map_cache(struct cuda_tile_map *m, const struct paged_kv *kv, int32_t d, int64_t rows)
 {
     return kv->type == DTYPE_F16 && kv->head_stride % kv->token_stride == 0 &&
@@ -140,15 +179,22 @@ template <int D> static bool launch(struct cuda_stream *s, const struct cuda_att
 {
     struct cuda_tile_map k, v;
     const int64_t rows = a->kv_heads * (int64_t)(a->k.head_stride / a->k.token_stride);
-    if (rows > INT32_MAX / 2 || rows != a->kv_heads * (int64_t)(a->v.head_stride / a->v.token_stride) ||
-        !map_cache(&k, &a->k, D, rows) || !map_cache(&v, &a->v, D, rows))
-        return false;
     const bool heads = a->heads / a->kv_heads % 2 == 0;
     const int64_t tiles = a->tile_count.most;
     const dim3 grid((unsigned)(heads ? tiles : ceil_div(tiles, (int64_t)2)),
                     (unsigned)(heads ? a->heads / 2 : a->heads), heads ? 1 : 2);
-    CUDA_LAUNCH(attention_wgmma_kernel<D>, grid, ATTENTION_THREADS, attention_shape<D>::BYTES, s, k, v, *a,
-                (int32_t)rows);
+    if (rows <= INT32_MAX / 2 && rows == a->kv_heads * (int64_t)(a->v.head_stride / a->v.token_stride) &&
+        map_cache(&k, &a->k, D, rows) && map_cache(&v, &a->v, D, rows)) {
+        CUDA_LAUNCH((attention_wgmma_kernel<D, true>), grid, ATTENTION_THREADS, attention_shape<D>::BYTES, s,
+                    k, v, *a, (int32_t)rows);
+        return true;
+    }
+    // Any map tells whether the device has wgmma.
+    if (!kv_halves_fit(&a->k, D) || !kv_halves_fit(&a->v, D) ||
+        !cuda_tile_map_make(&k, a->q, TILE_COLUMNS, 1, TILE_COLUMNS * sizeof(f16), 1))
+        return false;
+    CUDA_LAUNCH((attention_wgmma_kernel<D, false>), grid, ATTENTION_THREADS, attention_shape<D>::BYTES, s, k,
+                k, *a, 0);
     return true;
 }
 

@@ -565,7 +565,7 @@ static void spoil_unused(struct paged_kv kv, int32_t heads, const int32_t *table
     }
 }
 
-// A prompt's tiles, whole and cut short, by tensor cores: f16 on both sides. The last cases by copies of tiles.
+// A prompt's tiles, whole and cut short, by tensor cores over f16. The last cases by copies of tiles.
 START_TEST(test_attention_mma)
 {
     static const struct attention_case cases[] = {
@@ -573,14 +573,19 @@ START_TEST(test_attention_mma)
         {2, 1, 128, 120, 0, 1, 5, true, false, DTYPE_F16, DTYPE_F16},
         {3, 3, 40, 16, 40, 1, 0, false, true, DTYPE_F16, DTYPE_F16},
         {1, 1, 96, 96, 70, 1, 0, true, true, DTYPE_F16, DTYPE_F16},
+        {4, 2, 128, 64, 0, 1, 0, true, false, DTYPE_Q8_0, DTYPE_F16}, // converted
+        {3, 1, 64, 64, 50, 1, 0, false, true, DTYPE_BF16, DTYPE_Q4_0},
         {4, 2, 64, 64, 0, 1, 0, false, false, DTYPE_F16, DTYPE_F16}, // heads in pairs
         {4, 1, 128, 128, 33, 1, 4, true, false, DTYPE_F16, DTYPE_F16},
         {3, 1, 64, 64, 0, 1, 0, true, true, DTYPE_F16, DTYPE_F16}, // tiles in pairs
         {1, 1, 128, 128, 70, 1, 0, false, false, DTYPE_F16, DTYPE_F16},
         {2, 2, 256, 256, 0, 1, 0, false, true, DTYPE_F16, DTYPE_F16},
+        {2, 1, 64, 64, 0, 1, 0, true, false, DTYPE_Q8_0, DTYPE_Q4_0}, // converted
+        {4, 2, 128, 128, 37, 1, 0, false, true, DTYPE_BF16, DTYPE_Q8_0},
+        {3, 3, 64, 64, 0, 1, 3, false, false, DTYPE_F16, DTYPE_BF16},
     };
     enum { LONG_ROWS = 100 };
-    emu_set_tiles(_i >= 4);
+    emu_set_tiles(_i >= 6);
     const struct attention_case *c = &cases[_i];
     const struct attention_tile tiles[] = {{0, 64, 1, 0}, {64, 19, 1, 0}, {83, 17, 0, 0}};
     int32_t pos[LONG_ROWS], tables[SEQUENCES * TABLE];
@@ -744,7 +749,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
     tcase_add_loop_test(t, test_attention_cuda, 0, 7);
-    tcase_add_loop_test(t, test_attention_mma, 0, 9);
+    tcase_add_loop_test(t, test_attention_mma, 0, 14);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);
     tcase_add_test(t, test_adamw_cuda);
