@@ -112,6 +112,30 @@ static enum tlm_status place_vector(struct runner *r, struct graph *g, const str
     return cuda_place(r->backend, copy, err);
 }
 
+// The conversion whose rows experts multiply, and how many of them a row becomes; NULL where there is none.
+static struct node *conversion_of_experts(const struct node *n, int64_t *used)
+{
+    struct node *x = n->in[0];
+    *used = 1;
+    if (x->op == OP_gather_experts) *used = x->out.ne[1] / x->in[0]->out.ne[1], x = x->in[0];
+    return x->op == OP_convert && x->out.type == DTYPE_Q8_1 ? x : NULL;
+}
+
+// Many rows' activations of quantized weights are bf16, which takes less than two times the codes; where experts read them, from more rows on.
+static void prepare_many_rows(struct graph *g, struct node *n)
+{
+    if (n->out.ne[1] < CUDA_MANY_ROWS || n->op == GRAPH_LEAF) return;
+    if (n->out.type == DTYPE_Q8_1) n->out = tensor_shape(DTYPE_Q8_1, n->out.ne[0], n->out.ne[1], 2, 1);
+    int64_t used;
+    struct node *x = n->op == OP_matmul_experts ? conversion_of_experts(n, &used) : NULL;
+    if (!x) return;
+    const int64_t rows = CUDA_MANY_EXPERT_ROWS * n->in[1]->out.ne[2] / used;
+    if (rows <= many_rows(x)) return;
+    struct many_rows_params *p = arena_alloc(&g->params, sizeof *p);
+    p->rows = rows;
+    x->params = p;
+}
+
 static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tlm_error *err)
 {
     struct node *nodes = (struct node *)g->nodes.base;
@@ -120,9 +144,7 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);
         if (!s && n->effect == EFFECT_GRADIENT) s = cuda_place(r->backend, &n->out, err);
         if (s) return s;
-        // Many rows' activations of quantized weights are bf16, which takes less than two times the codes (cuda/nodes.h).
-        if (n->op != GRAPH_LEAF && n->out.type == DTYPE_Q8_1 && n->out.ne[1] >= CUDA_MANY_ROWS)
-            n->out = tensor_shape(DTYPE_Q8_1, n->out.ne[0], n->out.ne[1], 2, 1);
+        prepare_many_rows(g, n);
         if (n->op == OP_matmul && cublas_wins(n->in[1]->out.type, n->out.ne[1]))
             cuda_backend_cublas(r->backend);
         if (n->op != OP_attention) continue;

@@ -63,6 +63,16 @@ static inline bool cublas_wins(enum dtype weights, int64_t rows)
     return weights == DTYPE_BF16 && rows >= CUDA_MANY_ROWS;
 }
 
+// Of a conversion to Q8_1: from how many rows on it is one to bf16 (cuda/nodes.h). None: from CUDA_MANY_ROWS on.
+struct many_rows_params {
+    int64_t rows;
+};
+static inline int64_t many_rows(const struct node *x)
+{
+    const struct many_rows_params *p = x->op == OP_convert ? x->params : NULL;
+    return p ? p->rows : CUDA_MANY_ROWS;
+}
+
 // Memory of the device, until the runner is closed (cuda/runner.c).
 enum tlm_status runner_alloc(struct runner *r, void **out, size_t bytes, const char *what,
                              struct tlm_error *err);

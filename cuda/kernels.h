@@ -138,7 +138,10 @@ void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const s
                          struct cuda_rows rows, struct cuda_groups groups);
 // The same of so many rows that weights are brought into the form that tensor cores take at once, in scratch memory (cuda/matmul_many.cu). x is
 // of the type that cuda_matmul_many_input() names: F32 or BF16.
-enum { CUDA_MANY_ROWS = 64 };
+enum {
+    CUDA_MANY_ROWS = 64,
+    CUDA_MANY_EXPERT_ROWS = 9 // of an expert, on average
+};
 enum dtype cuda_matmul_many_input(enum dtype weights);
 // Bytes of scratch that are best for `matrices` and rows of x of `columns`; of quantized weights less, at least a matrix's row, is enough.
 size_t cuda_matmul_many_scratch(const struct cuda_matrix *w, int64_t matrices, int64_t most_rows,

@@ -11,7 +11,7 @@
 #include "cuda/groups.h"
 #include "cuda/products.h"
 
-enum { WARPS = 4, TILE_ROWS = 9 }; // from so many rows on tiles are worth it
+enum { WARPS = 4, TILE_ROWS = CUDA_MANY_EXPERT_ROWS }; // from so many rows on tiles are worth it
 
 // sum[t] = x[t] w, a lane's part of it: nothing depends on the columns that there are, so that the loads of several steps come first.
 template <int COLUMNS, int N, class W, class X>

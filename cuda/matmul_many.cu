@@ -5,11 +5,13 @@
 // perhaps 4 TB/s to its cache, perhaps 600 TFLOP/s by wgmma): reading 0.6 GB of codes 0.1 ms, behind which 2 GB of bf16 are written in
 // 0.5 ms; then 0.4 ms for each 128 rows. Codes of 8 bits (cuda/matmul_mma_q8.cu) go at about 120 TFLOP/s, since each 32 steps of k take some
 // 14 instructions a result beside the product: 1.1 ms for each 64 rows. So bf16 wins from the first tile on that is full, and the border
-// is where the host begins to count rows (CUDA_MANY_ROWS).
+// is where the host begins to count rows (CUDA_MANY_ROWS). Experts pay for all of their weights, however few
+// rows they have: less than 9 of each on average (CUDA_MANY_EXPERT_ROWS) go by dp4a, which reads the codes once, in a quarter of the time.
 //
 // F16 weights keep every bit, and so must the activations: x = 2^e (hi + lo) with both of f16, e the row's, which leaves 22 bits. Two products
-// of f16 at 600 TFLOP/s are ten times as fast as fused multiply-adds. F32 weights would take three parts of bf16 each and six products,
-// and a pass over the weights: not twice as fast as the tiles of cuda/matmul_tile.cu, for files that are there to be converted.
+// of f16 at 600 TFLOP/s are ten times as fast as fused multiply-adds. F32 weights would take three parts of bf16 each, six products,
+// and a pass over the weights, to be two or three times as fast as the tiles of cuda/matmul_tile.cu: not worth it, for files that are there to be
+// converted.
 #include "cuda/bnb.h"
 #include "cuda/decode.h"
 #include "cuda/products.h"
@@ -163,6 +165,10 @@ void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const stru
                       struct cuda_rows rows, struct cuda_groups groups, void *scratch, size_t scratch_bytes)
 {
     if (!rows.most || !w->outputs) return;
+    if (bnb_known(w->type) && groups.first && rows.most < CUDA_MANY_EXPERT_ROWS * groups.count) {
+        bnb_matmul(s, y, (const float *)x, w, rows, groups);
+        return;
+    }
     const int64_t columns = (groups.first ? 1 : groups.count) * w->inputs;
     const size_t converted = converted_bytes(w->type, rows.most, columns);
     if (converted) {

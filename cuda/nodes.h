@@ -33,7 +33,7 @@ static inline const void *input(const struct node *n, int i)
 // never do; what a node of quantized weights is given follows from this too, so it is a question about the activations, all of whose readers agree.
 static inline bool has_many_rows(const struct graph *g, const struct node *x)
 {
-    return g->counts[EXTENT_ROWS] >= CUDA_MANY_ROWS && graph_rows(g, x) >= CUDA_MANY_ROWS;
+    return g->counts[EXTENT_ROWS] >= CUDA_MANY_ROWS && graph_rows(g, x) >= many_rows(x);
 }
 // The type that activations of quantized weights are then converted to.
 static inline enum dtype type_of_activations(const struct graph *g, const struct node *x)

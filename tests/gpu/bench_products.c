@@ -146,14 +146,15 @@ static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, 
     measure(b, type, 1, n, k, rows, form);
 }
 
-// 512 rows of a mixture of experts in each of which 64 come together, as of few rows and of many.
+// A mixture of experts to each of which 16 or 64 rows come, as of few rows and of many.
 static void compare_experts(struct bench *b)
 {
     static const enum dtype types[] = {DTYPE_BF16, DTYPE_Q4_K, DTYPE_MXFP4};
     const int64_t experts = b->small ? 2 : EXPERTS_MOST, n = b->small ? 32 : 768, k = b->small ? 256 : 2048;
     for (int type = 0; type < 3; type++)
         for (enum form form = types[type] == DTYPE_BF16 ? OF_MANY : OF_FEW; form <= OF_MANY; form++)
-            measure(b, types[type], experts, n, k, 64 * experts, form);
+            for (int64_t each = b->small ? 64 : 16; each <= 64; each *= 4)
+                measure(b, types[type], experts, n, k, each * experts, form);
 }
 
 // Around the border between the products of few rows and of many (cuda/matmul_many.cu), both.
