@@ -45,6 +45,7 @@ struct cuda_fused_product {
     struct cuda_fused_part part[FUSED_PARTS];
     const float *base; // (rows, N) or NULL; of one part alone
     float factor, cap; // 1, 0: none
+    struct jit *jit;   // of the host: what makes kernels for the shape; NULL: nothing does
 };
 
 // That of matrices like w; parts and what is done around the product are the caller's.

@@ -1,6 +1,8 @@
 // cuda/fused_product.cu -- products of few rows with what is done around them: which exist, and those of plain weights.
 #include "cuda/fused_product.h"
 
+#ifndef __CUDACC_RTC__
+
 // A processor has 227 KiB of shared memory (A100: 163), of which little goes to the statistics of the norm.
 enum { MOST_SHARED = 160 << 10 };
 
@@ -26,11 +28,16 @@ bool cuda_fused_product_fits(const struct cuda_fused_shape *s, int64_t rows)
 void cuda_fused_product(struct cuda_stream *s, const struct cuda_fused_product *p, int blocks)
 {
     TLM_ASSERT(cuda_fused_product_fits(&p->shape, p->rows.most));
+    static const char file[] = "cuda/fused_product.cu";
     if (!p->rows.most) return;
     switch (p->shape.type) {
-    case DTYPE_F32: fused::launch<fused::plain<float, float>>(s, p, blocks); return;
-    case DTYPE_F16: fused::launch<fused::plain<f16, float>>(s, p, blocks); return;
-    case DTYPE_BF16: fused::launch<fused::plain<bf16, bf16>>(s, p, blocks); return;
+    case DTYPE_F32:
+        fused::launch<fused::plain<float, float>>(s, file, "plain<float, float>", p, blocks);
+        return;
+    case DTYPE_F16: fused::launch<fused::plain<f16, float>>(s, file, "plain<f16, float>", p, blocks); return;
+    case DTYPE_BF16: fused::launch<fused::plain<bf16, bf16>>(s, file, "plain<bf16, bf16>", p, blocks); return;
     default: fused::launch_quantized(s, p, blocks);
     }
 }
+
+#endif

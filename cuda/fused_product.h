@@ -9,7 +9,7 @@
 
 #include "cuda/activations.h"
 #include "cuda/decode.h"
-#include "cuda/fused.h"
+#include "cuda/fixed.h"
 
 namespace fused
 {
@@ -195,14 +195,15 @@ __device__ inline void take_statistics(const struct cuda_fused_product &d, int r
                                        shared<struct statistics> of)
 {
     SHARED(float, part, WARPS);
-    const int inputs = d.shape.inputs, team_threads = inputs <= NORM_SMALL ? WARP_LANES : NORM_LARGE_THREADS;
+    const int inputs = shape_of(d).inputs,
+              team_threads = inputs <= NORM_SMALL ? WARP_LANES : NORM_LARGE_THREADS;
     const int teams = THREADS / team_threads, team = (int)threadIdx.x / team_threads;
     const int begin = (int)threadIdx.x % team_threads * 4;
     for (int first = 0; first < rows; first += teams) {
         const bool there = team < teams && first + team < rows; // threads may be left over
         const float *x = d.x + (int64_t)(first + team) * inputs;
         float mean = 0, squares = 0;
-        if (d.shape.norm == FUSED_LAYERNORM) {
+        if (shape_of(d).norm == FUSED_LAYERNORM) {
             for (int i = begin; there && i < inputs; i += team_threads * 4) {
                 const vec<float, 4> v = load((const vec<float, 4> *)(x + i));
                 for (int j = 0; j < 4; j++) mean += v.x[j];
@@ -225,15 +226,15 @@ template <class W>
 __device__ void make_columns(const struct cuda_fused_product &d, int rows, int columns, shared<char> memory)
 {
     SHARED(struct statistics, of, FUSED_ROWS);
-    const int inputs = d.shape.inputs, count = columns * inputs;
-    if (d.shape.norm != FUSED_NO_NORM) take_statistics(d, rows, of);
+    const int inputs = shape_of(d).inputs, count = columns * inputs;
+    if (shape_of(d).norm != FUSED_NO_NORM) take_statistics(d, rows, of);
     // Warps stay together: they shuffle.
     for (int first = warp_id() * WARP_LANES * 4; first < count; first += THREADS * 4) {
         const int number = first + lane_id() * 4, row = number / inputs, at = number % inputs;
         vec<float, 4> v = {};
         if (row < rows) {
             v = load((const vec<float, 4> *)(d.x + number));
-            if (d.shape.norm != FUSED_NO_NORM) {
+            if (shape_of(d).norm != FUSED_NO_NORM) {
                 const struct statistics s = of[row];
                 const vec<float, 4> w = load((const vec<float, 4> *)(d.norm_w + at));
                 vec<float, 4> b = {};
@@ -275,7 +276,7 @@ __device__ inline struct output output_of(const struct cuda_fused_shape &s, int 
 // A lane a plane of an output's weights, of gate and up those of both.
 __device__ inline void prefetch_unit(const struct cuda_fused_product &d, int unit)
 {
-    const struct cuda_fused_shape &s = d.shape;
+    const struct cuda_fused_shape &s = shape_of(d);
     const int lane = lane_id();
     if (unit >= unit_count(s) || lane >= (s.gated ? 4 : 2)) return;
     const struct output o = output_of(s, unit);
@@ -291,7 +292,7 @@ template <class W, int C>
 __device__ float product_of(const struct cuda_fused_product &d, const struct cuda_fused_part &p, int n,
                             shared<char> memory)
 {
-    const struct cuda_fused_shape &s = d.shape;
+    const struct cuda_fused_shape &s = shape_of(d);
     const float bias = p.bias ? load(p.bias + n) : 0;
     float sum[C] = {}, own = 0;
     W::template multiply<C>(sum, (const uint8_t *)p.codes + (int64_t)n * s.code_stride,
@@ -307,7 +308,7 @@ __device__ float product_of(const struct cuda_fused_product &d, const struct cud
 template <class W, int C>
 __device__ void walk(const struct cuda_fused_product &d, int rows, shared<char> memory)
 {
-    const struct cuda_fused_shape &s = d.shape;
+    const struct cuda_fused_shape &s = shape_of(d);
     const int units = unit_count(s), apart = (int)gridDim.x * WARPS;
     make_columns<W>(d, rows, C, memory);
     for (int unit = first_unit(); unit < units; unit += apart) {
@@ -345,19 +346,38 @@ __global__ void __launch_bounds__(THREADS, COLUMNS <= 2 ? 2 : 1) product_kernel(
         walk<W, COLUMNS>(d, rows, memory);
 }
 
-template <class W> void launch(struct cuda_stream *s, const struct cuda_fused_product *p, int blocks)
+#ifndef __CUDACC_RTC__
+
+// `weights`: W as C++ writes it
+template <class W, int COLUMNS>
+void launch_columns(struct cuda_stream *s, const char *file, const char *weights,
+                    const struct cuda_fused_product *p, int blocks)
 {
     const unsigned grid = (unsigned)(blocks < 1 ? 1 : blocks);
-    const int columns = p->rows.most <= 2 ? 2 : FUSED_ROWS;
-    const size_t bytes = (size_t)columns * W::column_bytes(p->shape.inputs);
-    if (columns == 2)
-        CUDA_LAUNCH_EARLY((product_kernel<W, 2>), grid, THREADS, bytes, s, *p);
+    const size_t bytes = (size_t)COLUMNS * W::column_bytes(p->shape.inputs);
+    char kernel[80];
+    snprintf(kernel, sizeof kernel, "fused::product_kernel<fused::%s, %d>", weights, COLUMNS);
+    // What adds to its own result cannot be launched twice to measure it.
+    struct jit *jit = p->base == p->part[0].y ? NULL : p->jit;
+    jit_launch(jit, fused_form(file, kernel, &p->shape), s, [&](const struct cuda_kernel *made) {
+        CUDA_LAUNCH_EARLY_MADE(made, (product_kernel<W, COLUMNS>), grid, THREADS, bytes, s, *p);
+    });
+}
+
+template <class W>
+void launch(struct cuda_stream *s, const char *file, const char *weights, const struct cuda_fused_product *p,
+            int blocks)
+{
+    if (p->rows.most <= 2)
+        launch_columns<W, 2>(s, file, weights, p, blocks);
     else
-        CUDA_LAUNCH_EARLY((product_kernel<W, FUSED_ROWS>), grid, THREADS, bytes, s, *p);
+        launch_columns<W, FUSED_ROWS>(s, file, weights, p, blocks);
 }
 
 // Of quantized weights (cuda/fused_quantized.cu)
 void launch_quantized(struct cuda_stream *s, const struct cuda_fused_product *p, int blocks);
+
+#endif
 
 } // namespace fused
 

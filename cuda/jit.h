@@ -17,8 +17,8 @@ struct jit; // the kernels of a device
 
 struct jit_form {
     const char *file;    // "cuda/matmul.cu"
-    char kernel[64];     // as C++ writes it: "matmul_kernel<bf16, bf16, 8, 2>"
-    char constants[128]; // options, a blank in front of each: " -DFIXED_INPUTS=2048"
+    char kernel[80];     // as C++ writes it: "matmul_kernel<bf16, bf16, 8, 2>"
+    char constants[224]; // options, a blank in front of each: " -DFIXED_INPUTS=2048"
 };
 
 struct jit_counts {

@@ -67,6 +67,8 @@ static inline void cuda_launch(const struct cuda_kernel *made, void (*own)(P...)
     cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+#define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(made, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
 #define CUDA_LAUNCH_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \
     cuda_launch(made, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 

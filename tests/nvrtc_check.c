@@ -28,11 +28,31 @@ static const struct form {
             PRODUCT, "-DFIXED_CODE_STRIDE=" stride, "-DFIXED_SCALE_STRIDE=" scale_stride     \
         }                                                                                    \
     }
-    PLAIN("float, float", "4", "2", "16384"), PLAIN("f16, float", "8", "2", "8192"),
-    PLAIN("bf16, bf16", "8", "2", "8192"),    PLAIN("bf16, bf16", "8", "8", "8192"),
-    PLAIN("bf16, bf16", "1", "8", "8192"),    QUANTIZED("Q8_0", "2", "4096", "256"),
-    QUANTIZED("Q4_K", "2", "2048", "256"),    QUANTIZED("Q4_K", "8", "2048", "256"),
-    QUANTIZED("Q6_K", "2", "3072", "288"),    QUANTIZED("IQ2_XXS", "2", "1024", "32"),
+    PLAIN("float, float", "4", "2", "16384"),
+    PLAIN("f16, float", "8", "2", "8192"),
+    PLAIN("bf16, bf16", "8", "2", "8192"),
+    PLAIN("bf16, bf16", "8", "8", "8192"),
+    PLAIN("bf16, bf16", "1", "8", "8192"),
+    QUANTIZED("Q8_0", "2", "4096", "256"),
+    QUANTIZED("Q4_K", "2", "2048", "256"),
+    QUANTIZED("Q4_K", "8", "2048", "256"),
+    QUANTIZED("Q6_K", "2", "3072", "288"),
+    QUANTIZED("IQ2_XXS", "2", "1024", "32"),
+#define FUSED(file, weights, columns, shape)                                    \
+    {                                                                           \
+        "cuda/" file, "fused::product_kernel<fused::" weights ", " columns ">", \
+        {                                                                       \
+            "-DFIXED_SHAPE=" shape                                              \
+        }                                                                       \
+    }
+    FUSED("fused_product.cu", "plain<bf16, bf16>", "2",
+          "{(dtype)30,2048,3,{2048,512,512,0},4096,0,(fused_norm)1,(activation)0,0,0}"),
+    FUSED("fused_product.cu", "plain<bf16, bf16>", "8",
+          "{(dtype)30,8192,1,{2048,0,0,0},16384,0,(fused_norm)0,(activation)0,0,0}"),
+    FUSED("fused_quantized.cu", "quantized<decode_Q4_K>", "2",
+          "{(dtype)12,4096,2,{14336,14336,0,0},2048,256,(fused_norm)1,(activation)0,0,1}"),
+    FUSED("fused_quantized.cu", "quantized<decode_Q8_0>", "2",
+          "{(dtype)8,4096,1,{4096,0,0,0},4096,256,(fused_norm)0,(activation)0,0,0}"),
 };
 
 static bool is_binary(const struct nvrtc_binary *b, unsigned architecture)
@@ -65,7 +85,7 @@ static int compile(struct nvrtc *n, const struct form *f)
                                         .files = kernel_source_count,
                                         .kernel = f->kernel,
                                         .options = options,
-                                        .option_count = f->constants[2] ? 6 : 5};
+                                        .option_count = f->constants[2] ? 6 : 4};
         struct nvrtc_binary b;
         struct tlm_error err = {0};
         const bool well = !nvrtc_compile(n, &p, &b, &err) && is_binary(&b, architectures[i].number);

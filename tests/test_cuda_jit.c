@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cuda/fused.h"
 #include "cuda/jit.h"
 #include "cuda/kernel_cache.h"
 #include "tests/cuda_kernels.h"
@@ -75,28 +76,42 @@ static struct jit_counts close_maker(struct maker *m)
 
 enum { OUTPUTS = 5 };
 
+// (outputs, k) of BF16 or Q4_K, on the device
+static struct cuda_matrix random_matrix(enum dtype type, int64_t outputs, int64_t k, uint64_t stream)
+{
+    const bool plain = type == DTYPE_BF16;
+    struct cuda_matrix w = {.type = type, .outputs = outputs, .inputs = k};
+    w.code_stride = (size_t)(plain ? 2 * k : k / 2), w.scale_stride = (size_t)(plain ? 0 : k / 256 * 16);
+    const size_t code_bytes = (size_t)outputs * w.code_stride, scale_bytes = (size_t)outputs * w.scale_stride;
+    uint8_t *codes = device(NULL, code_bytes), *scales = device(NULL, scale_bytes + 16);
+    for (size_t i = 0; i < code_bytes; i++) codes[i] = (uint8_t)(int)(128 + 127 * random_signed(stream, i));
+    for (size_t i = 0; i < scale_bytes; i++) scales[i] = i % 16 < 4 ? 0x2c : (uint8_t)(i * 37);
+    for (int64_t i = 0; plain && i < outputs * k; i++)
+        ((uint16_t *)(void *)codes)[i] = bf16_from_f32(random_signed(stream, (uint64_t)i));
+    w.codes = codes, w.scales = scales;
+    return w;
+}
+
+static void take(const struct maker *m, float *y, const float *from, int64_t used, int64_t most)
+{
+    struct tlm_error err;
+    ck_assert_msg(!cuda_sync(m->stream, &err), "%s", err.text);
+    memcpy(y, from, (size_t)used * sizeof *y);
+    for (int64_t i = used; i < most; i++) ck_assert(isnan(from[i]));
+}
+
 // y (used, OUTPUTS) = x w^T, with kernels of `jit`, or the program's own.
 static void multiply(const struct maker *m, struct jit *jit, float *y, enum dtype type, int64_t k,
                      int32_t used, int64_t most)
 {
-    const bool plain = type == DTYPE_BF16;
-    struct cuda_matrix w = {.type = type, .outputs = OUTPUTS, .inputs = k, .jit = jit};
-    w.code_stride = (size_t)(plain ? 2 * k : k / 2), w.scale_stride = (size_t)(plain ? 0 : k / 256 * 16);
-    uint8_t *codes = device(NULL, OUTPUTS * w.code_stride), *scales = device(NULL, OUTPUTS * 128);
-    for (size_t i = 0; i < OUTPUTS * w.code_stride; i++) codes[i] = (uint8_t)(127 * random_signed(1, i));
-    for (size_t i = 0; i < OUTPUTS * 128; i++) scales[i] = i % 16 < 4 ? 0x2c : (uint8_t)(i * 37);
-    for (int64_t i = 0; plain && i < OUTPUTS * k; i++)
-        ((uint16_t *)(void *)codes)[i] = bf16_from_f32(random_signed(1, (uint64_t)i));
-    w.codes = codes, w.scales = scales;
+    struct cuda_matrix w = random_matrix(type, OUTPUTS, k, 1);
+    w.jit = jit;
     float *x = random_device(NULL, most * k, 3, 2), *to = empty_device(most * OUTPUTS);
     void *converted = device(NULL, (size_t)(most * k) * 4);
     const struct cuda_rows rows = some_rows(used, most);
-    cuda_convert(m->stream, converted, plain ? DTYPE_BF16 : DTYPE_Q8_1, x, rows, k);
+    cuda_convert(m->stream, converted, type == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_Q8_1, x, rows, k);
     cuda_matmul(m->stream, to, converted, &w, rows);
-    struct tlm_error err;
-    ck_assert_msg(!cuda_sync(m->stream, &err), "%s", err.text);
-    memcpy(y, to, (size_t)used * OUTPUTS * sizeof *y);
-    for (int64_t i = used * OUTPUTS; i < most * OUTPUTS; i++) ck_assert(isnan(to[i]));
+    take(m, y, to, used * OUTPUTS, most * OUTPUTS);
     done();
 }
 
@@ -181,6 +196,54 @@ START_TEST(test_made_results)
             for (int i = 0; i < files; i++) prefer(paths[i].text);
         else
             ck_assert_int_eq(c.chosen, files);
+    }
+    remove_folder();
+}
+END_TEST
+
+enum { FUSED_OUTPUTS = 24 };
+
+// A norm and two matrices behind it: of queries and keys in BF16, or gate and up in Q4_K. y: of the first
+static void multiply_fused(const struct maker *m, struct jit *jit, float *y, bool gated, int32_t used)
+{
+    const int64_t k = gated ? 1280 : 320, outputs[2] = {FUSED_OUTPUTS, gated ? FUSED_OUTPUTS : 8};
+    struct cuda_fused_product p = {.rows = some_rows(used, 2), .eps = 1e-5f, .factor = 1, .jit = jit};
+    struct cuda_matrix w[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = random_matrix(gated ? DTYPE_Q4_K : DTYPE_BF16, outputs[i], k, 1 + (uint64_t)i);
+        p.part[i] = (struct cuda_fused_part){w[i].codes, w[i].scales, NULL, empty_device(2 * outputs[i])};
+    }
+    p.shape = cuda_fused_shape_of(&w[0]);
+    p.shape.parts = 2, p.shape.norm = FUSED_RMSNORM, p.shape.gated = gated;
+    for (int i = 0; i < 2; i++) p.shape.outputs[i] = (int32_t)outputs[i];
+    p.x = random_device(NULL, 2 * k, 3, 2), p.norm_w = random_device(NULL, k, 4, 1);
+    cuda_fused_product(m->stream, &p, 3);
+    take(m, y, p.part[0].y, used * FUSED_OUTPUTS, 2 * FUSED_OUTPUTS);
+    done();
+}
+
+START_TEST(test_made_fused)
+{
+    make_folder();
+    for (int pass = 0; pass < 2; pass++) {
+        struct maker m;
+        open_maker(&m);
+        for (int i = 0; i < 4; i++) {
+            float made[2 * FUSED_OUTPUTS], own[2 * FUSED_OUTPUTS];
+            double oracle[2 * FUSED_OUTPUTS];
+            const int32_t used = 1 + i / 2;
+            multiply_fused(&m, m.jit, made, i % 2, used);
+            multiply_fused(&m, NULL, own, i % 2, used);
+            for (int j = 0; j < used * FUSED_OUTPUTS; j++) oracle[j] = own[j];
+            ck_assert(agrees(made, oracle, used * FUSED_OUTPUTS, 1e-5));
+        }
+        const bool there = has_compiler(&m);
+        const struct jit_counts c = close_maker(&m);
+        struct temp_path paths[8];
+        const int files = list_files(paths, 8);
+        ck_assert_int_eq(files, there ? 2 : 0);
+        for (int i = 0; i < files && !pass; i++) prefer(paths[i].text);
+        if (pass) ck_assert_int_eq(c.chosen, files);
     }
     remove_folder();
 }
@@ -308,6 +371,7 @@ Suite *suite_cuda_jit(void)
     TCase *t = tcase_create("cuda_jit");
     tcase_add_test(t, test_made_once);
     tcase_add_test(t, test_made_results);
+    tcase_add_test(t, test_made_fused);
     tcase_add_test(t, test_damaged);
     tcase_add_test(t, test_unwritable);
     tcase_add_test(t, test_processes);

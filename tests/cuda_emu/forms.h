@@ -6,7 +6,7 @@ struct emu_form {
     const char *kernel, *constants; // as in struct jit_form
     const void *function;
 };
-enum { EMU_FORMS = 2 };
+enum { EMU_FORMS = 4 };
 extern const struct emu_form emu_forms[EMU_FORMS];
 
 #endif

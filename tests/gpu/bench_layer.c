@@ -29,7 +29,8 @@ struct chain {
     int32_t *slots;
     struct cuda_attention attention;
     int processors;
-    unsigned fused; // bits of parts
+    unsigned fused;  // bits of parts
+    struct jit *jit; // what makes kernels for their shapes; NULL: the program's own
     struct cuda_stream *stream;
     struct cuda_recording *recording;
 };
@@ -49,7 +50,7 @@ static struct cuda_fused_product product_of(const struct chain *c, const struct 
                                             const float *x)
 {
     struct cuda_fused_product p = {.shape = cuda_fused_shape_of(w), .rows = c->rows, .x = x, .factor = 1};
-    p.shape.parts = parts;
+    p.shape.parts = parts, p.jit = c->jit;
     for (int i = 0; i < parts; i++) {
         p.shape.outputs[i] = (int32_t)w[i].outputs;
         p.part[i].codes = w[i].codes, p.part[i].scales = w[i].scales;
@@ -146,6 +147,17 @@ static void run_layers(void *user, int turn)
         cuda_recording_run(c->recording, NULL);
     else
         layers(c);
+}
+
+// Kernels are measured when they are first launched, on a stream that can be recorded.
+static void make_kernels(struct bench *b, struct chain *c)
+{
+    struct tlm_error err;
+    c->jit = b->backend->jit;
+    c->stream = cuda_stream_open();
+    layers(c);
+    if (cuda_sync(c->stream, &err)) fprintf(stderr, "gpu_bench: %s\n", err.text), exit(1);
+    cuda_stream_close(c->stream);
 }
 
 static void one_row(struct bench *b, struct chain *c, const char *shape, unsigned fused, const char *what,
@@ -271,6 +283,8 @@ static void one_shape(struct bench *b, const char *name, struct chain c, enum dt
     one_row(b, &c, shape, 0, "an op a launch", oracle);
     for (int p = 0; p < PARTS && every; p++) one_row(b, &c, shape, 1u << p, part_names[p], oracle);
     one_row(b, &c, shape, (1u << PARTS) - 1, "all", oracle);
+    make_kernels(b, &c);
+    one_row(b, &c, shape, (1u << PARTS) - 1, "all, by kernels for their shapes", oracle);
     free(oracle);
     bench_free_all(b);
 }
