@@ -115,9 +115,14 @@ static double bytes_of(const struct bench_profile *p, int64_t i)
     const struct node *n = node_at(p, i);
     if (n->op == OP_attention || n->op == OP_attention_prefix) return 0;
     if (weight_type(n) >= 0) return (double)p->runs[i] * (double)tensor_bytes(&n->in[1]->out);
-    double row = (double)n->out.nb[1];
-    for (int j = 0; j < n->input_count; j++) row += (double)n->in[j]->out.nb[1];
-    return row * (double)p->rows[i];
+    double row = (double)n->out.nb[1], weights = 0;
+    for (int j = 0; j < n->input_count; j++)
+        if (n->op >= OP_COUNT &&
+            n->in[j]->op == GRAPH_LEAF) // a device's own op: matrices stand among its inputs
+            weights += (double)tensor_bytes(&n->in[j]->out);
+        else
+            row += (double)n->in[j]->out.nb[1];
+    return row * (double)p->rows[i] + weights * (double)p->runs[i];
 }
 
 static double operations_of(const struct bench_profile *p, int64_t i)

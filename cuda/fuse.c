@@ -165,6 +165,22 @@ static void become(struct fusion *f, struct node *n, enum cuda_op op, const void
         if (in[i]) n->in[n->input_count++] = in[i];
 }
 
+// What a product of `count` matches becomes.
+static void become_product(struct fusion *f, struct node *last, enum cuda_op op,
+                           struct fused_product_params *p, const struct match *parts, int count,
+                           struct node *base)
+{
+    struct node *in[2 + FUSED_PARTS] = {parts->x, base};
+    for (int i = 0; i < count; i++) {
+        struct node *w = found(&parts[i], BIT(matmul))->in[1];
+        bool known = false;
+        for (int j = 0; j < i; j++) known |= in[2 + j] == w;
+        in[2 + i] = known ? NULL : w;
+    }
+    p->added = base != NULL;
+    become(f, last, op, p, sizeof *p, in, 2 + count);
+}
+
 // What is sliced: NULL where the product is taken whole.
 static const struct node *sliced_of(const struct match *m)
 {
@@ -191,7 +207,7 @@ static bool fuse_product(struct fusion *f, struct match *m, enum cuda_op op)
     begin_product(&p, m);
     add_part(&p, m, last);
     if (!cuda_fused_product_fits(&p.launch.shape, last->out.ne[1])) return false;
-    become(f, last, op, &p, sizeof p, (struct node *[]){m->x, last->op == OP_add ? m->other : NULL}, 2);
+    become_product(f, last, op, &p, m, 1, last->op == OP_add ? m->other : NULL);
     return true;
 }
 
@@ -229,7 +245,7 @@ static bool fuse_glu(struct fusion *f, struct match *gate, enum cuda_op op)
     add_part(&p, gate, last);
     add_part(&p, &up, last);
     if (!cuda_fused_product_fits(&p.launch.shape, last->out.ne[1])) return false;
-    become(f, last, op, &p, sizeof p, &gate->x, 1);
+    become_product(f, last, op, &p, (struct match[]){*gate, up}, 2, NULL);
     return true;
 }
 
@@ -248,8 +264,8 @@ static bool fuse_all(struct fusion *f, struct match *m, enum cuda_op op)
     for (int i = 0; i < count; i++) add_part(&p, &parts[i], parts[i].at[0]);
     if (!is_whole(f, parts, count) || !cuda_fused_product_fits(&p.launch.shape, last->out.ne[1]))
         return false;
+    become_product(f, last, op, &p, parts, count, NULL);
     for (int i = 1; i < count; i++) become(f, parts[i].at[0], FUSED_part, NULL, 0, &parts[0].x, 1);
-    become(f, last, op, &p, sizeof p, &parts[0].x, 1);
     return true;
 }
 

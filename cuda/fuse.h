@@ -23,13 +23,13 @@ enum cuda_op {
         CUDA_OP_COUNT
 };
 
-// Parameters of the fused ops. Addresses of weights are there; those of in[0], which is x, of in[1], which is the base, and of results
-// are known when the graph is bound.
-struct fused_product_params {
+// Parameters of the fused ops. Addresses of weights are there; those of other inputs and of results are known when the graph is bound.
+struct fused_product_params { // in: x, the base where there is one, weights, which are there for who measures
     struct cuda_fused_product launch;
     const struct node *out[FUSED_PARTS];
+    bool added; // to a base
 };
-struct fused_norm_add_params {
+struct fused_norm_add_params { // in: x, the base
     struct cuda_fused_norm_add launch;
 };
 // Keys and values of a layer into the cache, and its queries, where something is done to them. in: k, v, then q and the table of rotation.

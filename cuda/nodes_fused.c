@@ -20,7 +20,7 @@ void cuda_run_product(const struct graph *g, const struct node *n, int64_t begin
     launch.rows = rows(g, n);
     launch.jit = cuda_runner_of(g)->backend->jit;
     launch.x = input(n, 0);
-    launch.base = n->input_count > 1 ? input(n, 1) : NULL;
+    launch.base = p->added ? input(n, 1) : NULL;
     for (int32_t i = 0; i < launch.shape.parts; i++) launch.part[i].y = p->out[i]->out.data;
     cuda_fused_product(stream_of(g), &launch, cuda_runner_of(g)->backend->device.processors);
 }
