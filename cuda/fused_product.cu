@@ -6,6 +6,12 @@
 // A processor has 227 KiB of shared memory (A100: 163), of which little goes to the statistics of the norm.
 enum { MOST_SHARED = 160 << 10 };
 
+static bool has_kernel(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 ||
+           cuda_matmul_input(type) == DTYPE_Q8_1;
+}
+
 static size_t column_bytes(const struct cuda_fused_shape *s)
 {
     switch (cuda_matmul_input(s->type)) {
@@ -21,7 +27,7 @@ bool cuda_fused_product_fits(const struct cuda_fused_shape *s, int64_t rows)
     const size_t columns = rows <= 2 ? 2 : FUSED_ROWS;
     int64_t outputs = 0;
     for (int p = 0; p < s->parts; p++) outputs += s->outputs[p];
-    return rows <= FUSED_ROWS && s->inputs % numbers == 0 && outputs < 1 << 30 &&
+    return has_kernel(s->type) && rows <= FUSED_ROWS && s->inputs % numbers == 0 && outputs < 1 << 30 &&
            columns * column_bytes(s) <= MOST_SHARED;
 }
 
