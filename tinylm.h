@@ -51,7 +51,14 @@ struct tlm_model_options {
     bool vocab_only; // open the vocabulary alone; any architecture, no weights
     // "cpu" (default); "cuda": a GPU; "auto": a GPU where there is one that can run all of the model
     const char *backend;
-    int32_t gpu_layers; // where a GPU runs it: so many of the layers, the last, are the GPU's; 0: all
+    // Where GPUs run it: so many of the layers, the last, are theirs; 0: all
+    int32_t gpu_layers;
+    // Rules "REGEX=PLACE" or "REGEX=PLACE,REGEX=PLACE", of which the first that matches the name of a matrix says where that is: cpu, cuda
+    // (where its layer is) or cuda:N, a GPU by its number. All others are where their layers are
+    const char *const *tensor_placement;
+    size_t tensor_placement_count;
+    // Shares "3,1" of the layers for GPUs 0, 1 ...; one without a share is not used. NULL: all, by the memory that they have free
+    const char *tensor_split;
 };
 
 // Maps the GGUF file `path` (the first of a split set stands for all), checks it, and makes it ready to run.
@@ -75,6 +82,9 @@ tlm_model_description(const struct tlm_model *model);     // "llama 1.2B BF16"; 
 const char *tlm_model_isa(const struct tlm_model *model); // the tier that was chosen, "avx512-bf16"
 // "cpu", or what else runs it: "cuda: NVIDIA H200, 140 GiB"; "cpu (why not the GPU)" where "auto" found no use for one
 const char *tlm_model_backend(const struct tlm_model *model);
+// A line about what is in place i, 0 the processor, 1 and on the GPUs, into text[size]: "cuda:1 (NVIDIA H200, 140 GiB): layers 16 to 31, 113
+// matrices, 7204.1 MiB, the head". False where there is no such place.
+bool tlm_model_place(const struct tlm_model *model, int32_t i, char *text, size_t size);
 // -ln p of token `target` by (V) logits of the model, to the bit as training computes its loss.
 double tlm_model_loss(const struct tlm_model *model, const float *logits, int32_t target);
 

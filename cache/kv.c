@@ -10,21 +10,19 @@ enum { DEBUG_FILL = 0 };
 
 // ---- storage ------------------------------------------------------------------------------------------
 
-// Is the layer's storage that of c->store?
-static bool is_elsewhere(const struct kv_config *c, int32_t l)
+static int32_t place_of(const struct kv_config *c, int32_t l)
 {
-    return c->store.alloc && l >= c->host_layers;
+    return c->places ? c->places[l] : 0;
 }
 
 static struct paged_kv layout_keys(const struct kv_config *c, int32_t l, int32_t blocks)
 {
-    return paged_layout(c->type_k, c->value_dim && !is_elsewhere(c, l) ? KV_KEYS : KV_ROWS, blocks,
-                        c->head_dim);
+    return paged_layout(c->type_k, c->value_dim && !place_of(c, l) ? KV_KEYS : KV_ROWS, blocks, c->head_dim);
 }
 
 static struct paged_kv layout_values(const struct kv_config *c, int32_t l, int32_t blocks)
 {
-    return paged_layout(c->type_v, is_elsewhere(c, l) ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
+    return paged_layout(c->type_v, place_of(c, l) ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
 }
 
 // Bytes of one layer's keys or values.
@@ -57,23 +55,24 @@ static int32_t pool_size(const struct kv_config *c, int32_t window)
     return (int32_t)(most < all ? most : all);
 }
 
-// Of the layers on the host, and of the others.
-static void storage_bytes(const struct kv_config *c, size_t *host, size_t *elsewhere)
+// Of the layers in each place.
+static void storage_bytes(const struct kv_config *c, size_t bytes[PLACES])
 {
     int32_t windows[KV_GROUPS] = {0}, count = 1;
-    *host = *elsewhere = 0;
+    memset(bytes, 0, PLACES * sizeof *bytes);
     for (int32_t l = 0; l < c->layers; l++) {
         int32_t blocks = pool_size(c, windows[group_of_layer(c, l, windows, &count)]);
-        *(is_elsewhere(c, l) ? elsewhere : host) +=
+        bytes[place_of(c, l)] +=
             layer_bytes(c, layout_keys(c, l, blocks)) + layer_bytes(c, layout_values(c, l, blocks));
     }
 }
 
 size_t kv_storage_bytes(const struct kv_config *c)
 {
-    size_t host, elsewhere;
-    storage_bytes(c, &host, &elsewhere);
-    return host + elsewhere;
+    size_t bytes[PLACES], sum = 0;
+    storage_bytes(c, bytes);
+    for (int i = 0; i < PLACES; i++) sum += bytes[i];
+    return sum;
 }
 
 static enum tlm_status whole_blocks(enum dtype type, int32_t dim, const char *what, struct tlm_error *err)
@@ -107,14 +106,16 @@ static size_t lay_out(struct kv_cache *c)
 // What all layers take, of the arena or of the store.
 static enum tlm_status open_storage(struct kv_cache *c, struct tlm_error *err)
 {
-    size_t host, elsewhere;
+    size_t bytes[PLACES];
     void *memory;
     enum tlm_status s = TLM_OK;
-    storage_bytes(&c->config, &host, &elsewhere);
-    if (host) s = arena_init(&c->memory, host, "key-value cache", err);
-    if (s || !elsewhere) return s;
-    if (!(s = c->config.store.alloc(c->config.store.user, &memory, elsewhere, err)))
-        c->elsewhere = (struct arena){.base = memory, .size = elsewhere};
+    storage_bytes(&c->config, bytes);
+    if (bytes[0]) s = arena_init(&c->memory[0], bytes[0], "key-value cache", err);
+    for (int i = 1; i < PLACES && !s; i++) {
+        if (!bytes[i] || (s = c->config.store.alloc(c->config.store.user, i, &memory, bytes[i], err)))
+            continue;
+        c->memory[i] = (struct arena){.base = memory, .size = bytes[i]};
+    }
     return s;
 }
 
@@ -122,7 +123,7 @@ static void open_layer(struct kv_cache *c, int32_t l, int32_t windows[KV_GROUPS]
 {
     c->group_of[l] = group_of_layer(&c->config, l, windows, count);
     int32_t blocks = c->groups[c->group_of[l]].pool.count;
-    struct arena *memory = is_elsewhere(&c->config, l) ? &c->elsewhere : &c->memory;
+    struct arena *memory = &c->memory[place_of(&c->config, l)];
     c->keys[l] = layout_keys(&c->config, l, blocks);
     c->values[l] = layout_values(&c->config, l, blocks);
     c->keys[l].data = arena_alloc(memory, layer_bytes(&c->config, c->keys[l]));
@@ -156,13 +157,13 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
     int32_t windows[KV_GROUPS] = {0}, count = 1;
     for (size_t i = 0; i < sequences; i++) c->sequences[i].exact = INT32_MAX;
     for (int32_t l = 0; l < config->layers; l++) open_layer(c, l, windows, &count);
-    c->config.windows = NULL; // the caller's
+    c->config.windows = c->config.places = NULL; // the caller's
     return TLM_OK;
 }
 
 void kv_close(struct kv_cache *c)
 {
-    arena_free(&c->memory);
+    arena_free(&c->memory[0]); // the others are the stores'
     arena_free(&c->books);
     *c = (struct kv_cache){0};
 }
@@ -192,20 +193,36 @@ static struct kv_key *chain_of(const struct kv_cache *c, int32_t sequence)
             CALL(&(c)->values[l_], h_);                                                         \
         }
 
+// The place of the storage that the address is in.
+static int place_at(const struct kv_cache *c, const char *p)
+{
+    for (int i = 1; i < PLACES; i++)
+        if (c->memory[i].base && p >= c->memory[i].base && p < c->memory[i].base + c->memory[i].size)
+            return i;
+    return 0;
+}
+
 // All bits set is a NaN in every floating type, and in the scales of the others: who reads a block that was given back
 // shows it.
 static void poison(const struct kv_cache *c, int32_t group, int32_t block)
 {
-#define POISON(kv, head) memset(paged_rows(kv, block, head), 0xff, (kv)->block_stride)
+#define POISON(kv, head) \
+    if (!place_at(c, (kv)->data)) memset(paged_rows(kv, block, head), 0xff, (kv)->block_stride)
     EACH_STORE(c, group, POISON);
 }
 
 static void copy_rows(const struct kv_cache *c, char *to, const char *from, size_t bytes)
 {
-    if (c->elsewhere.base && to >= c->elsewhere.base && to < c->elsewhere.base + c->elsewhere.size)
-        c->config.store.copy(c->config.store.user, to, from, bytes);
+    const int place = place_at(c, to);
+    if (place)
+        c->config.store.copy(c->config.store.user, place, to, from, bytes);
     else
         memcpy(to, from, bytes);
+}
+
+static void give_back(const struct kv_cache *c, char *rows, size_t bytes)
+{
+    if (!place_at(c, rows)) arena_give_back(rows, bytes);
 }
 
 static void copy_block(const struct kv_cache *c, int32_t group, int32_t to, int32_t from)
@@ -217,8 +234,7 @@ static void copy_block(const struct kv_cache *c, int32_t group, int32_t to, int3
 static void release(struct kv_cache *c, int32_t group, int32_t *entry)
 {
     if (*entry == KV_NONE) return;
-    if (pool_release(&c->groups[group].pool, *entry) && DEBUG_FILL && !c->config.store.alloc)
-        poison(c, group, *entry);
+    if (pool_release(&c->groups[group].pool, *entry) && DEBUG_FILL) poison(c, group, *entry);
     *entry = KV_NONE;
 }
 
@@ -485,7 +501,7 @@ void kv_forget(struct kv_cache *c)
         pool_forget(p);
         for (int32_t b = 0, end; b < p->count; b = end + 1) {
             for (end = b; end < p->count && !p->blocks[end].references;) end++;
-#define GIVE_BACK(kv, head) arena_give_back(paged_rows(kv, b, head), (size_t)(end - b) * (kv)->block_stride)
+#define GIVE_BACK(kv, head) give_back(c, paged_rows(kv, b, head), (size_t)(end - b) * (kv)->block_stride)
             if (end > b) EACH_STORE(c, g, GIVE_BACK);
         }
     }
@@ -498,6 +514,13 @@ static int64_t block_bytes(const struct kv_cache *c, int32_t group)
 #define ADD(kv, head) bytes += (kv)->block_stride
     EACH_STORE(c, group, ADD);
     return (int64_t)bytes;
+}
+
+size_t kv_bytes(const struct kv_cache *c)
+{
+    size_t sum = 0;
+    for (int i = 0; i < PLACES; i++) sum += c->memory[i].size;
+    return sum;
 }
 
 struct kv_stats kv_stats(const struct kv_cache *c)

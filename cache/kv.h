@@ -33,11 +33,11 @@ enum kv_policy {
     KV_CONTIGUOUS, // each sequence has its own stretch of memory for its whole context, and shares nothing
 };
 
-// Storage that is not the host's: memory that lives as long as the cache's user, and copies within it, in order with what runs there.
+// Storage in places that are not the host (core/graph.h): memory that lives as long as the cache's user, and copies within it, in order
+// with what runs there.
 struct kv_store {
-    enum tlm_status (*alloc)(void *user, void **out, size_t bytes,
-                             struct tlm_error *err); // NULL: the host's memory
-    void (*copy)(void *user, void *to, const void *from, size_t bytes);
+    enum tlm_status (*alloc)(void *user, int place, void **out, size_t bytes, struct tlm_error *err);
+    void (*copy)(void *user, int place, void *to, const void *from, size_t bytes);
     void *user;
 };
 
@@ -51,9 +51,8 @@ struct kv_config {
     int32_t rows;      // positions that are written in one pass, at most
     int32_t
         blocks; // of layers without a window; 0: `context` positions for each sequence. Others have what their windows need
-    struct kv_store store; // elsewhere than on the host keys and values stand in rows
-    int32_t
-        host_layers; // layers in front whose keys and values are in the host's memory in spite of the store
+    const int32_t *places; // [layers] where a layer's keys and values are, 0: the host; NULL: all are there
+    struct kv_store store; // of the other places, where keys and values stand in rows
     uint64_t
         identity; // of all that keys and values depend on beside the rows: model, adapter, types, rotation
 };
@@ -75,9 +74,9 @@ struct kv_sequence {
 
 struct kv_cache {
     struct kv_config config;
-    struct arena memory;            // storage of the layers on the host; pages are touched as blocks are used
-    struct arena elsewhere;         // of the others, in the store's memory
-    struct arena books;             // what follows
+    struct arena
+        memory[PLACES]; // storage: the host's, whose pages are touched as blocks are used, and the stores'
+    struct arena books; // what follows
     struct paged_kv *keys, *values; // [layers]
     int32_t *group_of;              // [layers]
     struct kv_group groups[KV_GROUPS];
@@ -125,6 +124,7 @@ int32_t kv_match(struct kv_cache *c, int32_t sequence, const int32_t *rows, int3
 // Forgets all contents that no sequence holds, and gives the memory of free blocks back to the system.
 void kv_forget(struct kv_cache *c);
 
+size_t kv_bytes(const struct kv_cache *c); // of its storage, in all places
 const int32_t *kv_table(const struct kv_cache *c, int32_t group, int32_t sequence); // [blocks_per_sequence]
 
 struct kv_stats {

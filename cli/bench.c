@@ -155,6 +155,10 @@ enum tlm_status bench_limit(const struct tlm_model *m, struct limits *limits, en
                             double seconds, double *rate, struct tlm_error *err)
 {
     if (!m->backend) return limits_measure(limits, limit, seconds, rate, err);
+    if (m->shared) { // each place has its own
+        *rate = NAN;
+        return TLM_OK;
+    }
     const enum backend_limit of_device = limit == LIMIT_READ ? BACKEND_COPY : BACKEND_PRODUCT;
     enum tlm_status status = m->backend->class->measure(m->backend, of_device, rate, err);
     if (status != TLM_ERR_UNSUPPORTED) return status;
@@ -352,7 +356,7 @@ static enum tlm_status open_forward(struct bench *b, struct tlm_error *err)
     b->rows = calloc((size_t)config.max_rows, sizeof *b->rows);
     if (!b->rows) return error_set(err, TLM_ERR_MEMORY, "no memory for %d rows", config.max_rows);
     if ((status = forward_open(&b->forward, b->model, &config, err))) return status;
-    r->kv_bytes = kv_storage_bytes(&b->forward.cache.config);
+    r->kv_bytes = kv_bytes(&b->forward.cache);
     return TLM_OK;
 }
 
@@ -438,6 +442,7 @@ static enum tlm_status bench_trainings(struct plan *p, const struct tlm_model *m
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
     enum tlm_status status = TLM_OK;
+    if (model->shared) return error_set(err, TLM_ERR_UNSUPPORTED, "--train: expected a model in one place");
     for (size_t i = 0; i < 2 * p->args->train.count && !status; i++) {
         const char *text = p->args->train.items[i / 2];
         struct bench_train how = {.type = types[i % 2]};
@@ -467,7 +472,9 @@ static enum tlm_status bench_model(struct plan *p, const char *path, struct tlm_
     if (args->load && (status = bench_load(args->format, path, args->isa, args->repeats, &p->results, err)))
         return status;
     status = args->shape
-                 ? bench_shape_open(&model, &memory, path, args->type, args->train.count > 0, &how, err)
+                 ? bench_shape_open(&model, &memory, path, args->type,
+                                    args->train.count > 0 || how.gpu_layers || how.tensor_placement_count,
+                                    &how, err)
                  : common_open_path(&model, path, &how, err);
     if (status) {
         arena_free(&memory);

@@ -1,6 +1,6 @@
 // cli/bench_profile.c -- sums up what a graph's watcher sees.
 //
-// A thread notes its own: per node (of the graph for many rows, then of the one for few) the seconds that it spent, and the first EVENTS stretches for the trace. What is left of the
+// A thread notes its own: per node (of all graphs of the pass, one behind the other) the seconds that it spent, and the first EVENTS stretches for the trace. What is left of the
 // threads' time they waited for each other, or for work.
 #include "cli/bench_profile.h"
 
@@ -32,12 +32,30 @@ struct bench_profile {
     int64_t *rows;            // [nodes] likewise: rows of all runs
 };
 
+// The graph and the number in it of the node that stands at i.
+static const struct graph *graph_at(const struct bench_profile *p, int64_t *i)
+{
+    const struct graph *g;
+    for (int at = 0; (g = forward_graph(p->forward, at)) && *i >= g->node_count; at++) *i -= g->node_count;
+    return g;
+}
+
+// What runs may be a part of the graph, or a thread's replica.
+static int64_t place_of(const struct bench_profile *p, const struct graph *g, const struct node *n)
+{
+    int64_t before = 0;
+    const struct graph *other;
+    for (int at = 0; (other = forward_graph(p->forward, at)) && other->nodes.base != g->nodes.base; at++)
+        before += other->node_count;
+    return before + n->index;
+}
+
 static void done(void *user, const struct graph *g, const struct node *n, int thread, double begin,
                  double end)
 {
     struct bench_profile *p = user;
     struct watcher *w = &p->watchers[thread];
-    int64_t index = n->index + (g == &p->forward->small.graph ? p->forward->large.graph.node_count : 0);
+    int64_t index = place_of(p, g, n);
     w->seconds[index] += end - begin;
     if (w->event_count < EVENTS) w->events[w->event_count++] = (struct event){(int32_t)index, begin, end};
     if (thread) return;
@@ -52,7 +70,8 @@ enum tlm_status bench_profile_open(struct bench_profile **out, struct forward *f
     if (!p) return error_set(err, TLM_ERR_MEMORY, "profile: no memory");
     p->forward = f;
     p->threads = f->config.threads;
-    p->nodes = f->large.graph.node_count + f->small.graph.node_count;
+    const struct graph *g;
+    for (int i = 0; (g = forward_graph(f, i)); i++) p->nodes += g->node_count;
     p->watch = (struct graph_watch){done, p};
     p->watchers = aligned_alloc(_Alignof(struct watcher), (size_t)p->threads * sizeof *p->watchers);
     p->runs = calloc((size_t)p->nodes, sizeof *p->runs);
@@ -89,16 +108,21 @@ void bench_profile_close(struct bench_profile *p)
 // ---- the table ----------------------------------------------------------------------------------------
 
 struct line {
-    int op;
-    int type; // of the weights; -1: none
+    const struct op *op; // of one backend
+    int type;            // of the weights; -1: none
     double runs, seconds, bytes, operations;
 };
 
 static const struct node *node_at(const struct bench_profile *p, int64_t i)
 {
-    int64_t large = p->forward->large.graph.node_count;
-    const struct graph *g = i < large ? &p->forward->large.graph : &p->forward->small.graph;
-    return (const struct node *)g->nodes.base + (i < large ? i : i - large);
+    const struct graph *g = graph_at(p, &i);
+    return (const struct node *)g->nodes.base + i;
+}
+
+static const struct op *op_at(const struct bench_profile *p, int64_t i)
+{
+    const struct graph *g = graph_at(p, &i);
+    return &g->ops[((const struct node *)g->nodes.base)[i].op];
 }
 
 // Type of the weights that a node multiplies with; -1 where it has none.
@@ -149,10 +173,11 @@ void bench_profile_report(const struct bench_profile *p, const char *test, doubl
         const struct node *n = node_at(p, i);
         if (!p->runs[i]) continue;
         size_t at = 0;
-        while (at < count && (lines[at].op != n->op || lines[at].type != weight_type(n))) at++;
+        const struct op *op = op_at(p, i);
+        while (at < count && (lines[at].op != op || lines[at].type != weight_type(n))) at++;
         if (at == count) {
             if (count == sizeof lines / sizeof *lines) break; // more types in a model than have a line
-            lines[count++] = (struct line){.op = n->op, .type = weight_type(n)};
+            lines[count++] = (struct line){.op = op, .type = weight_type(n)};
         }
         lines[at].runs += (double)p->runs[i];
         for (int t = 0; t < p->threads; t++) lines[at].seconds += p->watchers[t].seconds[i] / p->threads;
@@ -171,9 +196,9 @@ void bench_profile_report(const struct bench_profile *p, const char *test, doubl
         char gops[16] = "", gbs[16] = "";
         if (l->operations > 0) snprintf(gops, sizeof gops, "%.1f", l->operations / l->seconds / 1e9);
         if (l->bytes > 0) snprintf(gbs, sizeof gbs, "%.1f", l->bytes / l->seconds / 1e9);
-        fprintf(stderr, "| %-16s | %-8s | %9.0f | %9.2f | %6.1f%% | %7s | %7s |\n",
-                p->forward->large.graph.ops[l->op].name, l->type < 0 ? "" : dtype_traits[l->type].name,
-                l->runs, 1e3 * l->seconds, 100 * l->seconds / seconds, gbs, gops);
+        fprintf(stderr, "| %-16s | %-8s | %9.0f | %9.2f | %6.1f%% | %7s | %7s |\n", l->op->name,
+                l->type < 0 ? "" : dtype_traits[l->type].name, l->runs, 1e3 * l->seconds,
+                100 * l->seconds / seconds, gbs, gops);
         busy += l->seconds;
     }
     fprintf(stderr, "| %-16s | %-8s | %9s | %9.2f | %6.1f%% | %7s | %7s |\n", "waiting", "", "",
@@ -200,7 +225,7 @@ enum tlm_status bench_profile_trace(const struct bench_profile *p, const char *p
                 text, sizeof text,
                 "%s{\"name\": \"%s%s%s\", \"ph\": \"X\", \"pid\": 1, \"tid\": %d, \"ts\": %.3f, \"dur\": "
                 "%.3f, \"args\": {\"layer\": %d, \"phase\": %d}}",
-                separator, p->forward->large.graph.ops[n->op].name, type < 0 ? "" : " ",
+                separator, op_at(p, e->node)->name, type < 0 ? "" : " ",
                 type < 0 ? "" : dtype_traits[type].name, t, 1e6 * (e->begin - start),
                 1e6 * (e->end - e->begin), n->layer, n->phase);
             file_writer_write(w, text, (size_t)length);

@@ -38,13 +38,22 @@ const struct option device_options[DEVICE_OPTION_COUNT] = {
     {"--backend", "NAME", OPTION_CHOICE, offsetof(struct model_args, backend),
      .help = "what computes: cpu; cuda, a GPU ('tinylm info' shows it); auto, a GPU where there is one that "
              "has kernels "
-             "for all of the model, which is said on stderr. Default: cpu, with -ngl cuda.",
+             "for all of the model, which is said on stderr. Default: cpu; with -ngl, -ot or -ts cuda.",
      .choices = backend_choices},
     {"-ngl, --gpu-layers", "N", OPTION_INT, offsetof(struct model_args, gpu_layers), .low = 1,
      .high = INT32_MAX,
      .help =
          "layers, the last of the model, that the GPU computes, with what stands behind them; the CPU has "
          "those in front. Default: all."},
+    {"-ot, --tensor-placement", "REGEX=PLACE", OPTION_STRINGS, offsetof(struct model_args, placement),
+     .help =
+         "where the matrices are whose names the expression matches: cpu, cuda (the GPU of their layer) or "
+         "cuda:N, a GPU by its number; the first rule that matches counts. Rules may be joined by commas, "
+         "and the option given several times. 'ffn_.*_exps=cpu' leaves the experts to the CPU. Default: "
+         "where their layers are."},
+    {"-ts, --tensor-split", "LIST", OPTION_STRING, offsetof(struct model_args, split),
+     .help = "shares of the layers for GPU 0, 1 and so on, such as 3,1; 0 leaves one out. Default: all GPUs, "
+             "by the memory that they have free."},
 };
 
 const struct option session_options[SESSION_OPTION_COUNT] = {
@@ -88,16 +97,20 @@ bool common_user_path(char *path, size_t size, const char *variable, const char 
 void common_make_kernels(const struct tlm_model *model)
 {
     char folder[1024];
-    if (model->backend &&
-        common_user_path(folder, sizeof folder, "XDG_CACHE_HOME", ".cache", "tinylm/kernels"))
-        model->backend->class->make_kernels(model->backend, folder);
+    if (!common_user_path(folder, sizeof folder, "XDG_CACHE_HOME", ".cache", "tinylm/kernels")) return;
+    for (int i = 1; i < model->place_count; i++)
+        model->devices[i]->class->make_kernels(model->devices[i], folder);
 }
 
 struct tlm_model_options common_model_options(const struct model_args *args)
 {
+    const bool devices = args->gpu_layers || args->placement.count || args->split;
     return (struct tlm_model_options){.isa = args->isa,
-                                      .backend = args->gpu_layers && !args->backend ? "cuda" : args->backend,
-                                      .gpu_layers = args->gpu_layers};
+                                      .backend = devices && !args->backend ? "cuda" : args->backend,
+                                      .gpu_layers = args->gpu_layers,
+                                      .tensor_placement = args->placement.items,
+                                      .tensor_placement_count = args->placement.count,
+                                      .tensor_split = args->split};
 }
 
 enum tlm_status common_open_path(struct tlm_model **model, const char *path,
@@ -110,8 +123,12 @@ enum tlm_status common_open_path(struct tlm_model **model, const char *path,
 void common_say_backend(const struct command_line *line, const struct tlm_model *model,
                         const struct tlm_model_options *options)
 {
-    if (options->backend && strcmp(options->backend, "cpu"))
-        fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(model));
+    char text[512];
+    if (!options->backend || !strcmp(options->backend, "cpu")) return;
+    fprintf(stderr, "tinylm %s: backend: %s\n", line->name, tlm_model_backend(model));
+    if (!model->shared) return;
+    for (int32_t i = 0; tlm_model_place(model, i, text, sizeof text); i++)
+        fprintf(stderr, "tinylm %s:   %s\n", line->name, text);
 }
 
 int common_open_model(const struct command_line *line, const struct model_args *args, bool vocab_only,

@@ -13,6 +13,8 @@ struct model_args {
     const char *path, *isa;
     const char *backend; // NULL: cpu
     int32_t gpu_layers;  // 0: all
+    struct option_strings placement;
+    const char *split; // NULL: by free memory
 };
 struct session_args {
     int32_t context, batch, threads; // 0: the library's default
@@ -20,10 +22,10 @@ struct session_args {
     int32_t reuse_shifted;
 };
 
-enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 2, SESSION_OPTION_COUNT = 6 };
+enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 4, SESSION_OPTION_COUNT = 6 };
 // -m, --isa: into a struct model_args
 extern const struct option model_options[MODEL_OPTION_COUNT];
-// --backend, -ngl: likewise, of commands that run on a GPU too
+// --backend, -ngl, -ot, -ts: likewise, of commands that run on a GPU too
 extern const struct option device_options[DEVICE_OPTION_COUNT];
 // -c, -b, -t, -ctk, -ctv, --cache-reuse: into a struct session_args
 extern const struct option session_options[SESSION_OPTION_COUNT];
@@ -35,12 +37,12 @@ int common_failed(const struct command_line *line, const struct tlm_error *err);
 // the environment names neither by an absolute path.
 bool common_user_path(char *path, size_t size, const char *variable, const char *folder, const char *name);
 
-// What these arguments say of how a model is opened: layers for the GPU mean the backend that has one.
+// What these arguments, which must stay, say of how a model is opened: what is for GPUs means the backend that has them.
 struct tlm_model_options common_model_options(const struct model_args *args);
 // Opens the model at `path`, or, where that is NULL, the one that is built in. Errors: those of tlm_model_open().
 enum tlm_status common_open_path(struct tlm_model **model, const char *path,
                                  const struct tlm_model_options *options, struct tlm_error *err);
-// Says on stderr where it computes, if another place than the CPU was asked for.
+// Says on stderr where it computes, and what is where if that is in several places, if another place than the CPU was asked for.
 void common_say_backend(const struct command_line *line, const struct tlm_model *model,
                         const struct tlm_model_options *options);
 // Where a GPU runs the model: kernels may be compiled for its sizes from now on, and are kept among the user's files.

@@ -195,12 +195,22 @@ static void print_backends(void)
 {
     struct backend *cuda;
     struct tlm_error err;
-    if (cuda_backend_open(&cuda, &err)) {
-        printf("backends   cpu; %s\n", err.text);
+    const int count = cuda_backend_count();
+    char size[16];
+    if (!count) {
+        if (cuda_backend_open(&cuda, 0, &err)) printf("backends   cpu; %s\n", err.text);
         return;
     }
-    printf("backends   cpu, cuda: %s\n", cuda->device);
-    cuda->class->close(cuda);
+    for (int i = 0; i < count; i++) {
+        const char *name = i ? "          " : "backends   cpu,";
+        if (cuda_backend_open(&cuda, i, &err)) {
+            printf("%s %s\n", name, err.text);
+            continue;
+        }
+        printf("%s cuda:%d: %s, %s available\n", name, i, cuda->device,
+               common_human_bytes(cuda->available, size, sizeof size));
+        cuda->class->close(cuda);
+    }
 }
 
 static int info_machine(void)

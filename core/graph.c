@@ -68,20 +68,24 @@ static struct node *edge(const struct node *n, int i)
     return i < n->input_count ? n->in[i] : i == n->input_count ? n->base : n->after;
 }
 
-// A node runs in the first phase in which all that it reads is there: behind the phase of what threads share, within the phase of
-// what each has for itself.
+// A node runs in the first phase of its level in which all that it reads is there: behind the phase of what threads share, within the
+// phase of what each has for itself.
 static void rank(struct node *n)
 {
+    for (int i = 0; i < edge_count(n); i++)
+        if (edge(n, i) && edge(n, i)->level > n->level) n->level = edge(n, i)->level;
     n->phase = 1;
     for (int i = 0; i < edge_count(n); i++) {
         const struct node *in = edge(n, i);
-        int phase = !in || in->op == GRAPH_LEAF ? 1 : in->local ? in->phase : in->phase + 1;
+        bool before = !in || in->op == GRAPH_LEAF || in->level < n->level;
+        int phase = before ? 1 : in->local ? in->phase : in->phase + 1;
         if (phase > n->phase) n->phase = phase;
     }
     n->rank = 0;
     for (int i = 0; i < n->input_count; i++) {
         const struct node *in = n->in[i];
-        if (in->local && in->phase == n->phase && in->rank >= n->rank) n->rank = in->rank + 1;
+        if (in->local && in->level == n->level && in->phase == n->phase && in->rank >= n->rank)
+            n->rank = in->rank + 1;
     }
 }
 
@@ -176,6 +180,7 @@ static void read_by(struct node *in, const struct node *reader)
 static int runs_before(const void *a, const void *b)
 {
     const struct node *x = *(struct node *const *)a, *y = *(struct node *const *)b;
+    if (x->level != y->level) return x->level - y->level;
     if (x->phase != y->phase) return x->phase - y->phase;
     return x->rank != y->rank ? x->rank - y->rank : x->index - y->index;
 }
@@ -183,6 +188,26 @@ static int runs_before(const void *a, const void *b)
 static enum tlm_status out_of_memory(const struct graph *g, struct tlm_error *err)
 {
     return error_set(err, TLM_ERR_MEMORY, "graph: no memory to plan %lld nodes", (long long)g->node_count);
+}
+
+// Counts phases through all levels, of nodes in the order of running.
+static void number_phases(struct graph *g)
+{
+    int before = 0, last = 0; // phases of lower levels, and up to the node before
+    for (int64_t i = 0; i < g->order_count; i++) {
+        struct node *n = g->order[i];
+        if (i && n->level != g->order[i - 1]->level) before = last;
+        n->phase += before;
+        last = n->phase;
+        g->level_count = n->level + 1;
+    }
+}
+
+// The last phase of the level of order[i].
+static int end_of_level(const struct graph *g, int64_t i)
+{
+    while (i + 1 < g->order_count && g->order[i + 1]->level == g->order[i]->level) i++;
+    return g->order[i]->phase;
 }
 
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err)
@@ -195,12 +220,14 @@ enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_
     for (int i = 0; i < root_count && stack; i++) mark(roots[i], stack);
     for (int64_t i = 0; i < g->node_count && g->order; i++)
         if (nodes[i].phase) g->order[g->order_count++] = &nodes[i];
-    if (g->threads) g->replicas = malloc((size_t)(g->threads * g->order_count) * sizeof *g->replicas);
+    g->replica_count = g->order_count;
+    if (g->threads) g->replicas = malloc((size_t)(g->threads * g->replica_count) * sizeof *g->replicas);
     if (!stack || !g->order || (g->threads && !g->replicas)) {
         free(stack);
         return out_of_memory(g, err);
     }
     qsort(g->order, (size_t)g->order_count, sizeof *g->order, runs_before);
+    number_phases(g);
     for (int64_t i = 0; i < g->order_count; i++) {
         struct node *n = g->order[i];
         n->at = (int32_t)i;
@@ -211,7 +238,8 @@ enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_
         if (scratch > g->scratch_bytes) g->scratch_bytes = align_up(scratch, 4096);
     }
     for (int i = 0; i < root_count; i++) {
-        roots[i]->last_phase = g->order[g->order_count - 1]->phase;
+        const int end = end_of_level(g, roots[i]->at);
+        if (end > roots[i]->last_phase) roots[i]->last_phase = end;
         roots[i]->last_reads++;
     }
     for (int64_t i = 0; i < g->order_count; i++) take_over(g->order[i]);
@@ -228,7 +256,7 @@ enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_
 static void bind_replicas(struct graph *g, char *local)
 {
     for (int t = 0; t < g->threads; t++) {
-        struct node *own = g->replicas + t * g->order_count;
+        struct node *own = g->replicas + t * g->replica_count;
         for (int64_t i = 0; i < g->order_count; i++) {
             own[i] = *g->order[i];
             if (own[i].local) own[i].out.data = local + (size_t)t * g->local_bytes + (size_t)own[i].out.data;
@@ -248,6 +276,18 @@ void graph_bind(struct graph *g, void *memory, void *local)
             n->out.data = n->place == n ? (char *)memory + (size_t)n->out.data : n->place->out.data;
     }
     if (g->threads) bind_replicas(g, local);
+}
+
+struct graph graph_level(const struct graph *g, int level)
+{
+    struct graph part = *g;
+    int64_t begin = 0, end;
+    while (begin < g->order_count && g->order[begin]->level < level) begin++;
+    for (end = begin; end < g->order_count && g->order[end]->level == level;) end++;
+    part.order += begin;
+    part.order_count = end - begin;
+    if (part.replicas) part.replicas += begin;
+    return part;
 }
 
 // ---- running ------------------------------------------------------------------------------------------
@@ -297,7 +337,7 @@ static void run_node(struct run *r, const struct node *n, atomic_llong *next, in
 
 static const struct node *node_of(const struct graph *g, int thread, int64_t i)
 {
-    return g->replicas ? &g->replicas[thread * g->order_count + i] : g->order[i];
+    return g->replicas ? &g->replicas[thread * g->replica_count + i] : g->order[i];
 }
 
 static void run_thread(void *user, int thread)

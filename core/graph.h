@@ -11,6 +11,9 @@
 // In a graph for few rows, barriers cost more than the light ops between the matrix products. There every thread runs the light
 // nodes for itself, into memory of its own: such a LOCAL node needs no barrier, neither before its readers nor behind what it
 // reads in the same phase, and a layer is left with the barriers that its products and attention need.
+//
+// Where several PLACES share a computation (ops/parts.h), each has a graph of its own, which is run in parts: LEVELS, between which other
+// places have their turns. The phases of a level stand behind those of all lower ones; mostly there is one level.
 #ifndef CORE_GRAPH_H
 #define CORE_GRAPH_H
 
@@ -19,6 +22,9 @@
 #include "core/threads.h"
 
 enum { GRAPH_MAX_INPUTS = 7 };
+enum {
+    PLACES = 17
+}; // where a graph may run: the processor, which is place 0, and at most so many devices behind it
 
 // How many rows of a tensor a step uses: all, or a count that the step's data holds.
 enum extent {
@@ -46,6 +52,7 @@ struct node {
     enum extent extent;
     enum effect effect;
     int layer; // of the model; -1 outside the layers
+    int level; // that it runs in at the earliest; graph_plan raises it to that of its inputs
     int input_count;
     struct node *in[GRAPH_MAX_INPUTS];
     // What the result is added to, a node of the same shape, or NULL: the planner gives the output the same bytes where nobody reads
@@ -106,7 +113,9 @@ struct graph {
     size_t local_bytes;   // a thread: of local outputs
     size_t scratch_bytes; // a thread
     struct node
-        *replicas; // (threads, order_count): the nodes as each thread sees them, NULL without local nodes
+        *replicas; // (threads, replica_count): the nodes as each thread sees them, NULL without local nodes
+    int64_t replica_count;
+    int level_count; // of nodes that are run
 };
 
 // Starts an empty graph. Errors: MEMORY.
@@ -120,10 +129,13 @@ struct node *graph_leaf(struct graph *g, const struct tensor *t, enum extent ext
 struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent extent, const void *params,
                         size_t params_size, struct node *const *in, int input_count);
 
-// Orders what `roots` need into phases, gives each output its place, and sums the sizes. Errors: MEMORY.
+// Orders what `roots` need into phases, gives each output its place, and sums the sizes. A root's output is there until its level ends.
+// Errors: MEMORY.
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
 // Puts the planned outputs into memory of at least arena_bytes, and local ones into threads * local_bytes.
 void graph_bind(struct graph *g, void *memory, void *local);
+// A planned graph as far as it runs in one level: the same nodes, in the same memory, which stays g's.
+struct graph graph_level(const struct graph *g, int level);
 // Runs all nodes, on the pool or (NULL) on the caller alone. scratch: threads * scratch_bytes. Allocates nothing.
 void graph_run(const struct graph *g, struct threads *t, void *scratch);
 

@@ -18,6 +18,8 @@ struct tensor {
     // Of a matrix: magnitude at which what it is multiplied by is cut off when that becomes whole numbers of 8 bits, whose steps it
     // gives; 0: each block of a row goes by its own largest number.
     float input_limit;
+    // Of a matrix: the place that computes with it: 0 the processor, 1 .. devices (core/graph.h).
+    int32_t place;
 };
 
 // A tensor of that type and shape with its rows side by side and no data yet.

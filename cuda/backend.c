@@ -58,6 +58,7 @@ enum tlm_status cuda_place(struct cuda_backend *b, struct tensor *t, struct tlm_
         b->placed = more, b->placed_room = room;
     }
     const size_t bytes = planes_bytes(t);
+    cuda_use(&b->device);
     void *device = cuda_alloc(bytes);
     if (!device) return cuda_no_memory("weights", bytes, err);
     b->placed[b->placed_count++] = (struct placed){t->data, t->type, device};
@@ -79,11 +80,11 @@ static bool is_own(const struct runner *r, const void *p)
 }
 
 // A leaf is an array of the step, whose copy has the same layout; the frequencies of rotation, which are the pass's own; memory of the
-// device already, or nothing, of what is computed on the host; or a weight.
+// device already; or a weight.
 static enum tlm_status place_leaf(struct runner *r, struct node *n, struct tlm_error *err)
 {
     struct tensor *t = &n->out;
-    if (!t->data || is_own(r, t->data)) return TLM_OK;
+    if (is_own(r, t->data)) return TLM_OK;
     if (in_step(r, t->data)) {
         t->data = r->device_step + ((char *)t->data - r->step->base);
         return TLM_OK;
@@ -139,6 +140,7 @@ static void prepare_many_rows(struct graph *g, struct node *n)
 static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tlm_error *err)
 {
     struct node *nodes = (struct node *)g->nodes.base;
+    cuda_use(&r->backend->device);
     for (int64_t i = 0; i < g->node_count; i++) {
         struct node *n = &nodes[i];
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);
@@ -162,6 +164,7 @@ static void backend_close(struct backend *base)
 {
     struct cuda_backend *b = (struct cuda_backend *)base;
     if (!b) return;
+    cuda_use(&b->device);
     for (int64_t i = 0; i < b->placed_count; i++) cuda_free(b->placed[i].device);
     upload_close(&b->ring);
     cublas_close(b->cublas);
@@ -174,6 +177,7 @@ static void backend_close(struct backend *base)
 static void make_kernels(struct backend *base, const char *folder)
 {
     struct cuda_backend *b = (struct cuda_backend *)base;
+    cuda_use(&b->device);
     jit_close(b->jit);
     b->jit = jit_open(&b->device, folder, base->note, sizeof base->note);
 }
@@ -202,29 +206,41 @@ static const struct backend_class cuda_class = {
     .alloc = runner_alloc,
     .copy = runner_copy,
     .bring = runner_bring,
+    .take = runner_take,
+    .hand_over = runner_hand_over,
     .set_step = runner_set_step,
     .place = runner_place,
     .fuse = cuda_fuse,
     .pin = runner_pin,
     .keep = runner_keep,
-    .run = runner_run,
+    .begin = runner_begin,
+    .launch = runner_launch,
+    .wait = runner_wait,
     .draw_open = runner_draw_open,
-    .run_draw = runner_run_draw,
+    .bring_draws = runner_bring_draws,
+    .take_draws = runner_take_draws,
     .measure = cuda_measure,
     .training = &cuda_training,
 };
 
-enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err)
+int cuda_backend_count(void)
+{
+    return cuda_count();
+}
+
+enum tlm_status cuda_backend_open(struct backend **out, int number, struct tlm_error *err)
 {
     struct cuda_backend *b = calloc(1, sizeof *b);
     *out = NULL;
     if (!b) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory");
-    enum tlm_status s = cuda_open(&b->device, err);
+    enum tlm_status s = cuda_open(&b->device, number, err);
     if (s) {
         free(b);
         return s;
     }
     b->base.class = &cuda_class;
+    b->base.number = number;
+    b->base.memory = b->device.memory, b->base.available = b->device.available;
     snprintf(b->base.device, sizeof b->base.device, "%s, %.0f GiB", b->device.name,
              (double)b->device.memory / 0x1p30);
     for (int type = 0; type < DTYPE_COUNT; type++) {

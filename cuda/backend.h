@@ -26,7 +26,7 @@ struct cuda_backend {
     bool cublas_sought;
 };
 
-enum { KEPT_GRAPHS = 4, PINNED = 4 };
+enum { PINNED = 4 };
 
 // A graph whose launches are recorded once it has run.
 struct kept_graph {
@@ -42,8 +42,9 @@ struct runner {
     char *device_step;        // the same bytes
     void **memory;            // that was handed out
     int64_t memory_count;
-    struct kept_graph kept[KEPT_GRAPHS];
-    int kept_count;
+    struct kept_graph *kept;
+    int64_t kept_count, kept_next; // kept_next: where the last one was found
+    struct cuda_event *reached;    // a point in the stream that another device's waits for
     void *pinned[PINNED];
     int pinned_count;
     int32_t *arrived;         // zeros: counters of the blocks of a launch, for CUDA_ARRIVALS of its groups
@@ -81,14 +82,18 @@ void runner_close(struct runner *r);
 enum tlm_status runner_set_step(struct runner *r, const struct arena *step, struct tlm_error *err);
 void runner_copy(struct runner *r, void *to, const void *from, size_t bytes);
 void runner_bring(struct runner *r, void *to, const void *from, size_t bytes);
+void runner_take(struct runner *r, void *to, const void *from, size_t bytes);
+void runner_hand_over(struct runner *r, void *to, struct runner *source, const void *from, size_t bytes);
 void runner_pin(struct runner *r, void *pages, size_t bytes);
 void runner_keep(struct runner *r, const struct graph *g);
-enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
-                           size_t bytes, struct tlm_error *err);
+void runner_begin(struct runner *r);
+enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
+                              struct tlm_error *err);
+enum tlm_status runner_wait(struct runner *r, struct tlm_error *err);
 enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
                                  struct tlm_error *err);
-enum tlm_status runner_run_draw(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
-                                size_t bytes, const struct draw_run *d, struct tlm_error *err);
+void runner_bring_draws(struct runner *r, void *from, const struct draw_run *d);
+void runner_take_draws(struct runner *r, const struct draw_run *d);
 // Errors: MEMORY, with `what` and the bytes.
 enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err);
 // The library, opened when it is first asked for; NULL where there is none, for which the backend's note has the reason.

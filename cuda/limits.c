@@ -107,5 +107,6 @@ enum tlm_status cuda_measure(struct backend *base, enum backend_limit limit, dou
                              struct tlm_error *err)
 {
     struct cuda_backend *b = (struct cuda_backend *)base;
+    cuda_use(&b->device);
     return limit == BACKEND_COPY ? measure_copy(b, rate, err) : measure_product(b, rate, err);
 }

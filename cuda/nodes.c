@@ -236,6 +236,12 @@ static int64_t units_none(const struct graph *g, const struct node *n)
     return 0;
 }
 
+RUN(move)
+{
+    UNUSED;
+    (void)g, (void)n;
+}
+
 static int64_t units_one(const struct graph *g, const struct node *n)
 {
     (void)g, (void)n;
@@ -273,6 +279,7 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH_GROUPED(combine_experts, NULL),
     LAUNCH_GROUPED(matmul_heads, cuda_scratch_matmul_heads),
     [OP_attention_prefix] = {"attention_prefix", units_none, run_attention, NULL, false},
+    [OP_move] = {"move", units_none, run_move, NULL, false},
 #define LAUNCH_GRADIENT(name, scratch) [OP_##name] = {#name, units_one, cuda_run_##name, scratch, false}
     LAUNCH_GRADIENT(matmul_nn, cuda_scratch_matmul_nn),
     LAUNCH_GRADIENT(transpose, NULL),

@@ -9,12 +9,21 @@
 enum { RECORDED_ROWS = CUDA_MANY_ROWS - 1 };
 enum { MOST_PINNED = 64 << 20 };
 
+// The thread works with the runner's device from here on.
+static void use(const struct runner *r)
+{
+    cuda_use(&r->backend->device);
+}
+
 enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_error *err)
 {
     struct runner *r = *out = calloc(1, sizeof *r);
     if (!r) return error_set(err, TLM_ERR_MEMORY, "cuda: no memory for a pass");
     r->backend = (struct cuda_backend *)b;
+    use(r);
     r->stream = cuda_stream_open();
+    r->reached = cuda_event_open();
+    if (!r->reached) return error_set(err, TLM_ERR_MEMORY, "cuda: no event for a pass");
     static const int32_t zeros[CUDA_ARRIVALS];
     void *arrived;
     enum tlm_status s = runner_alloc(r, &arrived, sizeof zeros, "counters", err);
@@ -26,11 +35,14 @@ enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_e
 void runner_close(struct runner *r)
 {
     if (!r) return;
-    for (int i = 0; i < r->kept_count; i++)
+    use(r);
+    for (int64_t i = 0; i < r->kept_count; i++)
         for (int j = 0; j < 2; j++) cuda_recording_free(r->kept[i].recording[j]);
     for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
     for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
+    cuda_event_close(r->reached);
     cuda_stream_close(r->stream);
+    free(r->kept);
     free(r->memory);
     free(r);
 }
@@ -41,6 +53,7 @@ enum tlm_status runner_alloc(struct runner *r, void **out, size_t bytes, const c
     void **more = realloc(r->memory, (size_t)(r->memory_count + 1) * sizeof *more);
     if (!more) return error_set(err, TLM_ERR_MEMORY, "cuda: %s: no memory", what);
     r->memory = more;
+    use(r);
     if (!(*out = cuda_alloc(bytes ? bytes : 1))) return cuda_no_memory(what, bytes, err);
     r->memory[r->memory_count++] = *out;
     return TLM_OK;
@@ -58,12 +71,38 @@ enum tlm_status runner_set_step(struct runner *r, const struct arena *step, stru
 
 void runner_copy(struct runner *r, void *to, const void *from, size_t bytes)
 {
+    use(r);
     cuda_copy(r->stream, to, from, bytes);
 }
 
+// From pages that are not pinned, so that they have been read when the call returns.
 void runner_bring(struct runner *r, void *to, const void *from, size_t bytes)
 {
+    use(r);
     cuda_copy_in(r->stream, to, from, bytes);
+}
+
+void runner_take(struct runner *r, void *to, const void *from, size_t bytes)
+{
+    use(r);
+    cuda_copy_out(r->stream, to, from, bytes);
+}
+
+// Makes `r` wait for what `source` was given so far, without the host.
+static void follow(struct runner *r, struct runner *source)
+{
+    use(source);
+    cuda_event_record(source->reached, source->stream);
+    use(r);
+    cuda_event_await(source->reached, r->stream);
+}
+
+// The copy waits for the source's work, and what the source does next, perhaps in the same memory, for the copy.
+void runner_hand_over(struct runner *r, void *to, struct runner *source, const void *from, size_t bytes)
+{
+    follow(r, source);
+    cuda_copy_between(r->stream, to, &r->backend->device, from, &source->backend->device, bytes);
+    follow(source, r);
 }
 
 // The system gives up pinned memory for good, and takes its time: not for the logits of whole texts.
@@ -75,15 +114,23 @@ void runner_pin(struct runner *r, void *pages, size_t bytes)
 
 void runner_keep(struct runner *r, const struct graph *g)
 {
-    if (r->kept_count < KEPT_GRAPHS) r->kept[r->kept_count++] = (struct kept_graph){.graph = g};
+    struct kept_graph *more = realloc(r->kept, (size_t)(r->kept_count + 1) * sizeof *more);
+    if (!more) return; // it runs node by node then
+    r->kept = more;
+    r->kept[r->kept_count++] = (struct kept_graph){.graph = g};
 }
 
 // ---- running ----------------------------------------------------------------------------------------------
 
+// Parts of a pass come one behind the other.
 static struct kept_graph *find_kept(struct runner *r, const struct graph *g)
 {
-    for (int i = 0; i < r->kept_count; i++)
-        if (r->kept[i].graph == g) return &r->kept[i];
+    for (int64_t i = 0; i < r->kept_count; i++) {
+        struct kept_graph *k = &r->kept[(r->kept_next + i) % r->kept_count];
+        if (k->graph != g) continue;
+        r->kept_next = k - r->kept + 1;
+        return k;
+    }
     return NULL;
 }
 
@@ -145,12 +192,18 @@ static enum tlm_status run_watched(struct runner *r, const struct graph *g, void
     return s;
 }
 
-static enum tlm_status run(struct runner *r, const struct graph *g, void *scratch, bool draw,
-                           struct tlm_error *err)
+void runner_begin(struct runner *r)
 {
-    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
+    use(r);
     r->failure.code = TLM_OK;
     cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
+}
+
+enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
+                              struct tlm_error *err)
+{
+    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
+    use(r);
     if (g->watch) {
         enum tlm_status s = run_watched(r, g, scratch, err);
         if (s) return s;
@@ -163,22 +216,13 @@ static enum tlm_status run(struct runner *r, const struct graph *g, void *scratc
     return TLM_OK;
 }
 
-// Brings what a run has left at `from`.
-static enum tlm_status finish(struct runner *r, void *to, const void *from, size_t bytes,
-                              struct tlm_error *err)
+enum tlm_status runner_wait(struct runner *r, struct tlm_error *err)
 {
-    if (bytes) cuda_copy_out(r->stream, to, from, bytes);
+    use(r);
     const enum tlm_status s = cuda_sync(r->stream, err);
     if (s || !r->failure.code) return s;
     if (err) *err = r->failure;
     return r->failure.code;
-}
-
-enum tlm_status runner_run(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
-                           size_t bytes, struct tlm_error *err)
-{
-    const enum tlm_status s = run(r, g, scratch, false, err);
-    return s ? s : finish(r, to, from, bytes, err);
 }
 
 // ---- draws ------------------------------------------------------------------------------------------------
@@ -198,15 +242,15 @@ enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, 
     return TLM_OK;
 }
 
-enum tlm_status runner_run_draw(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
-                                size_t bytes, const struct draw_run *d, struct tlm_error *err)
+void runner_bring_draws(struct runner *r, void *from, const struct draw_run *d)
 {
+    use(r);
     r->draw.x = from;
     cuda_copy_in(r->stream, (void *)r->draw.data, d->data, d->bytes);
-    enum tlm_status s = run(r, g, scratch, true, err);
-    const int32_t count = d->data->count;
-    if (s || (s = finish(r, d->drawn, r->draw.drawn, (size_t)count * sizeof *d->drawn, err))) return s;
-    for (int32_t i = 0; i < count; i++)
-        if (d->drawn[i] == DRAW_NONE) return finish(r, to, from, bytes, err);
-    return TLM_OK;
+}
+
+void runner_take_draws(struct runner *r, const struct draw_run *d)
+{
+    use(r);
+    cuda_copy_out(r->stream, d->drawn, r->draw.drawn, (size_t)d->data->count * sizeof *d->drawn);
 }

@@ -15,10 +15,20 @@ static cudaStream_t stream_of(struct cuda_stream *s)
     return (cudaStream_t)s;
 }
 
-enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
+int cuda_count(void)
+{
+    int count = 0, driver = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver && cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError(); // cuda_open() says why
+    return 0;
+}
+
+enum tlm_status cuda_open(struct cuda_device *d, int number, struct tlm_error *err)
 {
     int count = 0, driver = 0, runtime = 0;
     *d = {};
+    d->number = number;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (!driver) return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no driver on this machine");
@@ -30,10 +40,12 @@ enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
     if (e || !count)
         return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no device: %s",
                          e ? cudaGetErrorString(e) : "the driver lists none");
+    if (number >= count)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device %d: the driver lists %d", number, count);
     struct cudaDeviceProp p;
-    if ((e = cudaGetDeviceProperties(&p, 0)) || (e = cudaSetDevice(0)) ||
+    if ((e = cudaGetDeviceProperties(&p, number)) || (e = cudaSetDevice(number)) ||
         (e = cudaMemGetInfo(&d->available, &d->memory)))
-        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device 0: %s", cudaGetErrorString(e));
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device %d: %s", number, cudaGetErrorString(e));
     snprintf(d->name, sizeof d->name, "%s", p.name);
     d->major = p.major, d->minor = p.minor, d->processors = p.multiProcessorCount;
     if (p.major < OLDEST)
@@ -41,6 +53,11 @@ enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
                          "cuda: %s: expected compute capability 8.0 or newer, found %d.%d", d->name, p.major,
                          p.minor);
     return TLM_OK;
+}
+
+void cuda_use(const struct cuda_device *d)
+{
+    cudaSetDevice(d->number);
 }
 
 void cuda_close(struct cuda_device *)
@@ -125,6 +142,13 @@ void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
     cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(s));
 }
 
+// By way of the host where the devices cannot reach each other; the runtime sees to it.
+void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device *target, const void *from,
+                       const struct cuda_device *source, size_t bytes)
+{
+    cudaMemcpyPeerAsync(to, target->number, from, source->number, bytes, stream_of(s));
+}
+
 // Launches and copies leave their error with the runtime, which keeps it until it is asked.
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
 {
@@ -135,7 +159,7 @@ enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
 
 bool cuda_pin(void *pages, size_t bytes)
 {
-    if (!bytes || cudaHostRegister(pages, bytes, cudaHostRegisterDefault) == cudaSuccess) return true;
+    if (!bytes || cudaHostRegister(pages, bytes, cudaHostRegisterPortable) == cudaSuccess) return true;
     cudaGetLastError(); // no failure of the work
     return false;
 }
@@ -166,6 +190,11 @@ void cuda_event_record(struct cuda_event *e, struct cuda_stream *s)
 void cuda_event_wait(struct cuda_event *e)
 {
     cudaEventSynchronize((cudaEvent_t)e);
+}
+
+void cuda_event_await(struct cuda_event *e, struct cuda_stream *s)
+{
+    cudaStreamWaitEvent(stream_of(s), (cudaEvent_t)e, 0);
 }
 
 double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)

@@ -2,6 +2,9 @@
 //
 // cuda/runtime.cu is made of the CUDA runtime, tests/cuda_emu/runtime.cc of the host's memory. Launches and copies are asynchronous
 // and in order on their stream; what went wrong in them is told by the next cuda_sync(). A stream of NULL is the default one.
+//
+// A thread of the host works with one device at a time, the last that it opened or used: memory, streams and events that it opens are that
+// device's, and what it gives to a stream, or waits for, must be of that device.
 #ifndef CUDA_RUNTIME_H
 #define CUDA_RUNTIME_H
 
@@ -17,13 +20,16 @@ struct cuda_stream; // cudaStream_t
 
 struct cuda_device {
     char name[256];
+    int number;
     int major, minor; // compute capability
     int processors;   // streaming multiprocessors
     size_t memory, available;
 };
 
-// Takes the first device. Errors: UNSUPPORTED, with the reason: no driver, no device, one that is too old.
-enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err);
+int cuda_count(void); // devices that there are
+// Takes device `number`. Errors: UNSUPPORTED, with the reason: no driver, no such device, one that is too old.
+enum tlm_status cuda_open(struct cuda_device *d, int number, struct tlm_error *err);
+void cuda_use(const struct cuda_device *d);
 void cuda_close(struct cuda_device *d);
 
 void *cuda_alloc(size_t bytes); // NULL where there is no room; on a boundary of 256
@@ -34,6 +40,9 @@ void cuda_stream_close(struct cuda_stream *s);
 void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes);
 void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes);
 void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes); // on the device
+// From another device, on a stream of the one that gets it.
+void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device *target, const void *from,
+                       const struct cuda_device *source, size_t bytes);
 // Waits for all that the stream was given. Errors: IO, with the text of the first thing that went wrong since the last call.
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err);
 
@@ -57,6 +66,8 @@ struct cuda_event *cuda_event_open(void); // NULL: there is none to be had
 void cuda_event_close(struct cuda_event *e);
 void cuda_event_record(struct cuda_event *e, struct cuda_stream *s);
 void cuda_event_wait(struct cuda_event *e); // the host waits; at once where it was not recorded
+// What the stream is given from now on waits for the event, which may be another device's.
+void cuda_event_await(struct cuda_event *e, struct cuda_stream *s);
 // Seconds of the device between two that were recorded on one stream and have passed.
 double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end);
 

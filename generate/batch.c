@@ -377,7 +377,7 @@ struct tlm_batch_info tlm_batch_info(const struct tlm_batch *b)
         .batch = c->max_rows,
         .running = b->running,
         .waiting = (int32_t)(b->count - b->running),
-        .kv_bytes = b->forward.cache.memory.size + b->forward.cache.elsewhere.size,
+        .kv_bytes = kv_bytes(&b->forward.cache),
         .kv_bytes_held = (uint64_t)s.bytes_held,
         .tokens_asked = (uint64_t)s.asked,
         .tokens_found = (uint64_t)s.found,

@@ -18,95 +18,44 @@ static struct build_inputs build_inputs(const struct forward *f, struct graph *g
     };
 }
 
-// ---- layers of the CPU in front of those of a backend -------------------------------------------------------
+// ---- places -------------------------------------------------------------------------------------------
 
-static struct node *node_at(const struct graph *g, int64_t i)
+// The model's place i, 1 and on: a device.
+static const struct backend_class *class_at(const struct forward *f, int i)
 {
-    return (struct node *)g->nodes.base + i;
+    return f->model->devices[i]->class;
 }
 
-static bool in_front(const struct forward *f, const struct node *n)
-{
-    return n->layer >= 0 && n->layer < f->model->host_layers;
-}
-
-// The one node of the layers in front whose rows those behind read. What stands in front of all layers (rows of the embedding, tables of
-// rotation) is computed on both sides.
-static enum tlm_status find_border(const struct forward *f, const struct graph *g, struct node **border,
-                                   struct tlm_error *err)
-{
-    *border = NULL;
-    for (int64_t i = 0; i < g->node_count; i++) {
-        const struct node *n = node_at(g, i);
-        for (int j = 0; j < n->input_count && !in_front(f, n); j++) {
-            struct node *x = n->in[j];
-            if (x->op == GRAPH_LEAF || !in_front(f, x) || x == *border) continue;
-            if (*border || x->extent != EXTENT_ROWS || x->out.type != DTYPE_F32)
-                return error_set(
-                    err, TLM_ERR_UNSUPPORTED,
-                    "layers: those of %s hand on more than hidden rows, and cannot be shared between "
-                    "processor and GPU",
-                    f->model->arch->name);
-            *border = x;
-        }
-    }
-    TLM_ASSERT(*border);
-    return TLM_OK;
-}
-
-static enum tlm_status build_front(struct forward *f, struct forward_pass *pass, int32_t max_rows,
-                                   int threads, struct tlm_error *err)
+static void sites_of(const struct forward *f, struct parts_site sites[PLACES])
 {
     const struct tlm_model *m = f->model;
-    struct graph *g = &pass->front;
-    enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
-    if (s) return s;
-    g->threads = threads;
-    const struct build_inputs in = build_inputs(f, g, max_rows, 1);
-    m->arch->build(g, m, &in);
-    if ((s = find_border(f, g, &pass->border, err))) return s;
-    pass_convert(g, &m->kernels);
-    return graph_plan(g, &pass->border, 1, err);
+    sites[0] = (struct parts_site){.kernels = &m->kernels, .ops = m->ops, .data = &m->kernels};
+    for (int i = 1; i < m->place_count; i++)
+        sites[i] = (struct parts_site){.kernels = &m->devices[i]->kernels,
+                                       .ops = class_at(f, i)->ops,
+                                       .data = f->runners[i],
+                                       .on = class_at(f, i),
+                                       .runner = f->runners[i]};
 }
-
-// In the graph of the layers behind, the border is a leaf, and nothing is left of those in front.
-static void cut_front(const struct forward *f, struct graph *g, const struct node *border)
-{
-    for (int64_t i = 0; i < g->node_count; i++) {
-        struct node *n = node_at(g, i);
-        if (!in_front(f, n)) continue;
-        n->op = GRAPH_LEAF;
-        n->input_count = 0;
-        n->out.data = n->index == border->index ? f->entry : NULL;
-    }
-}
-
-// ---- the pass -----------------------------------------------------------------------------------------
 
 // The whole computation: build()'s hidden rows, then the head on those rows whose logits are wanted.
-static enum tlm_status build(struct forward *f, struct forward_pass *pass, int32_t max_rows, int threads,
+static enum tlm_status build(struct forward *f, struct parts *p, int32_t max_rows, int threads,
                              struct tlm_error *err)
 {
     const struct tlm_model *m = f->model;
-    struct graph *g = &pass->graph;
+    struct graph *g = &p->whole;
+    struct parts_site sites[PLACES];
     int32_t max_outputs = max_rows < f->config.max_outputs ? max_rows : f->config.max_outputs;
-    const struct backend *b = m->backend;
-    enum tlm_status s = TLM_OK;
-    if (m->host_layers && (s = build_front(f, pass, max_rows, threads, err))) return s;
-    if ((s = graph_init(g, b ? b->class->ops : m->ops, b ? (const void *)f->runner : &m->kernels, m->real,
-                        f->step.counts, err)))
-        return s;
-    g->threads = b ? 0 : threads;
+    enum tlm_status s = graph_init(g, m->ops, &m->kernels, m->real, f->step.counts, err);
+    if (s) return s;
     const struct build_inputs in = build_inputs(f, g, max_rows, max_outputs);
     struct node *x = m->arch->build(g, m, &in);
-    if (m->host_layers) cut_front(f, g, pass->border);
     x = pass_narrow(g, g_select(g, x, in.step.outputs));
     g->layer = -1;
-    pass->logits = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
-    pass_convert(g, b ? &b->kernels : &m->kernels);
-    if (b && ((s = b->class->place(f->runner, g, err)) || (s = b->class->fuse(g, &pass->logits, 1, err))))
-        return s;
-    return graph_plan(g, &pass->logits, 1, err);
+    x = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
+    sites_of(f, sites);
+    s = parts_share(p, x, sites, m->place_count, m->layer_places, err);
+    return s ? s : parts_plan(p, threads, err);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -114,75 +63,74 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-// Where the device can draw tokens, they come back in place of logits.
+// For two graphs, of which one runs at a time.
+static size_t shared_bytes(const struct forward *f, int place)
+{
+    return align_up(larger(f->large.graph[place].arena_bytes, f->small.graph[place].arena_bytes), 4096);
+}
+
+static size_t scratch_bytes(const struct forward *f, int place)
+{
+    return larger(f->large.graph[place].scratch_bytes, f->small.graph[place].scratch_bytes);
+}
+
+static enum tlm_status allocate_here(struct forward *f, void **memory, void **local, struct tlm_error *err)
+{
+    const size_t threads = (size_t)f->config.threads, shared = shared_bytes(f, 0),
+                 own = f->small.graph[0].local_bytes * threads, scratch = scratch_bytes(f, 0) * threads;
+    const size_t copies = f->model->real == DTYPE_F32 ? 0
+                                                      : (size_t)f->config.max_outputs *
+                                                            (size_t)f->model->hparams.vocab * sizeof(float);
+    enum tlm_status s = TLM_OK;
+    if (shared + own + scratch + copies)
+        s = arena_init(&f->arena, shared + own + scratch + copies + 4096, "activations", err);
+    if (s || !f->arena.base) return s;
+    *memory = arena_alloc(&f->arena, shared);
+    *local = arena_alloc(&f->arena, own);
+    f->scratch[0] = arena_alloc(&f->arena, scratch);
+    if (copies) f->float_logits = arena_alloc(&f->arena, copies);
+    return TLM_OK;
+}
+
+// Where the device of the head can draw tokens, they come back in place of logits.
 static enum tlm_status open_draws(struct forward *f, struct tlm_error *err)
 {
-    const struct backend_class *class = f->model->backend->class;
+    const int place = f->large.root_place;
+    const struct backend_class *class = class_at(f, place);
     const int64_t vocab = f->model->hparams.vocab;
     if (!class->draw_open || vocab > DRAW_VOCAB_MOST) return TLM_OK;
     enum tlm_status s = draws_open(&f->draws, f->config.max_outputs, (int32_t)vocab, err);
-    if (!s) s = class->draw_open(f->runner, f->config.max_outputs, vocab, f->draws.room, err);
-    if (!s) class->pin(f->runner, f->draws.memory.base, f->draws.memory.size);
+    if (!s) s = class->draw_open(f->runners[place], f->config.max_outputs, vocab, f->draws.room, err);
+    if (!s) class->pin(f->runners[place], f->draws.memory.base, f->draws.memory.size);
     return s;
 }
 
-// On the backend's device; logits come back to the host.
-static enum tlm_status allocate_elsewhere(struct forward *f, size_t shared, size_t scratch,
-                                          struct tlm_error *err)
+// Logits of a head on a device come back to the host.
+static enum tlm_status allocate_logits(struct forward *f, struct tlm_error *err)
 {
-    const struct backend_class *class = f->model->backend->class;
-    void *memory;
-    enum tlm_status s = class->alloc(f->runner, &memory, shared, "activations", err);
-    if (s || (s = class->alloc(f->runner, &f->scratch, scratch, "scratch of kernels", err))) return s;
-    graph_bind(&f->large.graph, memory, NULL);
-    graph_bind(&f->small.graph, memory, NULL);
-    const size_t logits = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * sizeof(float);
-    if ((s = arena_init(&f->arena, logits, "logits", err))) return s;
-    f->float_logits = arena_alloc(&f->arena, logits);
-    class->pin(f->runner, f->arena.base, f->arena.size);
-    class->keep(f->runner, &f->large.graph);
-    class->keep(f->runner, &f->small.graph);
+    const int place = f->large.root_place;
+    const size_t bytes = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * sizeof(float);
+    enum tlm_status s = place ? arena_init(&f->logits, bytes, "logits", err) : TLM_OK;
+    if (s || !place) return s;
+    f->float_logits = arena_alloc(&f->logits, bytes);
+    class_at(f, place)->pin(f->runners[place], f->logits.base, f->logits.size);
     return open_draws(f, err);
-}
-
-// Memory of the host for two graphs, of which one runs at a time, and `more` bytes behind it, which *rest receives.
-static enum tlm_status allocate_here(const struct forward *f, struct arena *arena, struct graph *large,
-                                     struct graph *small, void **scratch, size_t more, void **rest,
-                                     struct tlm_error *err)
-{
-    const size_t threads = (size_t)f->config.threads;
-    size_t shared = align_up(larger(large->arena_bytes, small->arena_bytes), 4096);
-    size_t local = small->local_bytes * threads;
-    size_t all = larger(large->scratch_bytes, small->scratch_bytes) * threads;
-    enum tlm_status s = arena_init(arena, shared + local + all + more + 4096, "activations", err);
-    if (s) return s;
-    char *memory = arena_alloc(arena, shared), *own = arena_alloc(arena, local);
-    graph_bind(large, memory, NULL);
-    graph_bind(small, memory, own);
-    *scratch = arena_alloc(arena, all);
-    *rest = more ? arena_alloc(arena, more) : NULL;
-    return TLM_OK;
 }
 
 static enum tlm_status allocate(struct forward *f, struct tlm_error *err)
 {
-    struct graph *large = &f->large.graph, *small = &f->small.graph;
-    const size_t copies = (size_t)f->config.max_outputs * (size_t)f->model->hparams.vocab * 4;
-    void *rest;
-    if (f->runner) {
-        const size_t scratch = larger(large->scratch_bytes, small->scratch_bytes);
-        enum tlm_status s = TLM_OK;
-        if (f->model->host_layers)
-            s = allocate_here(f, &f->front, &f->large.front, &f->small.front, &f->front_scratch, 0, &rest,
-                              err);
-        return s ? s
-                 : allocate_elsewhere(f, align_up(larger(large->arena_bytes, small->arena_bytes), 4096),
-                                      scratch, err);
+    void *memory[PLACES] = {NULL}, *local = NULL;
+    enum tlm_status s = allocate_here(f, &memory[0], &local, err);
+    for (int i = 1; i < f->model->place_count && !s; i++) {
+        const size_t shared = shared_bytes(f, i), scratch = scratch_bytes(f, i);
+        if (shared) s = class_at(f, i)->alloc(f->runners[i], &memory[i], shared, "activations", err);
+        if (!s && scratch)
+            s = class_at(f, i)->alloc(f->runners[i], &f->scratch[i], scratch, "scratch of kernels", err);
     }
-    enum tlm_status s = allocate_here(f, &f->arena, large, small, &f->scratch,
-                                      f->model->real == DTYPE_F32 ? 0 : copies, &rest, err);
-    f->float_logits = s ? NULL : rest;
-    return s;
+    if (s || (s = allocate_logits(f, err))) return s;
+    parts_bind(&f->large, memory, local);
+    parts_bind(&f->small, memory, local);
+    return TLM_OK;
 }
 
 static struct kv_config cache_config(const struct tlm_model *m, const struct forward_config *config)
@@ -220,29 +168,28 @@ static enum tlm_status layer_windows(const struct tlm_model *m, int32_t **window
     return TLM_OK;
 }
 
-static enum tlm_status store_alloc(void *user, void **out, size_t bytes, struct tlm_error *err)
+static enum tlm_status store_alloc(void *user, int place, void **out, size_t bytes, struct tlm_error *err)
 {
     const struct forward *f = user;
-    return f->model->backend->class->alloc(f->runner, out, bytes, "key-value cache", err);
+    return class_at(f, place)->alloc(f->runners[place], out, bytes, "key-value cache", err);
 }
 
-static void store_copy(void *user, void *to, const void *from, size_t bytes)
+static void store_copy(void *user, int place, void *to, const void *from, size_t bytes)
 {
     const struct forward *f = user;
-    f->model->backend->class->copy(f->runner, to, from, bytes);
+    class_at(f, place)->copy(f->runners[place], to, from, bytes);
 }
 
-// The runner, and the cache in its memory.
+// The runners, and the cache in their memory where layers are theirs.
 static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struct tlm_error *err)
 {
-    struct backend *b = f->model->backend;
-    if (!b) return kv_open(&f->cache, kv, err);
-    enum tlm_status s = b->class->runner_open(b, &f->runner, err);
+    const struct tlm_model *m = f->model;
+    enum tlm_status s = TLM_OK;
+    for (int i = 1; i < m->place_count && !s; i++)
+        s = class_at(f, i)->runner_open(m->devices[i], &f->runners[i], err);
     if (s) return s;
+    kv->places = m->layer_places;
     kv->store = (struct kv_store){store_alloc, store_copy, f};
-    kv->host_layers = (int32_t)f->model->host_layers;
-    const size_t entry = (size_t)f->config.max_rows * (size_t)f->model->hparams.width * sizeof(float);
-    if (kv->host_layers && (s = b->class->alloc(f->runner, &f->entry, entry, "hidden rows", err))) return s;
     return kv_open(&f->cache, kv, err);
 }
 
@@ -250,7 +197,9 @@ static enum tlm_status open_step(struct forward *f, const struct forward_config 
 {
     enum tlm_status s = step_init(&f->step, c->max_rows, c->max_outputs, c->sequences,
                                   f->cache.blocks_per_sequence, f->cache.group_count, 0, err);
-    return s || !f->runner ? s : f->model->backend->class->set_step(f->runner, &f->step.memory, err);
+    for (int i = 1; i < f->model->place_count && !s; i++)
+        s = class_at(f, i)->set_step(f->runners[i], &f->step.memory, err);
+    return s;
 }
 
 enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
@@ -279,14 +228,13 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 
 void forward_close(struct forward *f)
 {
-    if (f->runner) f->model->backend->class->runner_close(f->runner);
+    for (int i = 1; i < PLACES; i++)
+        if (f->runners[i]) class_at(f, i)->runner_close(f->runners[i]);
     threads_close(f->threads);
-    graph_free(&f->large.graph);
-    graph_free(&f->small.graph);
-    graph_free(&f->large.front);
-    graph_free(&f->small.front);
+    parts_free(&f->large);
+    parts_free(&f->small);
     arena_free(&f->arena);
-    arena_free(&f->front);
+    arena_free(&f->logits);
     draws_close(&f->draws);
     step_free(&f->step);
     kv_close(&f->cache);
@@ -374,27 +322,42 @@ static enum tlm_status enter_sequence(struct forward *f, const struct forward_ro
     return TLM_OK;
 }
 
-// The layers in front, whose rows then go to the device.
-static void run_front(struct forward *f, struct threads *threads)
+static enum tlm_status take_logits(struct forward *f, struct tlm_error *err)
 {
-    const struct forward_pass *pass = f->last;
-    const size_t rows = (size_t)f->step.counts[EXTENT_ROWS];
-    graph_run(&pass->front, threads, f->front_scratch);
-    f->model->backend->class->bring(f->runner, f->entry, pass->border->out.data,
-                                    rows * pass->border->out.nb[1]);
+    const int place = f->last->root_place;
+    const struct backend_class *class = class_at(f, place);
+    const size_t count = (size_t)f->step.counts[EXTENT_OUTPUTS] * (size_t)f->model->hparams.vocab;
+    if (!count) return TLM_OK;
+    class->take(f->runners[place], f->float_logits, f->last->root->out.data, count * sizeof(float));
+    return class->wait(f->runners[place], err);
 }
 
-// On the backend's device: logits come back, or tokens.
-static enum tlm_status run_elsewhere(struct forward *f, struct tlm_error *err)
+// Tokens; and the logits, too, where the host has to draw some.
+static enum tlm_status take_draws(struct forward *f, const struct draw_run *draw, struct tlm_error *err)
 {
-    const struct backend_class *class = f->model->backend->class;
-    const int32_t outputs = f->step.counts[EXTENT_OUTPUTS];
-    const size_t bytes = (size_t)outputs * (size_t)f->model->hparams.vocab * sizeof(float);
-    void *logits = f->last->logits->out.data;
+    const int place = f->last->root_place;
+    class_at(f, place)->take_draws(f->runners[place], draw);
+    enum tlm_status s = class_at(f, place)->wait(f->runners[place], err);
+    for (int32_t i = 0; i < draw->data->count && !s; i++)
+        if (draw->drawn[i] == DRAW_NONE) return take_logits(f, err);
+    return s;
+}
+
+// With all that the devices and the processor do in a pass; logits, or tokens, come to where forward_logits() and forward_draw() find them.
+static enum tlm_status run_parts(struct forward *f, struct threads *threads, struct tlm_error *err)
+{
+    const struct parts *p = f->last;
+    const int place = p->root_place;
     const struct draw_run draw = {f->draws.data, f->draws.used, f->draws.drawn};
-    return f->drawn ? class->run_draw(f->runner, &f->last->graph, f->scratch, f->float_logits, logits, bytes,
-                                      &draw, err)
-                    : class->run(f->runner, &f->last->graph, f->scratch, f->float_logits, logits, bytes, err);
+    if (f->drawn) class_at(f, place)->bring_draws(f->runners[place], p->root->out.data, &draw);
+    enum tlm_status s = parts_run(p, threads, f->scratch, f->drawn, err);
+    if (!s && place) s = f->drawn ? take_draws(f, &draw, err) : take_logits(f, err);
+    for (int i = 1; i < p->place_count && !s; i++)
+        if (p->graph[i].order_count) s = class_at(f, i)->wait(f->runners[i], err);
+    if (f->model->real != DTYPE_F64) return s;
+    const int64_t count = f->step.counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;
+    for (int64_t i = 0; i < count; i++) f->float_logits[i] = (float)((const double *)p->root->out.data)[i];
+    return s;
 }
 
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
@@ -425,25 +388,24 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
     f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
-    if (f->model->host_layers) run_front(f, small ? NULL : f->threads);
-    if (f->runner) return run_elsewhere(f, err);
-    graph_run(&f->last->graph, small ? NULL : f->threads, f->scratch);
-    if (f->float_logits) {
-        const double *logits = f->last->logits->out.data;
-        int64_t n = s->counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;
-        for (int64_t i = 0; i < n; i++) f->float_logits[i] = (float)logits[i];
-    }
-    return TLM_OK;
+    return run_parts(f, small ? NULL : f->threads, err);
 }
 
 void forward_watch(struct forward *f, const struct graph_watch *watch)
 {
-    f->large.graph.watch = f->small.graph.watch = watch;
+    parts_watch(&f->large, watch);
+    parts_watch(&f->small, watch);
+}
+
+const struct graph *forward_graph(const struct forward *f, int i)
+{
+    const int places = f->model->place_count;
+    return i < places ? &f->large.graph[i] : i < 2 * places ? &f->small.graph[i - places] : NULL;
 }
 
 const float *forward_logits(const struct forward *f, int32_t i)
 {
-    const float *logits = f->float_logits ? f->float_logits : f->last->logits->out.data;
+    const float *logits = f->float_logits ? f->float_logits : f->last->root->out.data;
     return logits + i * f->model->hparams.vocab;
 }
 

@@ -8,6 +8,7 @@
 #include "cache/kv.h"
 #include "generate/draws.h"
 #include "models/model.h"
+#include "ops/parts.h"
 
 struct forward_config {
     int32_t context;     // positions of a sequence
@@ -32,27 +33,19 @@ struct forward {
     struct forward_config config;
     struct kv_cache cache;
     struct step step;
-    // A graph for many rows, and one for at most FORWARD_SMALL rows, in which threads share the products and attention alone.
-    struct forward_pass {
-        struct graph graph;
-        struct node *logits;
-        // Where the first layers are the CPU's and the others a backend's: the graph of those in front, and the rows that it hands over.
-        struct graph front;
-        struct node *border;
-    } large, small;
-    const struct forward_pass *last; // the one that ran
-    struct arena arena;              // activations, scratch of the threads, logits
+    // For many rows, and for at most FORWARD_SMALL rows, in which threads share the products and attention alone.
+    struct parts large, small;
+    const struct parts *last; // the one that ran
+    struct arena arena;       // of the processor: activations, scratch of the threads, logits
     struct threads *threads;
     struct rope_source rope, rope_local;
-    void *scratch;
+    void *scratch[PLACES];
     float *
-        float_logits; // (max_outputs, V) where the model runs in double or elsewhere than on the CPU, else NULL
+        float_logits; // (max_outputs, V) where the model runs in double or the head elsewhere than on the CPU, else NULL
     struct pass_draws draws;
-    bool drawn;            // the last pass drew
-    struct runner *runner; // of the model's backend, or NULL
-    struct arena front;    // activations of the CPU's layers beside it, and scratch
-    void *front_scratch;
-    void *entry; // of the device: the rows that these hand over
+    bool drawn;                     // the last pass drew
+    struct arena logits;            // these, of a head elsewhere
+    struct runner *runners[PLACES]; // of the model's devices
 };
 
 // Bytes of address space that the cache of such a pass takes.
@@ -74,6 +67,8 @@ void forward_expect_draw(struct forward *f, int32_t i, struct tlm_sampler *sampl
                          int32_t count);
 // Calls watch->done for every node of later passes; NULL ends it.
 void forward_watch(struct forward *f, const struct graph_watch *watch);
+// Its graphs, one behind the other; NULL behind the last.
+const struct graph *forward_graph(const struct forward *f, int i);
 // (V) logits of the i-th row of the last pass that had `output`.
 const float *forward_logits(const struct forward *f, int32_t i);
 // The next token of the sampler of that row: what the device has drawn, or drawn now.

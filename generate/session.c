@@ -290,7 +290,7 @@ struct tlm_session_info tlm_session_info(const struct tlm_session *s)
         .threads = f->config.threads,
         .batch = f->config.max_rows,
         .length = s->length,
-        .kv_bytes = f->cache.memory.size + f->cache.elsewhere.size,
+        .kv_bytes = kv_bytes(&f->cache),
         .scratch_bytes = f->arena.size + f->step.memory.size,
         .tokens_computed = s->computed,
         .tokens_reused = s->reused,

@@ -95,7 +95,7 @@ enum tlm_status tlm_session_save(const struct tlm_session *s, const char *path, 
 {
     struct gguf_writer *w;
     if (!s->length) return error_set(err, TLM_ERR_ARGUMENT, "%s: the session holds no tokens to save", path);
-    if (s->forward.runner)
+    if (s->forward.model->backend)
         return error_set(err, TLM_ERR_UNSUPPORTED, "%s: sessions on a GPU are not saved yet", path);
     enum tlm_status status = gguf_writer_open(&w, path, err);
     if (status) return status;
@@ -190,7 +190,7 @@ enum tlm_status tlm_session_load(struct tlm_session *s, const char *path, struct
     const struct gguf_value *tokens;
     int32_t count = 0;
     int64_t exact = INT32_MAX;
-    if (s->forward.runner)
+    if (s->forward.model->backend)
         return error_set(err, TLM_ERR_UNSUPPORTED, "%s: sessions are not loaded to a GPU yet", path);
     enum tlm_status status = gguf_open(&g, path, err);
     if (status) return status;

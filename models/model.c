@@ -1,5 +1,6 @@
 // models/model.c -- opens a model: container, vocabulary, architecture, weights; the queries of tinylm.h.
 #include "models/hf.h"
+#include "models/placement.h"
 #include "ops/backend.h"
 #include "quant/composite.h"
 
@@ -157,10 +158,12 @@ static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error
     return TLM_OK;
 }
 
-// With room for the slopes of ALiBi, which no file holds.
+// With room for what no file holds: the slopes of ALiBi, the layers' places, a head apart from the embedding that it is.
 static size_t vectors_size(const struct tlm_model *m)
 {
-    size_t size = align_up((size_t)m->hparams.layers * sizeof(struct layer), ARENA_ALIGN);
+    size_t size = align_up((size_t)m->hparams.layers * sizeof(struct layer), ARENA_ALIGN) +
+                  align_up((size_t)m->hparams.layers * sizeof(int32_t), ARENA_ALIGN) +
+                  align_up(sizeof(struct tensor), ARENA_ALIGN);
     size += align_up((size_t)m->hparams.heads * sizeof(double), ARENA_ALIGN) + 2 * ARENA_ALIGN +
             sizeof(struct tensor);
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {
@@ -208,6 +211,8 @@ static enum tlm_status load_weights(struct tlm_model *m, struct tlm_error *err)
     enum tlm_status s = arena_init(&m->vectors, vectors_size(m), "model", err);
     if (s) return s;
     m->weights.layer = arena_alloc(&m->vectors, (size_t)m->hparams.layers * sizeof(struct layer));
+    m->layer_places = arena_alloc(&m->vectors, (size_t)m->hparams.layers * sizeof *m->layer_places);
+    m->place_count = 1;
     int64_t found = 0;
     for (size_t i = 0; i < m->arch->weight_count; i++) {
         const struct weight_spec *spec = &m->arch->weights[i];
@@ -256,17 +261,6 @@ static void describe(struct tlm_model *m)
              unit, dtype_traits[type].name);
 }
 
-// The last `wanted` layers are the backend's; 0: all of them.
-static void share_layers(struct tlm_model *m, int64_t wanted)
-{
-    const size_t used = strlen(m->backend_text);
-    if (!m->backend || !wanted || wanted >= m->hparams.layers) return;
-    m->host_layers = m->hparams.layers - wanted;
-    snprintf(m->backend_text + used, sizeof m->backend_text - used,
-             "; %lld of %lld layers, the first, on the CPU", (long long)m->host_layers,
-             (long long)m->hparams.layers);
-}
-
 static enum tlm_status open_weights(struct tlm_model *m, const struct tlm_model_options *options,
                                     struct tlm_error *err)
 {
@@ -280,10 +274,8 @@ static enum tlm_status open_weights(struct tlm_model *m, const struct tlm_model_
                          arch_names(), gguf_printable(name, shown, sizeof shown));
     if ((s = hparams_read(&m->hparams, m->arch, m->gguf, err))) return s;
     if ((s = model_read_limits(m->gguf, err)) || (s = load_weights(m, err)) ||
-        (s = model_choose_backend(m, options->backend, err)))
+        (s = placement_choose(m, options, err)) || (s = model_pack(m, err)))
         return s;
-    share_layers(m, options->gpu_layers);
-    if ((!m->backend || m->host_layers) && (s = model_pack(m, err))) return s;
     describe(m);
     return TLM_OK;
 }
@@ -360,7 +352,7 @@ enum tlm_status tlm_model_open_memory(struct tlm_model **out, const void *data, 
 void tlm_model_close(struct tlm_model *m)
 {
     if (!m) return;
-    if (m->backend) m->backend->class->close(m->backend);
+    for (int i = 1; i < m->place_count; i++) m->devices[i]->class->close(m->devices[i]);
     tokenizer_close(m->tokenizer);
     arena_free(&m->vectors);
     arena_free(&m->packed);

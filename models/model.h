@@ -216,20 +216,20 @@ struct tlm_model {
     enum isa isa;
     struct kernels kernels;
     const struct op *ops;
-    enum dtype real;         // of activations and vectors
-    struct backend *backend; // what runs the graphs in the CPU's place; NULL: the CPU
-    char backend_text[640];  // which it is, and why
-    int64_t host_layers;     // layers in front that the CPU computes all the same
-    struct arena vectors;    // norms and biases, converted to `real`; tensor headers; layers
-    struct arena made;       // weights that finish() works out of those of the file; mostly none
+    enum dtype real;                 // of activations and vectors
+    struct backend *devices[PLACES]; // by place (models/placement.h); [0] is NULL
+    int place_count;                 // the processor, and the devices
+    int32_t *layer_places;           // [layers]
+    struct backend *backend;         // the first device; NULL: the CPU computes all
+    bool shared;                     // more than one place computes
+    char backend_text[640];          // which it is, and why
+    struct arena vectors;            // norms and biases, converted to `real`; tensor headers; layers
+    struct arena made;               // weights that finish() works out of those of the file; mostly none
     struct arena packed,
         packed_data; // matrices in the order that integer kernels read: their headers, their numbers
     uint64_t weight_bytes, parameters;
     char description[96];
 };
-// By "cpu" (or NULL), "cuda" or "auto": before weights are packed for the CPU. Errors: ARGUMENT, those of cuda_backend_open(), UNSUPPORTED (the
-// model has something that the backend lacks); with "auto" they are reasons to take the CPU.
-enum tlm_status model_choose_backend(struct tlm_model *m, const char *name, struct tlm_error *err);
 // The frequencies as a leaf of the graph takes them.
 struct rope_source {
     struct tensor freq; // (pairs) F64

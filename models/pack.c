@@ -31,7 +31,7 @@ static int64_t groups_of(const struct tensor *t)
 
 static bool is_packed(const struct tlm_model *m, const struct tensor *t)
 {
-    return t && m->kernels.matmul[t->type].packed;
+    return t && t->place == 0 && m->kernels.matmul[t->type].packed;
 }
 
 // Calls `found` for every slot whose matrix is to be packed: of what the CPU computes.
@@ -40,18 +40,16 @@ static void each_matrix(struct packer *p, void (*found)(struct packer *p, const 
     struct tlm_model *m = p->m;
     for (size_t i = 0; i < m->arch->weight_count; i++) {
         const struct weight_spec *spec = &m->arch->weights[i];
-        bool in_layer = strstr(spec->gguf, "%d") != NULL;
+        const bool in_layer = strstr(spec->gguf, "%d") != NULL;
         // What is multiplied head by head takes rows of the file (ops/nodes.c).
         if ((spec->role != ROLE_MATRIX && spec->role != ROLE_ROUTER) || spec->depth == DIM_HEADS) continue;
-        const int64_t layers = m->backend ? m->host_layers : m->hparams.layers;
-        for (int64_t l = 0; l < (in_layer ? layers : !m->backend); l++) {
+        for (int64_t l = 0; l < (in_layer ? m->hparams.layers : 1); l++) {
             char *base = in_layer ? (char *)&m->weights.layer[l] : (char *)&m->weights;
             const struct tensor **slot = (const struct tensor **)(base + spec->slot);
             if (is_packed(m, *slot)) found(p, slot);
         }
     }
-    if (!m->backend && m->head.weight == m->weights.embed && is_packed(m, m->head.weight))
-        found(p, &m->head.weight);
+    if (!m->weights.out && is_packed(m, m->head.weight)) found(p, &m->head.weight);
 }
 
 static void count_matrix(struct packer *p, const struct tensor **slot)

@@ -1,6 +1,6 @@
 // ops/backend.h -- another device that runs graphs, as the floors above see it: a table of functions, no header of the device.
 //
-// A backend holds the device and the weights that were brought to it. A RUNNER is what one pass over a model needs there: a stream, the
+// A backend holds a device and the weights that were brought to it; where there are several devices, each has its own. A RUNNER is what one pass over a model needs there: a stream, the
 // step's data, the activations. A graph is built on the host as ever; runner_place() then turns its leaves to the device, and its nodes
 // run in order on the stream.
 #ifndef OPS_BACKEND_H
@@ -53,9 +53,13 @@ struct backend_class {
     // Memory of the device, until the runner is closed. Errors: MEMORY, with `what` and the bytes.
     enum tlm_status (*alloc)(struct runner *r, void **out, size_t bytes, const char *what,
                              struct tlm_error *err);
-    void (*copy)(struct runner *r, void *to, const void *from, size_t bytes);  // on the device, in order
-    void (*bring)(struct runner *r, void *to, const void *from, size_t bytes); // from the host, in order
-    // The memory of a struct step, whose counts stand first: it is copied to the device before each run. Errors: MEMORY.
+    void (*copy)(struct runner *r, void *to, const void *from, size_t bytes); // on the device, in order
+    // In order with what the runner was given: from the host, whose bytes may change when the call has returned; to the host, where they
+    // are behind wait(); to this runner from another one, on its device.
+    void (*bring)(struct runner *r, void *to, const void *from, size_t bytes);
+    void (*take)(struct runner *r, void *to, const void *from, size_t bytes);
+    void (*hand_over)(struct runner *r, void *to, struct runner *source, const void *from, size_t bytes);
+    // The memory of a struct step, whose counts stand first: begin() copies it to the device. Errors: MEMORY.
     enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
     // Between building and planning. Errors: those of check(), MEMORY.
     enum tlm_status (*place)(struct runner *r, struct graph *g, struct tlm_error *err);
@@ -66,17 +70,19 @@ struct backend_class {
     void (*pin)(struct runner *r, void *pages, size_t bytes);
     // The graph stays as it is until the runner is closed, and is run many times, with the same scratch: its launches may be recorded.
     void (*keep)(struct runner *r, const struct graph *g);
-    // Runs the planned and bound graph, then brings `bytes` of `from` to the host's `to`. Errors: IO.
-    enum tlm_status (*run)(struct runner *r, const struct graph *g, void *scratch, void *to, const void *from,
-                           size_t bytes, struct tlm_error *err);
+    // A pass: it begins, launches planned and bound graphs one behind the other, perhaps draws behind one, and waits for them. Errors: IO.
+    void (*begin)(struct runner *r);
+    enum tlm_status (*launch)(struct runner *r, const struct graph *g, void *scratch, bool draw,
+                              struct tlm_error *err);
+    enum tlm_status (*wait)(struct runner *r, struct tlm_error *err);
 
     // Room for draws (ops/draw.h) from `rows` rows of `vocab` logits, whose data take `bytes` at most. Errors: MEMORY.
     enum tlm_status (*draw_open)(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
                                  struct tlm_error *err);
-    // As run(), but that tokens are drawn from the logits `from` on the device, which changes them, and tokens are what comes back. Where
-    // the host has to draw some, the logits come too.
-    enum tlm_status (*run_draw)(struct runner *r, const struct graph *g, void *scratch, void *to, void *from,
-                                size_t bytes, const struct draw_run *d, struct tlm_error *err);
+    // In front of a launch that is to draw: tokens from the logits `from` on the device, which that changes; and behind it
+    // the tokens.
+    void (*bring_draws)(struct runner *r, void *from, const struct draw_run *d);
+    void (*take_draws)(struct runner *r, const struct draw_run *d);
 
     // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
     enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,
@@ -86,13 +92,16 @@ struct backend_class {
 
 struct backend {
     const struct backend_class *class;
-    char device[288]; // what it is, in words
-    char note[288];   // what it does without, and why; "" where it has all that was wanted so far
+    int number;               // of the device
+    size_t memory, available; // bytes that it has, and that were free when it was opened
+    char device[288];         // what it is, in words
+    char note[288];           // what it does without, and why; "" where it has all that was wanted so far
     bool stand_in; // matrices are made up on the device, and those of the host never read: to measure speed
     struct kernels kernels; // what passes ask: the type that products take their activations in
 };
 
-// The backend of CUDA. Errors: UNSUPPORTED, with the reason.
-enum tlm_status cuda_backend_open(struct backend **out, struct tlm_error *err);
+// The backend of CUDA on device `number`, of cuda_backend_count(). Errors: UNSUPPORTED, with the reason.
+enum tlm_status cuda_backend_open(struct backend **out, int number, struct tlm_error *err);
+int cuda_backend_count(void);
 
 #endif

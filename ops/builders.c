@@ -282,3 +282,14 @@ struct node *g_combine_experts(struct graph *g, struct node *x, struct node *rou
     return node(g, OP_combine_experts, matrix(g, x->out.ne[0], route->out.ne[1]), route->extent, NULL, 0,
                 INPUTS(x, route, sorted));
 }
+
+struct node *g_move(struct graph *g, const struct node *from, int level)
+{
+    struct tensor out = from->out;
+    out.data = NULL;
+    g->layer = from->layer;
+    struct node *n = node(g, OP_move, out, from->extent, NULL, 0, 0, NULL);
+    n->params = from->params; // which readers look at
+    n->level = level;
+    return n;
+}

@@ -27,6 +27,17 @@ static int64_t units_by_row(const struct graph *g, const struct node *n)
 #define units_rope       units_by_row
 #define units_kv_write   units_by_row
 
+static int64_t units_move(const struct graph *g, const struct node *n)
+{
+    (void)g, (void)n;
+    return 0;
+}
+
+static void run_move(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+{
+    (void)g, (void)n, (void)begin, (void)end, (void)scratch;
+}
+
 static void run_embed(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
 {
     (void)scratch;
@@ -492,6 +503,7 @@ static void run_attention_prefix(const struct graph *g, const struct node *n, in
 #define units_combine_experts   REF(units_combine_experts)
 #define run_combine_experts     REF(run_combine_experts)
 #define scratch_combine_experts scratch_none
+#define scratch_move            scratch_none
 
 // Those of ops/nodes_gradient.c and ops/nodes_experts_gradient.c:
 #define units_matmul_nn           REF(units_matmul_nn)

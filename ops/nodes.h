@@ -137,6 +137,9 @@ struct node *g_matmul_experts(struct graph *g, struct node *w, struct node *x, s
 struct node *g_bias_experts(struct graph *g, struct node *x, struct node *b, struct node *sorted); // b (E, N)
 struct node *g_combine_experts(struct graph *g, struct node *x, struct node *route, struct node *sorted);
 
+// What a node of that output makes in another place, which brings it here before the level's nodes run (ops/parts.h).
+struct node *g_move(struct graph *g, const struct node *from, int level);
+
 // The tables that graph_init() takes, for float and double; its `kernels` is a struct kernels of the same build.
 extern const struct op op_table_ref[OP_COUNT], op_table_f64[OP_COUNT];
 

@@ -66,6 +66,7 @@ static const struct {
     {"cuda_gradient", suite_cuda_gradient},
     {"cuda_jit", suite_cuda_jit},
     {"cuda_model", suite_cuda_model},
+    {"cuda_places", suite_cuda_places},
     {"cuda_train", suite_cuda_train},
 };
 

@@ -58,7 +58,7 @@ static void open_maker(struct maker *m)
 {
     struct cuda_device d;
     struct tlm_error err;
-    ck_assert_msg(!cuda_open(&d, &err), "%s", err.text);
+    ck_assert_msg(!cuda_open(&d, 0, &err), "%s", err.text);
     *m->note = '\0';
     ck_assert_ptr_nonnull(m->jit = jit_open(&d, folder, m->note, sizeof m->note));
     m->stream = cuda_stream_open();

@@ -178,46 +178,6 @@ START_TEST(test_many_rows)
 }
 END_TEST
 
-// The last layers on the device, those in front on the CPU, with packed weights: the same logits.
-START_TEST(test_shared_layers)
-{
-    static const struct {
-        const char *path;
-        double tolerance;
-    } models[] = {
-        {"tests/golden/llama-plain.gguf", 1e-5},
-        {"tests/golden/models/gemma2-windows", 1e-5},
-        {"tests/golden/models/deepseek-v2", 1e-5},
-        {"tests/golden/models/gpt-oss-mxfp4", 0.1},
-    };
-    enum { PROMPT = 40, TOKENS = 43 };
-    struct tlm_error err;
-    struct tlm_model *m, *oracle = open_model(models[_i].path, "f64");
-    ck_assert_msg(!tlm_model_open(&m, models[_i].path,
-                                  &(struct tlm_model_options){.backend = "cuda", .gpu_layers = 1}, &err),
-                  "%s", err.text);
-    ck_assert_msg(strstr(tlm_model_backend(m), "on the CPU"), "%s", tlm_model_backend(m));
-    const int32_t vocab = tlm_model_vocab_size(m);
-    const struct tlm_session_options options = {
-        .context = 64, .batch = 16, .kv_type_k = "f32", .kv_type_v = "f32"};
-    struct tlm_session *own = open_session(m, options), *other = open_session(oracle, options);
-    double *expected = malloc((size_t)vocab * sizeof *expected);
-    int32_t tokens[TOKENS];
-    for (int i = 0; i < TOKENS; i++) tokens[i] = 1 + i * 7 % 20;
-    for (size_t n = PROMPT; n <= TOKENS; n++) {
-        ck_assert_msg(!tlm_session_sync(own, tokens, n, &err), "%s", err.text);
-        ck_assert_msg(!tlm_session_sync(other, tokens, n, &err), "%s", err.text);
-        for (int32_t i = 0; i < vocab; i++) expected[i] = (double)tlm_session_logits(other)[i];
-        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, models[_i].tolerance),
-                      "%s, %d tokens: error %g", models[_i].path, (int)n,
-                      rel_error(tlm_session_logits(own), expected, vocab));
-    }
-    free(expected);
-    tlm_session_close(own), tlm_session_close(other);
-    tlm_model_close(m), tlm_model_close(oracle);
-}
-END_TEST
-
 // "auto" says why it took the CPU; what cannot be is refused.
 START_TEST(test_choice)
 {
@@ -266,7 +226,6 @@ Suite *suite_cuda_model(void)
     tcase_add_loop_test(t, test_architectures_cuda, 0, PARTS);
     tcase_add_loop_test(t, test_types, 0, 14);
     tcase_add_loop_test(t, test_many_rows, 0, 3);
-    tcase_add_loop_test(t, test_shared_layers, 0, 4);
     tcase_add_test(t, test_choice);
     tcase_add_test(t, test_failure);
     suite_add_tcase(s, t);

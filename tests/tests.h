@@ -70,6 +70,7 @@ Suite *suite_cuda_sample(void);
 Suite *suite_cuda_gradient(void);
 Suite *suite_cuda_jit(void);
 Suite *suite_cuda_model(void);
+Suite *suite_cuda_places(void);
 Suite *suite_cuda_train(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.

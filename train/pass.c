@@ -354,6 +354,16 @@ static void enter(struct pass *p, const struct pass_batch *b)
     }
 }
 
+static enum tlm_status run_elsewhere(struct pass *p, struct tlm_error *err)
+{
+    const struct backend_class *class = p->model->backend->class;
+    class->begin(p->runner);
+    enum tlm_status s = class->launch(p->runner, &p->graph, p->scratch, false, err);
+    if (s) return s;
+    class->take(p->runner, p->losses, p->losses_leaf->out.data, (size_t)p->config.rows * sizeof *p->losses);
+    return class->wait(p->runner, err);
+}
+
 enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double factor, bool resumed,
                          uint64_t seed, double *sum, struct tlm_error *err)
 {
@@ -369,9 +379,7 @@ enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double fact
     memcpy(p->seed, &seed, sizeof seed);
     enum tlm_status status = TLM_OK;
     if (p->runner)
-        status =
-            p->model->backend->class->run(p->runner, &p->graph, p->scratch, p->losses,
-                                          p->losses_leaf->out.data, (size_t)rows * sizeof *p->losses, err);
+        status = run_elsewhere(p, err);
     else
         graph_run(&p->graph, p->threads, p->scratch);
     *sum = 0;

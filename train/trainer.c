@@ -75,7 +75,7 @@ static enum tlm_status open_model(struct trainer *t, struct tlm_error *err)
     static const enum dtype types[] = {
         [CONFIG_F32] = DTYPE_F32, [CONFIG_BF16] = DTYPE_BF16, [CONFIG_F16] = DTYPE_F16};
     t->matrices = types[t->config->train.precision];
-    const struct tlm_model_options options = {.backend = backend_of(t)};
+    const struct tlm_model_options options = {.backend = backend_of(t), .tensor_split = "1"};
     if (s || (s = tlm_model_open(&t->file, t->model_path, &options, err))) return s;
     if (t->file->backend) note(t, tlm_model_backend(t->file));
     if (!t->file->arch)
@@ -517,7 +517,7 @@ enum tlm_status trainer_gap(struct trainer *t, double *gap, int64_t *tokens, str
     *gap = 0, *tokens = 0;
     if (!t->val) return TLM_OK;
     snprintf(path, sizeof path, "%s/model.gguf", t->config->checkpoint.dir);
-    const struct tlm_model_options options = {.backend = backend_of(t)};
+    const struct tlm_model_options options = {.backend = backend_of(t), .tensor_split = "1"};
     enum tlm_status s = tlm_model_open(&m, path, &options, err);
     if (s) return s;
     struct tlm_session_options o = {.context = (int32_t)t->context + 1,

@@ -3,6 +3,7 @@
 #define TESTS_CUDA_EMU_CONTROL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -12,6 +13,11 @@ extern "C" {
 // The order in which the threads of a block, and the blocks of a grid, get their turns.
 enum emu_order { EMU_FORWARD, EMU_BACKWARD, EMU_RANDOM, EMU_ORDERS };
 void emu_set_order(enum emu_order order, uint64_t seed);
+
+// From now on there are so many devices; at first there is one. Returns how many a test gets: of a real machine no more than it has.
+enum { EMU_DEVICES = 4 };
+int emu_set_devices(int count);
+void emu_set_free(int device, size_t bytes); // memory that cuda_open() finds free there
 
 // What was wrong with the first launch that failed since emu_forget(), or NULL. Until then no launch runs: as with a device,
 // an error sticks.

@@ -41,13 +41,14 @@ template <class U, class T> shared<U> shared_as(shared<T> s)
 }
 
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream),                                                \
+    (emu::on_stream(stream),                                        \
      emu::launch(#kernel, (grid), (block), (shared_bytes), emu::IN_ORDER, kernel, __VA_ARGS__))
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream),                                                         \
+    (emu::on_stream(stream),                                                 \
      emu::launch(#kernel, (grid), (block), (shared_bytes), emu::TOGETHER, kernel, __VA_ARGS__))
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, kernel, __VA_ARGS__))
+    (emu::on_stream(stream),                                              \
+     emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, kernel, __VA_ARGS__))
 
 #define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...)   \
     ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, \

@@ -13,6 +13,8 @@
 //     there the guard pages around each allocation (cuda_alloc() of runtime.cc) fault, and AddressSanitizer sees the single byte.
 //     Fresh allocations are full of NaNs; whether a byte of them was ever written is not followed.
 //   - threads that wait forever, copies that are never waited for
+//   - several devices: memory of another one than the launch is on (plain indexing faults there, too). The host giving a stream, a copy or an
+//     event of another device than it uses ends the program.
 //   - early launches: what load() and copy_async() read of an allocation that a launch has stored to, and all that store() writes, in front of
 //     wait_for_previous(); threads that never call it
 // What is not seen: races in global memory but by their results, registers, time.
@@ -37,6 +39,8 @@ struct dim3 {
     {
     }
 };
+
+struct cuda_stream;
 
 namespace emu
 {
@@ -162,6 +166,9 @@ extern struct grid grid;
 
 void yield(void);           // to whoever has a turn
 void wake(struct block *b); // who waits for something of the block looks again
+void on_stream(const struct cuda_stream *s); // the device that it is of must be the one that the host uses
+// Bytes at p are of the device that the host uses.
+void on_device(const void *p, size_t bytes, const char *what);
 void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
          void (*body)(void *), void *user);
 // Between cuda_record_begin() and cuda_record_end() launches and copies are kept, with `bytes` of what `user` points to, and not run. False

@@ -40,8 +40,9 @@ bool emu::keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_byt
     return true;
 }
 
-void cuda_record_begin(struct cuda_stream *)
+void cuda_record_begin(struct cuda_stream *s)
 {
+    emu::on_stream(s);
     recording = (struct cuda_recording *)calloc(1, sizeof *recording);
     if (!recording) abort();
 }
@@ -53,8 +54,9 @@ struct cuda_recording *cuda_record_end(struct cuda_stream *)
     return r;
 }
 
-void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *)
+void cuda_recording_run(struct cuda_recording *r, struct cuda_stream *s)
 {
+    emu::on_stream(s);
     for (int64_t i = 0; i < r->count; i++) {
         const struct kept *k = &r->items[i];
         if (k->kernel)
@@ -78,8 +80,11 @@ struct move {
     size_t bytes;
 };
 
-void cuda_copy(struct cuda_stream *, void *to, const void *from, size_t bytes)
+void cuda_copy(struct cuda_stream *s, void *to, const void *from, size_t bytes)
 {
+    emu::on_stream(s);
+    emu::on_device(to, bytes, "a copy to memory");
+    emu::on_device(from, bytes, "a copy from memory");
     struct move m = {to, from, bytes};
     void (*body)(void *) = [](void *user) {
         const struct move *m = (const struct move *)user;

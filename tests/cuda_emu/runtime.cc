@@ -17,8 +17,16 @@ enum { PAGE = 4096, ALIGN = 256, GUARD = 0xA5, MAX_ALLOCATIONS = 4096 };
 struct allocation {
     char *data;
     size_t size, room;
+    int device;
     bool written; // by a launch
 };
+
+struct cuda_stream {
+    int device;
+};
+
+static int device_count = 1, current; // current: the device that the host uses
+static size_t free_bytes[EMU_DEVICES] = {(size_t)1 << 32, (size_t)1 << 32, (size_t)1 << 32, (size_t)1 << 32};
 
 static struct allocation allocations[MAX_ALLOCATIONS];
 static int allocation_count;
@@ -54,7 +62,58 @@ static struct allocation *bounds(const void *p, size_t bytes, size_t align, cons
                   a->size);
     if ((uintptr_t)p % align)
         emu::fail(file, line, "%s byte %zu of an allocation: no multiple of %zu", what, at, align);
+    if (a->device != current)
+        emu::fail(file, line, "%s memory of device %d in a launch on device %d", what, a->device, current);
     return a;
+}
+
+// ---- devices ----------------------------------------------------------------------------------------------
+
+[[noreturn]] static void wrong_device(const char *what, int device)
+{
+    fprintf(stderr, "cuda_emu: %s of device %d while the host uses device %d\n", what, device, current);
+    abort();
+}
+
+void emu::on_stream(const struct cuda_stream *s)
+{
+    if (s && s->device != current) wrong_device("a stream", s->device);
+}
+
+void emu::on_device(const void *p, size_t bytes, const char *what)
+{
+    const struct allocation *a = bytes ? find(p) : NULL;
+    if (a && a->device != current) wrong_device(what, a->device);
+}
+
+static void protect(const struct allocation *a, int access)
+{
+    char *begin = (char *)((uintptr_t)a->data / PAGE * PAGE);
+    if (mprotect(begin, (size_t)(a->data + a->room - begin), access)) abort();
+}
+
+// Memory of other devices is out of reach.
+void cuda_use(const struct cuda_device *d)
+{
+    if (d->number == current) return;
+    current = d->number;
+    for (int i = 0; i < allocation_count; i++)
+        protect(&allocations[i], allocations[i].device == current ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+int emu_set_devices(int count)
+{
+    return device_count = count < EMU_DEVICES ? count : EMU_DEVICES;
+}
+
+void emu_set_free(int device, size_t bytes)
+{
+    free_bytes[device] = bytes;
+}
+
+int cuda_count(void)
+{
+    return device_count;
 }
 
 void emu::global_bounds(const void *p, size_t bytes, size_t align, const char *what, const char *file,
@@ -78,14 +137,17 @@ void emu::global_store(const void *p, size_t bytes, size_t align, const char *fi
     a->written = true;
 }
 
-enum tlm_status cuda_open(struct cuda_device *d, struct tlm_error *err)
+enum tlm_status cuda_open(struct cuda_device *d, int number, struct tlm_error *err)
 {
-    (void)err;
+    if (number >= device_count)
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device %d: the emulation has %d", number, device_count);
     *d = {};
     snprintf(d->name, sizeof d->name, "emulation");
+    d->number = number;
     d->major = 9;
     d->processors = 3;
-    d->memory = d->available = (size_t)1 << 32;
+    d->memory = (size_t)1 << 32, d->available = free_bytes[number];
+    cuda_use(d);
     return TLM_OK;
 }
 
@@ -110,6 +172,7 @@ void *cuda_alloc(size_t bytes)
     a.room = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     a.data = map + PAGE + body - a.room;
     a.size = bytes;
+    a.device = current;
     a.written = false;
     if (bytes <= (size_t)1 << 24) memset(a.data, 0xff, bytes); // NaNs; large memory is touched as it is used
     memset(a.data + bytes, GUARD, a.room - bytes);
@@ -125,6 +188,7 @@ void cuda_free(void *p)
         fprintf(stderr, "cuda_emu: cuda_free of %p: no allocation\n", p);
         abort();
     }
+    protect(a, PROT_READ | PROT_WRITE);
     for (size_t i = a->size; i < a->room; i++)
         if ((unsigned char)a->data[i] != GUARD) {
             fprintf(stderr, "cuda_emu: byte %zu behind an allocation of %zu bytes was written\n", i - a->size,
@@ -136,23 +200,44 @@ void cuda_free(void *p)
     *a = allocations[--allocation_count];
 }
 
-void cuda_copy_in(struct cuda_stream *, void *device, const void *host, size_t bytes)
+void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes)
 {
+    emu::on_stream(s);
+    emu::on_device(device, bytes, "a copy to memory");
     memcpy(device, host, bytes);
 }
 
-void cuda_copy_out(struct cuda_stream *, void *host, const void *device, size_t bytes)
+void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes)
 {
+    emu::on_stream(s);
+    emu::on_device(device, bytes, "a copy from memory");
     memcpy(host, device, bytes);
+}
+
+void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device *target, const void *from,
+                       const struct cuda_device *source, size_t bytes)
+{
+    struct allocation *a = bytes ? find(from) : NULL;
+    emu::on_stream(s);
+    emu::on_device(to, bytes, "a copy to memory");
+    if (target->number != current) wrong_device("a copy to memory", target->number);
+    if (!a) return;
+    if (a->device != source->number) wrong_device("a copy from memory", a->device);
+    protect(a, PROT_READ);
+    memcpy(to, from, bytes);
+    protect(a, a->device == current ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 struct cuda_stream *cuda_stream_open(void)
 {
-    return NULL;
+    struct cuda_stream *s = (struct cuda_stream *)calloc(1, sizeof(struct cuda_stream));
+    if (s) s->device = current;
+    return s;
 }
 
-void cuda_stream_close(struct cuda_stream *)
+void cuda_stream_close(struct cuda_stream *s)
 {
+    free(s);
 }
 
 bool cuda_pin(void *, size_t)
@@ -167,11 +252,14 @@ void cuda_unpin(void *)
 // Events are moments of the host's clock: work has ended when the next call is made.
 struct cuda_event {
     double seconds;
+    int device;
 };
 
 struct cuda_event *cuda_event_open(void)
 {
-    return (struct cuda_event *)calloc(1, sizeof(struct cuda_event));
+    struct cuda_event *e = (struct cuda_event *)calloc(1, sizeof(struct cuda_event));
+    if (e) e->device = current;
+    return e;
 }
 
 void cuda_event_close(struct cuda_event *e)
@@ -179,8 +267,10 @@ void cuda_event_close(struct cuda_event *e)
     free(e);
 }
 
-void cuda_event_record(struct cuda_event *e, struct cuda_stream *)
+void cuda_event_record(struct cuda_event *e, struct cuda_stream *s)
 {
+    emu::on_stream(s);
+    if (e->device != current) wrong_device("an event", e->device);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     e->seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -190,13 +280,19 @@ void cuda_event_wait(struct cuda_event *)
 {
 }
 
+void cuda_event_await(struct cuda_event *, struct cuda_stream *s)
+{
+    emu::on_stream(s);
+}
+
 double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)
 {
     return end->seconds - begin->seconds;
 }
 
-enum tlm_status cuda_sync(struct cuda_stream *, struct tlm_error *err)
+enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
 {
+    emu::on_stream(s);
     const char *text = emu_error();
     return text ? error_set(err, TLM_ERR_IO, "cuda: %s", text) : TLM_OK;
 }

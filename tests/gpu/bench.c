@@ -157,7 +157,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: gpu_bench [--small]\n");
         return 2;
     }
-    if (cuda_backend_open(&base, &err)) fail(&err);
+    if (cuda_backend_open(&base, 0, &err)) fail(&err);
     struct bench b = {.small = argc == 2, .backend = (struct cuda_backend *)base};
     const struct cuda_device *d = &b.backend->device;
     printf("{\"kind\": \"device\", \"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, "

@@ -77,6 +77,17 @@ void emu_set_order(enum emu_order, uint64_t)
 {
 }
 
+int emu_set_devices(int count)
+{
+    int there = 0;
+    cudaGetDeviceCount(&there);
+    return count < there ? count : there;
+}
+
+void emu_set_free(int, size_t)
+{
+}
+
 const char *emu_error(void)
 {
     cudaError_t e = cudaDeviceSynchronize();

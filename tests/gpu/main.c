@@ -22,6 +22,7 @@ static const struct {
     {"cuda_gradient", suite_cuda_gradient, true},
     {"cuda_jit", suite_cuda_jit, true},
     {"cuda_model", suite_cuda_model, false},
+    {"cuda_places", suite_cuda_places, false},
     {"cuda_train", suite_cuda_train, false},
 };
 
