@@ -135,6 +135,8 @@ run 1 tokenize -m "$model" --decode <"$work/ids"; says 'token 1: expected an id'
 
 run 0 generate -m "$model" -p x -n 2 --backend auto; says 'backend: c'
 run 2 generate -m "$model" -p x -n 2 --backend tpu; says 'backend'
+run 1 generate -m "$model" -p x -n 2 -ot attn_q=gpu; says 'tensor placement: expected REGEX=PLACE'; lines 1 "$err"
+run 0 generate -m "$model" -p x -n 2 --backend auto -ot 'attn_[qk]{1}=cpu,ffn_down=cpu' -ts 1; says 'backend: c'
 
 # ---- info
 

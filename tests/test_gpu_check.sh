@@ -26,6 +26,17 @@ if [ ! -e /dev/nvidiactl ] && ! command -v nvidia-smi >/dev/null 2>&1 && ! ldcon
     holds "$work/err" "no GPU"
 fi
 
+# ---- a model in several places
+"$1/tinylm" generate -ngl 1 -ot ffn_up=cpu -p Once -n 3 --temp 0 2>"$work/err" >"$work/out"; expect "generate -ngl" $? 0
+holds "$work/err" "backend: cuda: .*, and the CPU"
+holds "$work/err" "  cpu: layers 0 to "
+holds "$work/err" "  cuda:0 (.*): layer .* matrices, .* MiB, the head"
+"$1/tinylm" generate -p Once -n 3 --temp 0 2>/dev/null | cmp -s - "$work/out"; expect "the same text" $? 0
+"$1/tinylm" bench --shape tiny --type Q8_0 -ot ffn_=cpu -p 8 -n 2 -r 1 2>"$work/err" >"$work/out"; expect "bench -ot" $? 0
+holds "$work/out" "CUDA.*tg2"
+"$1/tinylm" bench --shape tiny -ot experts=cpu 2>"$work/err" >"$work/out"; expect "a rule for nothing" $? 1
+expect "lines about it" "$(wc -l <"$work/err" | tr -d ' ')" 1
+
 # ---- every step
 sh "$check" --emulation "$1" "$work/page.md" "$work/records.json" 2>"$work/err"; code=$?
 expect "all steps" $code 0
