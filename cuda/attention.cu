@@ -7,7 +7,6 @@
 #include "cuda/attention_forms.h"
 #include "cuda/kv_rows.h"
 
-enum { MMA_ROWS = 9 }; // from so many rows on tensor cores are worth it
 enum { THREADS = 128, HEADS = 8, TILE = ATTENTION_TILE, DIMS = CUDA_VALUE_MAX / THREADS };
 
 // Numbers i .. i + N of a row
@@ -216,8 +215,8 @@ void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a)
     if (!a->rows.most) return;
     TLM_ASSERT(a->splits <= WARP_LANES && a->value_dim <= CUDA_VALUE_MAX && a->k.layout == KV_ROWS &&
                a->v.layout == KV_ROWS);
-    if (a->rows.most >= MMA_ROWS && attention_wgmma(s, a)) return;
-    if (a->rows.most >= MMA_ROWS && attention_mma_fits(a)) {
+    if (a->rows.most >= CUDA_ATTENTION_MANY && attention_wgmma(s, a)) return;
+    if (a->rows.most >= CUDA_ATTENTION_MANY && attention_mma_fits(a)) {
         attention_mma(s, a);
         return;
     }

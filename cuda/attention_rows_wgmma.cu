@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
     const struct shaping how = {a.scale * LOG2_E, a.softcap * LOG2_E,
                                 a.slopes ? load(a.slopes + head) * LOG2_E : 0};
     const float sink = a.sinks ? load(a.sinks + head) * LOG2_E : -INFINITY;
-    float o[D / 2], top[2] = {sink, sink}, total[2];
+    float o[D / 2] = {}, top[2] = {sink, sink}, total[2];
     total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
     if (idle) {
         let_pass<D>(m, w);

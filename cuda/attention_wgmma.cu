@@ -35,6 +35,30 @@ __device__ static bool pair_of(struct pair *p, const struct cuda_attention &a)
     return true;
 }
 
+// The first key that is left to a row at `pos`: of its window, behind what is in its state.
+__device__ static int32_t seen_from(const struct cuda_attention &a, const struct attention_tile &tile,
+                                    int32_t pos)
+{
+    const int32_t window = a.window && pos >= a.window ? pos - a.window + 1 : 0;
+    return a.states && tile.keys > window ? tile.keys : window;
+}
+
+// What the lane's row r of a head begins with, instead of nothing: the state behind a prefix.
+template <int D>
+__device__ static void resume(float (&o)[D / 2], float *top, float *total, const struct cuda_attention &a,
+                              int64_t row, int32_t head, int r)
+{
+    const float *state = a.states + (row * a.heads + head) * a.state_stride;
+    const float before = load(state) * LOG2_E, sink = *top;
+    if (before == -INFINITY) return;
+    *top = fmaxf(sink, before);
+    const float factor = exp2_fast(before - *top);
+    *total = *total * exp2_fast(sink - *top) + load(state + 1) * factor;
+#pragma unroll
+    for (int i = 0; i < D / 2; i++)
+        if (i / 2 % 2 == r) o[i] = load(state + 2 + group_column(i)) * factor;
+}
+
 // Keys that some row of both tiles sees.
 __device__ static struct attention_work work_of(const struct cuda_attention &a, const struct pair &p)
 {
@@ -42,7 +66,7 @@ __device__ static struct attention_work work_of(const struct cuda_attention &a, 
     for (int g = 0; g < CONSUMERS; g++) {
         const int32_t first = load(a.pos + p.tile[g].row),
                       last = load(a.pos + p.tile[g].row + p.tile[g].rows - 1),
-                      seen = a.window && first >= a.window ? first - a.window + 1 : 0;
+                      seen = seen_from(a, p.tile[g], first);
         from = seen < from ? seen : from;
         to = last >= to ? last + 1 : to;
     }
@@ -145,19 +169,23 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1)
         const bool there = group_row(r) < tile.rows;
         const int64_t row = tile.row + group_row(r);
         rows.at[r] = there ? load(a.pos + row) : -1;
-        rows.from[r] = a.window && rows.at[r] >= a.window ? rows.at[r] - a.window + 1 : 0;
+        rows.from[r] = seen_from(a, tile, rows.at[r]);
         to[r] = there ? a.y + (row * a.heads + head) * D : NULL;
     }
     const int32_t first = load(a.pos + tile.row), last = load(a.pos + tile.row + tile.rows - 1);
-    rows.all_from = a.window && last >= a.window ? last - a.window + 1 : 0, rows.all_to = first + 1;
+    rows.all_from = seen_from(a, tile, last), rows.all_to = first + 1;
     stage_queries<D>(m.q + group * attention_shape<D>::QUERIES, a, tile, head);
     shared_written();
     sync_some<1, CONSUMERS * WARPGROUP>();
     const struct shaping how = {a.scale * LOG2_E, a.softcap * LOG2_E,
                                 a.slopes ? load(a.slopes + head) * LOG2_E : 0};
     const float sink = a.sinks ? load(a.sinks + head) * LOG2_E : -INFINITY;
-    float o[D / 2], top[2] = {sink, sink}, total[2];
+    float o[D / 2] = {}, top[2] = {sink, sink}, total[2];
     total[0] = total[1] = a.sinks ? 1.0f : 0.0f;
+    if (a.states && tile.keys)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            if (to[r]) resume<D>(o, &top[r], &total[r], a, tile.row + group_row(r), head, r);
     if (p.idle[group]) {
         let_pass<D>(m, w);
         return;

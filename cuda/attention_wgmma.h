@@ -224,7 +224,7 @@ __device__ inline void let_pass(const struct attention_memory &m, const struct a
     }
 }
 
-// A warpgroup: o (64, D), the weighted values, and top and total of its rows. The scores of a tile, then the values of the tile in front are
+// A warpgroup: o (64, D), the weighted values, and top and total of its rows, go on from what they are. The scores of a tile, then the values of the tile in front are
 // given to the tensor cores; the softmax of the first is taken while they multiply the second.
 template <int D>
 __device__ inline void attend(float (&o)[D / 2], float (&top)[2], float (&total)[2],
@@ -246,9 +246,8 @@ __device__ inline void attend(float (&o)[D / 2], float (&top)[2], float (&total)
     k_at.next();
     shape_scores<KEYS>(s, how, rows, w.begin);
     soften_lanes<KEYS>(s, top, total, rescale);
+    scale_lanes<D>(o, rescale);
     pack_rows<KEYS>(p, s);
-#pragma unroll
-    for (int i = 0; i < D / 2; i++) o[i] = 0;
     for (int32_t tile = w.begin + KEYS; tile < w.end; tile += KEYS, k_at.next(), v_at.next()) {
         barrier_wait(m.k_full + k_at.stage, k_at.phase);
         wgmma_begin();

@@ -149,9 +149,11 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
         prepare_many_rows(g, n);
         if (n->op == OP_matmul && cublas_wins(n->in[1]->out.type, n->out.ne[1]))
             cuda_backend_cublas(r->backend);
-        if (n->op != OP_attention) continue;
-        struct attention_params *p = arena_alloc(&g->params, sizeof *p);
-        *p = *(const struct attention_params *)n->params;
+        if (n->op != OP_attention && n->op != OP_attention_prefix) continue;
+        const size_t bytes =
+            n->op == OP_attention ? sizeof(struct attention_params) : sizeof(struct attention_prefix_params);
+        struct attention_params *p = arena_alloc(&g->params, bytes); // those of a prefix begin with them
+        memcpy(p, n->params, bytes);
         n->params = p;
         if ((s = place_vector(r, g, &p->sinks, err)) || (s = place_vector(r, g, &p->slopes, err))) return s;
     }

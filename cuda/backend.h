@@ -31,8 +31,9 @@ enum { PINNED = 4 };
 // A graph whose launches are recorded once it has run.
 struct kept_graph {
     const struct graph *graph;
-    struct cuda_recording *recording[2]; // without draws behind it, and with
-    bool ran[2], refused;
+    // Without draws behind it (0), and with (1); of rows that share prefixes (2 more), which take launches of their own
+    struct cuda_recording *recording[4];
+    bool ran[4], refused;
 };
 
 struct runner {

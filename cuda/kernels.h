@@ -106,6 +106,10 @@ struct cuda_attention {
     struct paged_kv k, v;
     int32_t *
         arrived; // zeros, (rows, heads) of them, which are zeros again behind it; NULL: the parts are added up by a launch of its own
+    // (rows, heads) states behind the keys that a tile's rows share with others' (tile.keys): maximum, sum, weighted values; NULL: all
+    // keys are attended
+    float *states;
+    int64_t state_stride; // of a head
     const struct attention_tile *tiles;
     const int32_t *pos, *tables; // (rows), (sequences, table_stride)
     const float *sinks, *slopes; // (heads) or NULL
@@ -114,12 +118,16 @@ struct cuda_attention {
     int32_t heads, kv_heads, head_dim, value_dim, window, splits;
     float scale, softcap;
 };
-enum { CUDA_VALUE_MAX = 512 }; // numbers of a value
+enum { CUDA_VALUE_MAX = 512 };    // numbers of a value
+enum { CUDA_ATTENTION_MANY = 9 }; // from so many rows on tensor cores are worth it
 static inline int64_t cuda_attention_partial(int64_t rows, int32_t heads, int32_t value_dim, int32_t splits)
 {
     return rows * heads * splits * (value_dim + 2);
 }
 void cuda_attention(struct cuda_stream *s, const struct cuda_attention *a);
+// The states of rows that share keys, whose tiles are prefix tiles. False, and nothing is done, where that form of attention has none; with
+// states NULL it only says so.
+bool cuda_attention_prefix(struct cuda_stream *s, const struct cuda_attention *a);
 
 // ---- products (cuda/matmul.cu, cuda/matmul_quantized.cu, cuda/matmul_mma.cu): y = x w^T
 //

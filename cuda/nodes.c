@@ -182,30 +182,24 @@ static int32_t splits_for(int64_t most_rows)
     return most_rows <= 8 ? 32 : most_rows <= 64 ? 8 : 2;
 }
 
-RUN(attention)
+// Attention over a cache: queries, positions, tiles and block tables are the nodes in[0], in[at], in[at + 1] and in[at + 2].
+static struct cuda_attention over_cache(const struct graph *g, const struct node *n,
+                                        const struct attention_params *p, const struct paged_kv *k,
+                                        const struct paged_kv *v, int at, enum extent tiles, void *scratch)
 {
-    UNUSED;
-    const struct attention_params *p = n->params;
-    if (!is_paged(n)) {
-        const struct cuda_attention_rows a = cuda_attention_node(g, n, n->in[0], n->in[1], n->in[2]);
-        cuda_attention_rows(stream_of(g), &a);
-        return;
-    }
-    const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
-    const struct tensor *tables = &n->in[5]->out;
-    const struct cuda_attention a = {
-        .y = n->out.data,
+    const struct tensor *tables = &n->in[at + 2]->out;
+    return (struct cuda_attention){
         .partial = scratch,
-        .arrived = n->out.ne[1] * p->heads <= CUDA_ARRIVALS ? cuda_runner_of(g)->arrived : NULL,
         .q = input(n, 0),
-        .k = k->cache,
-        .v = v->cache,
-        .tiles = input(n, 4),
-        .pos = input(n, 3),
+        .k = *k,
+        .v = *v,
+        .state_stride = attention_state(p->value_dim),
+        .tiles = input(n, at + 1),
+        .pos = input(n, at),
         .tables = tables->data,
         .sinks = p->sinks ? p->sinks->data : NULL,
         .slopes = p->slopes ? p->slopes->data : NULL,
-        .tile_count = rows_of(g, EXTENT_TILES, n->out.ne[1]), // every row may be a tile of its own
+        .tile_count = rows_of(g, tiles, n->out.ne[1]), // every row may be a tile of its own
         .rows = rows(g, n),
         .table_stride = tables->ne[0],
         .heads = p->heads,
@@ -217,6 +211,22 @@ RUN(attention)
         .scale = (float)p->scale,
         .softcap = (float)p->softcap,
     };
+}
+
+RUN(attention)
+{
+    UNUSED;
+    const struct attention_params *p = n->params;
+    if (!is_paged(n)) {
+        const struct cuda_attention_rows a = cuda_attention_node(g, n, n->in[0], n->in[1], n->in[2]);
+        cuda_attention_rows(stream_of(g), &a);
+        return;
+    }
+    const struct kv_write_params *k = n->in[1]->params, *v = n->in[2]->params;
+    struct cuda_attention a = over_cache(g, n, p, &k->cache, &v->cache, 3, EXTENT_TILES, scratch);
+    a.y = n->out.data;
+    a.arrived = n->out.ne[1] * p->heads <= CUDA_ARRIVALS ? cuda_runner_of(g)->arrived : NULL;
+    if (n->input_count == 7 && cuda_attention_prefix(stream_of(g), &a)) a.states = n->in[6]->out.data;
     cuda_attention(stream_of(g), &a);
 }
 
@@ -229,7 +239,38 @@ static size_t scratch_attention(const struct graph *g, const struct node *n)
            (size_t)cuda_attention_partial(n->out.ne[1], p->heads, p->value_dim, splits_for(n->out.ne[1]));
 }
 
-// Rows that share a prefix attend to it each for itself: `attention` reads all keys.
+// ---- prefixes that rows of several sequences share ----------------------------------------------------------
+
+// Few tiles have all keys of a prefix between them: these are parted further, as far as memory for the parts goes.
+static int32_t prefix_splits(int64_t most_rows)
+{
+    return most_rows <= 64 ? 16 : most_rows <= 512 ? 8 : 2;
+}
+
+RUN(attention_prefix)
+{
+    UNUSED;
+    const struct attention_prefix_params *p = n->params;
+    struct cuda_attention a = over_cache(g, n, &p->attention, &p->k, &p->v, 1, EXTENT_PREFIX_TILES, scratch);
+    a.states = n->out.data;
+    a.splits = prefix_splits(n->out.ne[1]);
+    cuda_attention_prefix(stream_of(g), &a); // where there is no such form, attention reads all keys
+}
+
+static size_t scratch_attention_prefix(const struct graph *g, const struct node *n)
+{
+    (void)g;
+    const struct attention_params *p = n->params; // those of a prefix begin with them
+    return sizeof(float) *
+           (size_t)cuda_attention_partial(n->out.ne[1], p->heads, p->value_dim, prefix_splits(n->out.ne[1]));
+}
+
+static int64_t units_attention_prefix(const struct graph *g, const struct node *n)
+{
+    (void)n;
+    return g->counts[EXTENT_PREFIX_TILES] > 0;
+}
+
 static int64_t units_none(const struct graph *g, const struct node *n)
 {
     (void)g, (void)n;
@@ -278,7 +319,8 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH_GROUPED(bias_experts, NULL),
     LAUNCH_GROUPED(combine_experts, NULL),
     LAUNCH_GROUPED(matmul_heads, cuda_scratch_matmul_heads),
-    [OP_attention_prefix] = {"attention_prefix", units_none, run_attention, NULL, false},
+    [OP_attention_prefix] = {"attention_prefix", units_attention_prefix, run_attention_prefix,
+                             scratch_attention_prefix, false},
     [OP_move] = {"move", units_none, run_move, NULL, false},
 #define LAUNCH_GRADIENT(name, scratch) [OP_##name] = {#name, units_one, cuda_run_##name, scratch, false}
     LAUNCH_GRADIENT(matmul_nn, cuda_scratch_matmul_nn),

@@ -37,7 +37,7 @@ void runner_close(struct runner *r)
     if (!r) return;
     use(r);
     for (int64_t i = 0; i < r->kept_count; i++)
-        for (int j = 0; j < 2; j++) cuda_recording_free(r->kept[i].recording[j]);
+        for (int j = 0; j < 4; j++) cuda_recording_free(r->kept[i].recording[j]);
     for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
     for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
     cuda_event_close(r->reached);
@@ -144,8 +144,9 @@ static void launch(struct runner *r, const struct graph *g, void *scratch, bool 
 // The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one.
 static void run_kept(struct runner *r, struct kept_graph *k, void *scratch, bool draw)
 {
-    struct cuda_recording **recording = &k->recording[draw];
-    if (!*recording && k->ran[draw] && !k->refused) {
+    const int kind = draw + 2 * (k->graph->counts[EXTENT_PREFIX_TILES] > 0);
+    struct cuda_recording **recording = &k->recording[kind];
+    if (!*recording && k->ran[kind] && !k->refused) {
         r->recording = true;
         if (r->backend->jit) jit_hold(r->backend->jit, true);
         cuda_record_begin(r->stream);
@@ -155,7 +156,7 @@ static void run_kept(struct runner *r, struct kept_graph *k, void *scratch, bool
         r->recording = false;
         if (r->backend->jit) jit_hold(r->backend->jit, false);
     }
-    k->ran[draw] = true;
+    k->ran[kind] = true;
     if (*recording)
         cuda_recording_run(*recording, r->stream);
     else

@@ -630,6 +630,79 @@ START_TEST(test_attention_mma)
 }
 END_TEST
 
+// Rows of two sequences that share 128 keys attend these together, and go on from there each for itself; others have nothing to go on from.
+START_TEST(test_attention_prefix)
+{
+    static const struct attention_case cases[] = {
+        {4, 2, 64, 64, 0, 2, 0, false, false, DTYPE_F16, DTYPE_F16},
+        {3, 1, 128, 96, 0, 3, 4, true, true, DTYPE_F16, DTYPE_Q8_0},
+        {4, 2, 64, 64, 0, 1, 0, true, false, DTYPE_F16, DTYPE_F16}, // by copies of tiles
+        {1, 1, 128, 128, 90, 4, 0, false, true, DTYPE_F16, DTYPE_F16},
+        {6, 2, 128, 128, 0, 2, 3, true, false, DTYPE_BF16, DTYPE_F16},
+        {4, 2, 64, 64, 0, 2, 0, true, false, DTYPE_F32, DTYPE_F16}, // has no such form
+    };
+    enum { PREFIX_ROWS = 16, SHARED_KEYS = 128 };
+    const struct attention_case *c = &cases[_i];
+    const struct attention_tile tiles[] = {{0, 10, 1, SHARED_KEYS}, {10, 2, 0, SHARED_KEYS}, {12, 4, 0, 0}},
+                                prefix[] = {{0, 12, 1, SHARED_KEYS}};
+    int32_t pos[PREFIX_ROWS], tables[SEQUENCES * TABLE];
+    double *q = malloc((size_t)(PREFIX_ROWS * c->heads * c->d) * 8),
+           *y = malloc((size_t)(PREFIX_ROWS * c->heads * c->d_v) * 8), sinks[8], slopes[8];
+    for (int i = 0; i < PREFIX_ROWS; i++) pos[i] = i < 10 ? 140 + i : i < 12 ? 128 + i - 10 : 20 + i - 12;
+    for (int i = 0; i < SEQUENCES * TABLE; i++)
+        tables[i] = ((i < TABLE || i % TABLE * KV_BLOCK < SHARED_KEYS ? i % TABLE : i) * 7 + 3) % BLOCKS;
+    emu_set_tiles(_i >= 2);
+    struct cuda_attention a = {
+        .y = empty_device(PREFIX_ROWS * c->heads * c->d_v),
+        .partial = empty_device(cuda_attention_partial(PREFIX_ROWS, c->heads, c->d_v, c->splits)),
+        .q = random_device(q, PREFIX_ROWS * c->heads * c->d, 13, 2),
+        .k = random_cache(c->k, c->kv_heads, c->d, 11),
+        .v = random_cache(c->v, c->kv_heads, c->d_v, 12),
+        .state_stride = c->d_v + 7,
+        .tiles = device(prefix, sizeof prefix),
+        .pos = device(pos, sizeof pos),
+        .tables = device(tables, sizeof tables),
+        .tile_count = some_rows(1, 2),
+        .rows = some_rows(PREFIX_ROWS, PREFIX_ROWS),
+        .table_stride = TABLE,
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->d,
+        .value_dim = c->d_v,
+        .window = c->window,
+        .splits = c->splits,
+        .scale = 0.17f,
+        .softcap = c->softcap,
+    };
+    float *own_sinks = random_device(sinks, c->heads, 14, 1),
+          *own_slopes = random_device(slopes, c->heads, 15, 0.1f);
+    if (c->sinks) a.sinks = own_sinks;
+    if (c->slopes) a.slopes = own_slopes;
+    for (int i = 0; i < 3; i++) reference_attention(y, c, a.k, a.v, q, pos, tables, &tiles[i], sinks, slopes);
+    orders(_i);
+    a.states = empty_device(PREFIX_ROWS * c->heads * a.state_stride);
+    const bool shared = cuda_attention_prefix(NULL, &a);
+    ck_assert_int_eq(shared, c->k != DTYPE_F32);
+    if (!shared) a.states = NULL;
+    a.tiles = device(tiles, sizeof tiles), a.tile_count = some_rows(3, 5);
+    cuda_attention(NULL, &a);
+    expect("attention_prefix", a.y, y, PREFIX_ROWS, PREFIX_ROWS, c->heads * c->d_v, shared ? 1e-3 : 2e-6);
+    // What was attended together is not read again.
+    for (int32_t block = 0; block < SHARED_KEYS / KV_BLOCK && shared; block++)
+        for (int32_t h = 0; h < c->kv_heads; h++)
+            memset(a.k.data + (size_t)h * a.k.head_stride + (size_t)tables[TABLE + block] * a.k.block_stride,
+                   0xff, a.k.block_stride);
+    const struct attention_tile own[] = {tiles[0], tiles[1]};
+    a.tiles = device(own, sizeof own), a.tile_count = some_rows(2, 5);
+    cuda_attention(NULL, &a);
+    expect("attention_prefix", a.y, y, 12, 12, c->heads * c->d_v, shared ? 1e-3 : 2e-6);
+    emu_set_tiles(true);
+    done();
+    free(q);
+    free(y);
+}
+END_TEST
+
 // ---- behind the logits --------------------------------------------------------------------------------
 
 typedef double cross_entropy_f64(double *, const double *, int32_t, int64_t, double);
@@ -750,6 +823,7 @@ Suite *suite_cuda(void)
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
     tcase_add_loop_test(t, test_attention_cuda, 0, 7);
     tcase_add_loop_test(t, test_attention_mma, 0, 14);
+    tcase_add_loop_test(t, test_attention_prefix, 0, 6);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);
     tcase_add_test(t, test_adamw_cuda);
