@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "cuda/kernels.h"
+#include "generate/forward.h"
 #include "models/model.h"
 #include "tests/cuda_emu/control.h"
 #include "tests/golden.h"
@@ -217,6 +218,54 @@ START_TEST(test_failure)
 }
 END_TEST
 
+// Five sequences that were forked from one prompt, one to three rows each: they attend it together, three times, of which the second run is
+// recorded and the third is the recording; between them a run of one sequence alone.
+START_TEST(test_forks_cuda)
+{
+    enum { SEQUENCES = 5, PROMPT = 150, ROWS = 9, VOCAB = 293 };
+    struct tlm_error err;
+    struct tlm_model *model[2] = {open_on("tests/golden/llama-plain.gguf", "cuda", NULL, &err),
+                                  open_model("tests/golden/llama-plain.gguf", "f64")};
+    const struct forward_config config = {.context = PROMPT + 4,
+                                          .sequences = SEQUENCES,
+                                          .max_rows = PROMPT,
+                                          .max_outputs = ROWS,
+                                          .threads = 1,
+                                          .type_k = DTYPE_F16,
+                                          .type_v = DTYPE_F16};
+    struct forward_row rows[PROMPT];
+    struct forward f[2];
+    double expected[VOCAB];
+    int32_t count = 0;
+    emu_set_tiles(_i);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_msg(model[i] && !forward_open(&f[i], model[i], &config, &err), "%s", err.text);
+        for (int32_t r = 0; r < PROMPT; r++) rows[r] = (struct forward_row){r * 7919 % VOCAB, r, 0, false};
+        ck_assert_msg(!forward_run(&f[i], rows, PROMPT, &err), "%s", err.text);
+        for (int32_t s = 1; s < SEQUENCES; s++) ck_assert_int_eq(kv_fork(&f[i].cache, s, 0, PROMPT), PROMPT);
+    }
+    for (int32_t s = 0; s < SEQUENCES; s++)
+        for (int32_t i = 0; i <= s % 3; i++, count++)
+            rows[count] = (struct forward_row){(s * 31 + i) % VOCAB, PROMPT + i, s, true};
+    ck_assert_int_eq(count, ROWS);
+    for (int run = 0; run < 4; run++) {
+        const int32_t n = run == 1 ? 1 : ROWS;
+        for (int i = 0; i < 2; i++) {
+            for (int32_t s = 0; s < SEQUENCES; s++) kv_truncate(&f[i].cache, s, PROMPT);
+            ck_assert_msg(!forward_run(&f[i], rows, n, &err), "%s", err.text);
+            ck_assert_int_eq(f[i].step.counts[EXTENT_PREFIX_TILES], n > 1);
+        }
+        for (int32_t r = 0; r < n; r++) {
+            for (int i = 0; i < VOCAB; i++) expected[i] = (double)forward_logits(&f[1], r)[i];
+            ck_assert_msg(agrees(forward_logits(&f[0], r), expected, VOCAB, 2e-3), "run %d, row %d: error %g",
+                          run, (int)r, rel_error(forward_logits(&f[0], r), expected, VOCAB));
+        }
+    }
+    emu_set_tiles(true);
+    for (int i = 0; i < 2; i++) forward_close(&f[i]), tlm_model_close(model[i]);
+}
+END_TEST
+
 Suite *suite_cuda_model(void)
 {
     Suite *s = suite_create("cuda_model");
@@ -226,6 +275,7 @@ Suite *suite_cuda_model(void)
     tcase_add_loop_test(t, test_architectures_cuda, 0, PARTS);
     tcase_add_loop_test(t, test_types, 0, 14);
     tcase_add_loop_test(t, test_many_rows, 0, 3);
+    tcase_add_loop_test(t, test_forks_cuda, 0, 2);
     tcase_add_test(t, test_choice);
     tcase_add_test(t, test_failure);
     suite_add_tcase(s, t);
