@@ -81,8 +81,7 @@ __device__ static void stage_keys(const struct tiles &t, const struct cuda_atten
 {
     const struct cuda_attention_rows &a = x.of;
     stage<KEYS>(t.k, t.d + 1, (const T *)a.k + head * t.d, (int64_t)a.kv_heads * t.d, first, count, t.d);
-    stage<KEYS>(t.v, t.d_v + 1, (const T *)a.v + head * t.d_v, (int64_t)a.kv_heads * t.d_v, first, count,
-                t.d_v);
+    stage<KEYS>(t.v, t.d_v + 1, (const T *)a.v + head * t.d_v, a.v_stride, first, count, t.d_v);
 }
 
 // The warp's rows against the lane's key: q k and dy v.
@@ -218,15 +217,15 @@ void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *x)
 {
     const struct cuda_attention_rows *a = &x->of;
     const bool wide = a->head_dim > 4 * WARP_LANES || a->value_dim > 4 * WARP_LANES;
-    enum { MOST = CUDA_VALUE_MAX / WARP_LANES };
-    TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX && a->lse);
+    enum { MOST = CUDA_HEAD_MAX / WARP_LANES };
+    TLM_ASSERT(a->head_dim <= CUDA_HEAD_MAX && a->value_dim <= CUDA_VALUE_MAX && a->lse);
     TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
-    const bool tiles = attention_dx_wgmma_fits(x);
+    const bool latent = attention_rows_latent(a), tiles = !latent && attention_dx_wgmma_fits(x);
     CUDA_LAUNCH(delta_kernel, blocks_for(a->rows.most * a->heads, WARPS), THREADS, 0, s, *x, tiles);
     if (tiles)
         attention_dx_wgmma(s, x);
-    else if (attention_rows_mma_fits(a))
+    else if (!latent && attention_rows_mma_fits(a))
         attention_dx_mma(s, x);
     else if (a->type == DTYPE_F32)
         wide ? launch<float, MOST>(s, x) : launch<float, 4>(s, x);

@@ -20,4 +20,10 @@ bool attention_dx_wgmma_fits(const struct cuda_attention_dx *x); // not for head
 void attention_dx_wgmma(struct cuda_stream *s, const struct cuda_attention_dx *x);
 bool attention_rows_wgmma(struct cuda_stream *s, const struct cuda_attention_rows *a);
 
+// The values are part of the keys, and no rows side by side: for none of these.
+static inline bool attention_rows_latent(const struct cuda_attention_rows *a)
+{
+    return a->v_stride != (int64_t)a->kv_heads * a->value_dim;
+}
+
 #endif

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(THREADS) attention_rows_kernel(struct cuda_att
         }
         soften(a, s, p, score, from, row, tile + lane_id(), slope);
         __syncthreads();
-        stage<KEYS>(kv, stride, (const T *)a.v + kv_head * d_v, (int64_t)a.kv_heads * d_v, tile, count, d_v);
+        stage<KEYS>(kv, stride, (const T *)a.v + kv_head * d_v, a.v_stride, tile, count, d_v);
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < DIMS; i++)
@@ -99,11 +99,12 @@ template <class T> static void launch(struct cuda_stream *s, const struct cuda_a
 
 void cuda_attention_rows(struct cuda_stream *s, const struct cuda_attention_rows *a)
 {
-    TLM_ASSERT(a->head_dim <= CUDA_VALUE_MAX && a->value_dim <= CUDA_VALUE_MAX);
+    TLM_ASSERT(a->head_dim <= CUDA_HEAD_MAX && a->value_dim <= CUDA_VALUE_MAX);
     TLM_ASSERT(a->type == DTYPE_F32 || a->type == DTYPE_F16);
     if (!a->rows.most) return;
-    if (attention_rows_wgmma(s, a)) return;
-    if (attention_rows_mma_fits(a))
+    const bool latent = attention_rows_latent(a);
+    if (!latent && attention_rows_wgmma(s, a)) return;
+    if (!latent && attention_rows_mma_fits(a))
         attention_rows_mma(s, a);
     else if (a->type == DTYPE_F32)
         launch<float>(s, a);

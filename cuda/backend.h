@@ -28,12 +28,17 @@ struct cuda_backend {
 
 enum { PINNED = 4 };
 
-// A graph whose launches are recorded once it has run.
+// Launches that are recorded once they have run.
+struct recorded {
+    struct cuda_recording *recording;
+    bool ran, refused;
+};
+
 struct kept_graph {
     const struct graph *graph;
+    bool fixed; // of as many rows each time
     // Without draws behind it (0), and with (1); of rows that share prefixes (2 more), which take launches of their own
-    struct cuda_recording *recording[4];
-    bool ran[4], refused;
+    struct recorded recorded[4];
 };
 
 struct runner {
@@ -46,11 +51,12 @@ struct runner {
     struct kept_graph *kept;
     int64_t kept_count, kept_next; // kept_next: where the last one was found
     struct cuda_event *reached;    // a point in the stream that another device's waits for
+    struct recorded repeated;      // of runner_repeat()
     void *pinned[PINNED];
     int pinned_count;
     int32_t *arrived;         // zeros: counters of the blocks of a launch, for CUDA_ARRIVALS of its groups
     struct cuda_sample draw;  // `most` 0: no draws; x is the run's
-    bool recording;           // launches must be the same for every step
+    bool recording;           // launches must be the same for every step, which may have fewer rows
     struct tlm_error failure; // of a library in the run so far; code TLM_OK: none
 };
 
@@ -86,7 +92,8 @@ void runner_bring(struct runner *r, void *to, const void *from, size_t bytes);
 void runner_take(struct runner *r, void *to, const void *from, size_t bytes);
 void runner_hand_over(struct runner *r, void *to, struct runner *source, const void *from, size_t bytes);
 void runner_pin(struct runner *r, void *pages, size_t bytes);
-void runner_keep(struct runner *r, const struct graph *g);
+void runner_repeat(struct runner *r, void (*launch)(void *user), void *user); // struct backend_training's
+void runner_keep(struct runner *r, const struct graph *g, bool fixed);
 void runner_begin(struct runner *r);
 enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
                               struct tlm_error *err);

@@ -30,6 +30,14 @@ struct cuda_product {
     int64_t n;
     struct cuda_base base;
     float *parts; // scratch: cuda_product_parts() results, where these are more than one
+    // Several products at once; count 0: one. Numbers from one to the next, and from row to row of y; `first` (count + 1, of the device):
+    // where the rows of x and y begin that are a product's, or with over_k its steps of k, all of them side by side.
+    struct cuda_product_groups {
+        int64_t count;
+        const int32_t *first; // NULL: each has all
+        bool over_k;
+        int64_t x_step, w_step, y_step, y_stride;
+    } groups;
 };
 // A weight's gradient has few outputs and all rows of the step between them: k is cut into parts, so that there are blocks for the whole
 // device, and the parts' sums are added in order. How many is a function of the shapes (of m.most, n and k.most) alone.
@@ -95,6 +103,7 @@ struct cuda_attention_rows {
     float *lse; // (rows, heads) or NULL
     const void *q, *k,
         *v;             // (rows, heads * head_dim), (rows, kv_heads * head_dim), (rows, kv_heads * value_dim)
+    int64_t v_stride;   // numbers from row to row of v: latent attention has its values in front of its keys
     enum dtype type;    // of all three: F32 or F16
     const int32_t *pos; // (rows)
     const float *sinks, *slopes; // (heads) or NULL
@@ -102,6 +111,9 @@ struct cuda_attention_rows {
     int32_t heads, kv_heads, head_dim, value_dim, window;
     float scale, softcap;
 };
+enum {
+    CUDA_HEAD_MAX = 576
+}; // numbers of a key here: latent attention's have those of a value, and of its rotation
 void cuda_attention_rows(struct cuda_stream *s, const struct cuda_attention_rows *a);
 
 struct cuda_attention_dx {
@@ -135,11 +147,6 @@ static inline void cuda_attention_dx_place(struct cuda_attention_dx *x, void *sc
     x->rounded = x->unit + each;
 }
 void cuda_attention_dx(struct cuda_stream *s, const struct cuda_attention_dx *a);
-
-// ---- the update (cuda/adamw.cu has AdamW)
-enum { CUDA_SQUARES = 1 << 16 }; // numbers of a sum of squares
-// to[i]: the sum of the squares of numbers i * CUDA_SQUARES and on, in double, as ops/update.h has it: the CPU's bits (cuda/sum_squares.cu)
-void cuda_sum_squares(struct cuda_stream *s, double *to, const float *x, int64_t count);
 
 #ifdef __cplusplus
 }

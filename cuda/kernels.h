@@ -178,9 +178,6 @@ struct cuda_sample {
 size_t cuda_sample_scratch(int64_t most, int64_t vocab);
 void cuda_sample(struct cuda_stream *s, const struct cuda_sample *a);
 
-// ---- AdamW as ops/update.h says, pointers of the device, moments of F32 or BF16 (cuda/adamw.cu)
-void cuda_adamw(struct cuda_stream *s, const struct update_args *a);
-
 #ifdef __cplusplus
 }
 #endif

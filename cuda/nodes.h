@@ -78,6 +78,19 @@ CUDA_DECLARE(product);
 CUDA_DECLARE(norm_add);
 CUDA_DECLARE(heads);
 
+// ---- cuda/nodes_experts_gradient.c
+
+CUDA_DECLARE(sum_heads);
+CUDA_DECLARE(combine_dx);
+CUDA_DECLARE(combine_dw);
+CUDA_DECLARE(gather_dx);
+CUDA_DECLARE(bias_experts_dw);
+CUDA_DECLARE(route_dx);
+CUDA_DECLARE(matmul_experts_dx);
+CUDA_DECLARE(matmul_experts_dw);
+CUDA_DECLARE(matmul_heads_dx);
+CUDA_DECLARE(matmul_heads_dw);
+
 // ---- cuda/nodes_gradient.c
 
 CUDA_DECLARE(matmul_nn);
@@ -95,6 +108,8 @@ CUDA_DECLARE(slice_dx);
 CUDA_DECLARE(attention_dx);
 CUDA_DECLARE(dropout);
 CUDA_DECLARE(cross_entropy);
+// What a gradient is added to.
+struct cuda_base cuda_gradient_base(const struct node *n);
 size_t cuda_scratch_matmul_nn(const struct graph *g, const struct node *n);
 size_t cuda_scratch_norm_dx(const struct graph *g, const struct node *n);
 size_t cuda_scratch_attention_dx(const struct graph *g, const struct node *n);

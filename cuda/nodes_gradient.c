@@ -8,7 +8,7 @@
 
 // What the node's result is added to. That of a weight's gradient stands where it goes, and counts if an earlier node of this pass, or an
 // earlier pass, wrote it.
-static struct cuda_base base_of(const struct node *n)
+struct cuda_base cuda_gradient_base(const struct node *n)
 {
     if (n->effect != EFFECT_GRADIENT) return (struct cuda_base){n->base ? n->base->out.data : NULL, NULL};
     return (struct cuda_base){n->out.data, n->base ? NULL : input(n, n->input_count - 1)};
@@ -40,7 +40,7 @@ RUN(matmul_nn)
         .m = rows(g, x),
         .k = rows(g, w),
         .n = n->out.ne[0],
-        .base = base_of(n),
+        .base = cuda_gradient_base(n),
         .parts = scratch,
     };
     cuda_matmul_nn(stream_of(g), &p);
@@ -66,7 +66,7 @@ RUN(rows_dx)
 {
     UNUSED;
     const struct rows_params *p = n->params;
-    cuda_rows_dx(stream_of(g), n->out.data, input(n, 0), base_of(n), rows(g, n), p->begin,
+    cuda_rows_dx(stream_of(g), n->out.data, input(n, 0), cuda_gradient_base(n), rows(g, n), p->begin,
                  n->in[0]->out.ne[1], n->out.ne[0]);
 }
 
@@ -77,24 +77,24 @@ RUN(sum_rows)
     const struct sum_rows_params *p = n->params;
     const struct node *in = n->in[0];
     const struct tensor *x = p->saved ? &in->saved : &in->out;
-    cuda_sum_rows(stream_of(g), n->out.data, (const float *)x->data + p->offset, base_of(n), rows(g, in),
-                  p->saved && in->op != OP_attention_dx ? GRADIENT_ROWS : 1, tensor_elements(&n->out),
-                  x->ne[0]);
+    cuda_sum_rows(stream_of(g), n->out.data, (const float *)x->data + p->offset, cuda_gradient_base(n),
+                  rows(g, in), p->saved && in->op != OP_attention_dx ? GRADIENT_ROWS : 1,
+                  tensor_elements(&n->out), x->ne[0]);
 }
 
 RUN(embed_dw)
 {
     UNUSED;
-    cuda_embed_dw(stream_of(g), n->out.data, input(n, 0), input(n, 1), base_of(n), rows(g, n->in[0]),
-                  n->out.ne[1], n->out.ne[0]);
+    cuda_embed_dw(stream_of(g), n->out.data, input(n, 0), input(n, 1), cuda_gradient_base(n),
+                  rows(g, n->in[0]), n->out.ne[1], n->out.ne[0]);
 }
 
 RUN(slice_dx)
 {
     UNUSED;
     const struct slice_params *p = n->params;
-    cuda_slice_dx(stream_of(g), n->out.data, input(n, 0), base_of(n), rows(g, n), n->out.ne[0] / p->heads,
-                  p->heads, p->offset, p->count);
+    cuda_slice_dx(stream_of(g), n->out.data, input(n, 0), cuda_gradient_base(n), rows(g, n),
+                  n->out.ne[0] / p->heads, p->heads, p->offset, p->count);
 }
 
 // ---- norms --------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ RUN(rmsnorm_dx)
         .dy = input(n, 0),
         .x = input(n, 1),
         .w = input(n, 2),
-        .base = base_of(n),
+        .base = cuda_gradient_base(n),
         .rows = rows(g, n),
         .groups = n->out.ne[0] / p->group,
         .group = p->group,
@@ -189,6 +189,7 @@ struct cuda_attention_rows cuda_attention_node(const struct graph *g, const stru
         .q = q->out.data,
         .k = k->out.data,
         .v = v->out.data,
+        .v_stride = v->out.ne[0],
         .type = q->out.type,
         .pos = input(attention, 3),
         .sinks = p->sinks ? p->sinks->data : NULL,
@@ -229,24 +230,26 @@ RUN(attention_dx)
     cuda_attention_dx(stream_of(g), &x);
 }
 
-// v: the node of the values, which are a part of the keys where attention is latent.
-static enum tlm_status check_attention(const struct attention_params *p, const struct node *v,
-                                       struct tlm_error *err)
+static enum tlm_status check_attention(const struct attention_params *p, struct tlm_error *err)
 {
-    if (v->out.ne[0] != (int64_t)p->kv_heads * p->value_dim)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: no kernel for training latent attention yet");
-    if (p->head_dim <= CUDA_VALUE_MAX && p->value_dim <= CUDA_VALUE_MAX) return TLM_OK;
+    if (p->head_dim <= CUDA_HEAD_MAX && p->value_dim <= CUDA_VALUE_MAX) return TLM_OK;
     return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: attention: heads of at most %d numbers",
                      (int)CUDA_VALUE_MAX);
 }
 
+static bool has_product(enum dtype w)
+{
+    return w == DTYPE_F32 || w == DTYPE_F16 || w == DTYPE_BF16;
+}
+
 enum tlm_status cuda_gradient_check(const struct node *n, struct tlm_error *err)
 {
-    if (n->op == OP_attention) return check_attention(n->params, n->in[2], err);
-    if (n->op == OP_attention_dx) return check_attention(n->params, n->in[4], err);
-    if (n->op != OP_matmul_nn) return TLM_OK;
+    const bool product = n->op == OP_matmul_nn || n->op == OP_matmul_experts_dx ||
+                         n->op == OP_matmul_experts_dw || n->op == OP_matmul_heads_dx ||
+                         n->op == OP_matmul_heads_dw;
+    if (n->op == OP_attention || n->op == OP_attention_dx) return check_attention(n->params, err);
+    if (!product || has_product(n->in[1]->out.type)) return TLM_OK;
     const enum dtype w = n->in[1]->out.type;
-    if (w == DTYPE_F32 || w == DTYPE_F16 || w == DTYPE_BF16) return TLM_OK;
     return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: matmul_nn: no kernel for weights of type %s yet",
                      dtype_traits[w].name);
 }

@@ -43,14 +43,15 @@ static const struct cut cuts[DTYPE_COUNT] = {
     [DTYPE_INT8_ASYM] = {offsetof(struct block_int8, qs), 64},
 };
 
+// Numbers side by side: those of weights, and bytes, which only moments are made of.
 static bool is_plain(enum dtype type)
 {
-    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_I8;
 }
 
 bool planes_known(enum dtype type)
 {
-    return is_plain(type) || cuts[type].bytes;
+    return type != DTYPE_I8 && (is_plain(type) || cuts[type].bytes);
 }
 
 static int64_t rows_of(const struct tensor *t)

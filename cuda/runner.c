@@ -37,7 +37,8 @@ void runner_close(struct runner *r)
     if (!r) return;
     use(r);
     for (int64_t i = 0; i < r->kept_count; i++)
-        for (int j = 0; j < 4; j++) cuda_recording_free(r->kept[i].recording[j]);
+        for (int j = 0; j < 4; j++) cuda_recording_free(r->kept[i].recorded[j].recording);
+    cuda_recording_free(r->repeated.recording);
     for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
     for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
     cuda_event_close(r->reached);
@@ -112,55 +113,70 @@ void runner_pin(struct runner *r, void *pages, size_t bytes)
         r->pinned[r->pinned_count++] = pages;
 }
 
-void runner_keep(struct runner *r, const struct graph *g)
+void runner_keep(struct runner *r, const struct graph *g, bool fixed)
 {
     struct kept_graph *more = realloc(r->kept, (size_t)(r->kept_count + 1) * sizeof *more);
     if (!more) return; // it runs node by node then
     r->kept = more;
-    r->kept[r->kept_count++] = (struct kept_graph){.graph = g};
+    r->kept[r->kept_count++] = (struct kept_graph){.graph = g, .fixed = fixed};
 }
 
 // ---- running ----------------------------------------------------------------------------------------------
 
-// Parts of a pass come one behind the other.
+// Where it is worth recording. Parts of a pass come one behind the other.
 static struct kept_graph *find_kept(struct runner *r, const struct graph *g)
 {
     for (int64_t i = 0; i < r->kept_count; i++) {
         struct kept_graph *k = &r->kept[(r->kept_next + i) % r->kept_count];
         if (k->graph != g) continue;
         r->kept_next = k - r->kept + 1;
-        return k;
+        return k->fixed || g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? k : NULL;
     }
     return NULL;
 }
 
-// The launches of a run: the graph's, and the draws behind it.
-static void launch(struct runner *r, const struct graph *g, void *scratch, bool draw)
+// The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one. With `fixed`
+// rows a library may have its part in it; where it does not want to be recorded, nothing is.
+static void run_recorded(struct runner *r, struct recorded *k, bool fixed, void (*launch)(void *user),
+                         void *user)
 {
-    graph_run(g, NULL, scratch);
-    if (draw) cuda_sample(r->stream, &r->draw);
-}
-
-// The first run loads the kernels, which cannot be recorded; the second is recorded, and it and all behind it are sent as one.
-static void run_kept(struct runner *r, struct kept_graph *k, void *scratch, bool draw)
-{
-    const int kind = draw + 2 * (k->graph->counts[EXTENT_PREFIX_TILES] > 0);
-    struct cuda_recording **recording = &k->recording[kind];
-    if (!*recording && k->ran[kind] && !k->refused) {
-        r->recording = true;
+    if (!k->recording && k->ran && !k->refused) {
+        r->recording = !fixed;
         if (r->backend->jit) jit_hold(r->backend->jit, true);
         cuda_record_begin(r->stream);
-        launch(r, k->graph, scratch, draw);
-        *recording = cuda_record_end(r->stream);
-        k->refused = !*recording;
+        launch(user);
+        k->recording = cuda_record_end(r->stream);
+        if (r->failure.code) cuda_recording_free(k->recording), k->recording = NULL;
+        r->failure.code = TLM_OK;
+        k->refused = !k->recording;
         r->recording = false;
         if (r->backend->jit) jit_hold(r->backend->jit, false);
     }
-    k->ran[kind] = true;
-    if (*recording)
-        cuda_recording_run(*recording, r->stream);
+    k->ran = true;
+    if (k->recording)
+        cuda_recording_run(k->recording, r->stream);
     else
-        launch(r, k->graph, scratch, draw);
+        launch(user);
+}
+
+void runner_repeat(struct runner *r, void (*launch)(void *user), void *user)
+{
+    run_recorded(r, &r->repeated, true, launch, user);
+}
+
+// A run: the graph, and the draws behind it.
+struct graph_launch {
+    struct runner *runner;
+    const struct graph *graph;
+    void *scratch;
+    bool draw;
+};
+
+static void launch_graph(void *user)
+{
+    const struct graph_launch *l = user;
+    graph_run(l->graph, NULL, l->scratch);
+    if (l->draw) cuda_sample(l->runner->stream, &l->runner->draw);
 }
 
 static double now(void)
@@ -203,16 +219,18 @@ void runner_begin(struct runner *r)
 enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
                               struct tlm_error *err)
 {
-    struct kept_graph *k = g->counts[EXTENT_ROWS] <= RECORDED_ROWS ? find_kept(r, g) : NULL;
+    struct kept_graph *k = find_kept(r, g);
+    struct graph_launch l = {r, g, scratch, draw};
     use(r);
     if (g->watch) {
         enum tlm_status s = run_watched(r, g, scratch, err);
         if (s) return s;
         if (draw) cuda_sample(r->stream, &r->draw);
     } else if (k) {
-        run_kept(r, k, scratch, draw);
+        const bool shared = g->counts[EXTENT_PREFIX_TILES] > 0;
+        run_recorded(r, &k->recorded[draw + 2 * shared], k->fixed, launch_graph, &l);
     } else {
-        launch(r, g, scratch, draw);
+        launch_graph(&l);
     }
     return TLM_OK;
 }

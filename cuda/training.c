@@ -1,6 +1,7 @@
 // cuda/training.c -- twins of the host's arrays on the device, and what is done to weights there.
 #include "cuda/backend.h"
 #include "cuda/gradient.h"
+#include "cuda/update.h"
 
 static enum tlm_status twin(struct backend *base, const struct tensor *t, void **out, struct tlm_error *err)
 {
@@ -33,9 +34,20 @@ static void sum_squares(struct runner *r, double *to, const float *x, int64_t co
     cuda_sum_squares(r->stream, to, x, count);
 }
 
-static void adamw(struct runner *r, const struct update_args *a)
+static void decide(struct runner *r, struct update_verdict *to, const double *squares, int64_t count,
+                   const struct update_limits *limits)
 {
-    cuda_adamw(r->stream, a);
+    cuda_decide(r->stream, to, squares, count, limits);
+}
+
+static void update(struct runner *r, const struct update_launch *u)
+{
+    cuda_update(r->stream, u);
+}
+
+static void update_matrix(struct runner *r, const struct update_matrix *u)
+{
+    cuda_muon(r->stream, u);
 }
 
 static void convert(struct runner *r, void *to, enum dtype type, const float *from, int64_t count)
@@ -56,7 +68,10 @@ const struct backend_training cuda_training = {
     .pull = pull,
     .squares = CUDA_SQUARES,
     .sum_squares = sum_squares,
-    .adamw = adamw,
+    .decide = decide,
+    .update = update,
+    .update_matrix = update_matrix,
     .convert = convert,
+    .repeat = runner_repeat,
     .fetch = fetch,
 };

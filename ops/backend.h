@@ -29,8 +29,13 @@ struct backend_training {
     // of ops/update.h.
     int64_t squares;
     void (*sum_squares)(struct runner *r, double *to, const float *x, int64_t count);
-    void (*adamw)(struct runner *r, const struct update_args *a); // moments of F32 or BF16
+    void (*decide)(struct runner *r, struct update_verdict *to, const double *squares, int64_t count,
+                   const struct update_limits *limits);
+    void (*update)(struct runner *r, const struct update_launch *u);
+    void (*update_matrix)(struct runner *r, const struct update_matrix *u);
     void (*convert)(struct runner *r, void *to, enum dtype type, const float *from, int64_t count);
+    // Runs launch(user), which gives the stream the same work each time, of the calls above: recorded from the second time on.
+    void (*repeat)(struct runner *r, void (*launch)(void *user), void *user);
     // Waits for the stream, and brings bytes to the host. Errors: IO.
     enum tlm_status (*fetch)(struct runner *r, void *to, const void *from, size_t bytes,
                              struct tlm_error *err);
@@ -69,7 +74,8 @@ struct backend_class {
     // The host's pages that results are brought to, until the runner is closed: that goes faster then.
     void (*pin)(struct runner *r, void *pages, size_t bytes);
     // The graph stays as it is until the runner is closed, and is run many times, with the same scratch: its launches may be recorded.
-    void (*keep)(struct runner *r, const struct graph *g);
+    // `fixed`: each run is of as many rows.
+    void (*keep)(struct runner *r, const struct graph *g, bool fixed);
     // A pass: it begins, launches planned and bound graphs one behind the other, perhaps draws behind one, and waits for them. Errors: IO.
     void (*begin)(struct runner *r);
     enum tlm_status (*launch)(struct runner *r, const struct graph *g, void *scratch, bool draw,

@@ -225,7 +225,7 @@ void parts_bind(struct parts *p, void *const memory[PLACES], void *local)
     for (int i = 0; i < p->place_count; i++) graph_bind(&p->graph[i], memory[i], i ? NULL : local);
     for (int64_t i = 0; i < p->segment_count; i++) {
         const struct parts_site *site = &p->sites[p->segments[i].place];
-        if (site->on) site->on->keep(site->runner, &p->segments[i].graph);
+        if (site->on) site->on->keep(site->runner, &p->segments[i].graph, false);
     }
 }
 

@@ -63,6 +63,53 @@ struct update_args {
 };
 typedef void update_fn(const struct update_args *a);
 
+// ---- on a device ----------------------------------------------------------------------------------------------
+//
+// What changes from step to step stands in the device's memory, so that launches can be recorded; so does what the norm of the gradient
+// decides, which nobody waits for.
+
+enum update_rule { UPDATE_ADAMW, UPDATE_LION, UPDATE_SGD };
+
+struct update_limits {
+    double scale; // of all gradients
+    double clip;  // the largest norm that stays as it is; 0: any
+    double most;  // norms above are not stepped with, as ones that are not finite
+};
+
+struct update_verdict {
+    double norm, clipped; // of the gradients times scale; what they are multiplied with on top of it
+    float factor;         // scale * clipped
+    int32_t taken;        // 0: no number changes in this step
+};
+
+// Of a tensor: what stands for the fields of these names in struct update_args.
+struct update_numbers {
+    float rate, keep, root_factor;
+    uint32_t key;
+};
+
+struct update_launch {
+    enum update_rule rule;
+    struct update_args of; // all of the tensor; arrays on boundaries of 16 bytes
+    const struct update_numbers *now;
+    const struct update_verdict *verdict;
+};
+
+// Muon's of one matrix (train/muon.h).
+struct update_matrix {
+    float *value, *momentum; // (rows, cols)
+    const float *gradient;
+    float *x, *y;           // scratch (rows, cols)
+    float *square, *second; // scratch (r, r), r the smaller of both
+    double *squares;        // scratch (rows)
+    int64_t rows, cols;
+    int32_t iterations;
+    float beta, slow; // slow: 1 - beta, rounded once
+    bool nesterov;
+    const struct update_numbers *now;
+    const struct update_verdict *verdict;
+};
+
 // Sum of the squares in double: number i joins sum i % 32, which are then added as a tree. Infinite or NaN just where a
 // number is.
 typedef double sum_squares_fn(const float *x, int64_t count);

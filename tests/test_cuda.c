@@ -757,52 +757,6 @@ START_TEST(test_argmax_cuda)
 }
 END_TEST
 
-// The bits of the host's.
-START_TEST(test_adamw_cuda)
-{
-    static const enum dtype moments[] = {DTYPE_F32, DTYPE_BF16};
-    enum { COUNT = 700 };
-    for (int k = 0; k < 2; k++) {
-        const size_t bytes = COUNT * dtype_row_bytes(moments[k], 1);
-        float value[COUNT], gradient[COUNT];
-        uint16_t copy[COUNT];
-        char m[COUNT * 4], v[COUNT * 4];
-        fill_random(value, COUNT, 1), fill_random(gradient, COUNT, 2);
-        memset(m, 0, sizeof m), memset(v, 0, sizeof v);
-        struct update_args a = {.value = value,
-                                .copy = copy,
-                                .gradient = gradient,
-                                .m = {m, NULL},
-                                .v = {v, NULL},
-                                .moments = moments[k],
-                                .count = COUNT,
-                                .first = 512,
-                                .key = 99,
-                                .factor = 0.5f,
-                                .rate = 1e-2f,
-                                .keep = 0.999f,
-                                .beta1 = 0.9f,
-                                .beta2 = 0.95f,
-                                .slow1 = 0.1f,
-                                .slow2 = 0.05f,
-                                .root_factor = 1.5f,
-                                .eps = 1e-8f};
-        struct update_args d = a;
-        d.value = device(value, sizeof value), d.gradient = device(gradient, sizeof gradient);
-        d.copy = device(NULL, sizeof copy), d.m.data = device(m, bytes), d.v.data = device(v, bytes);
-        for (int step = 0; step < 3; step++, a.key++, d.key++) {
-            update_adamw_ref(&a);
-            cuda_adamw(NULL, &d);
-        }
-        ck_assert_mem_eq(d.value, value, sizeof value);
-        ck_assert_mem_eq(d.copy, copy, sizeof copy);
-        ck_assert_mem_eq(d.m.data, m, bytes);
-        ck_assert_mem_eq(d.v.data, v, bytes);
-        done();
-    }
-}
-END_TEST
-
 Suite *suite_cuda(void)
 {
     Suite *s = suite_create("cuda");
@@ -826,7 +780,6 @@ Suite *suite_cuda(void)
     tcase_add_loop_test(t, test_attention_prefix, 0, 6);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);
-    tcase_add_test(t, test_adamw_cuda);
     suite_add_tcase(s, t);
     return s;
 }

@@ -2,10 +2,12 @@
 // forward: every order of threads, odd shapes, fewer rows than the launch is for, with and without something that the result is added to.
 #include "core/rng.h"
 #include "cuda/gradient.h"
+#include "cuda/update.h"
 #include "ops/gradient.h"
 #include "ops/paged.h"
 #include "tests/cuda_kernels.h"
 #include "tests/tests.h"
+#include "train/muon.h"
 
 static const struct cuda_base no_base = {NULL, NULL};
 
@@ -385,6 +387,7 @@ static struct attention_data attention_data(const struct attention_case *c)
         .q = random_of(c->type, rows * a.qs, 1),
         .k = random_of(c->type, rows * a.ks, 2),
         .v = random_of(c->type, rows * a.vs, 3),
+        .v_stride = a.vs,
         .type = c->type,
         .pos = device(pos, sizeof pos),
         .rows = some_rows(ATTENDED, rows),
@@ -553,6 +556,187 @@ START_TEST(test_sum_squares_cuda)
 }
 END_TEST
 
+// ---- updates ------------------------------------------------------------------------------------------
+
+enum { NUMBERS = 3 * UPDATE_BLOCK + 131, UPDATE_BLOCKS = 4, UPDATES = 3 };
+
+// A tensor under update, with room for moments of any type.
+struct tensor_updated {
+    float value[NUMBERS], gradient[NUMBERS], scales[2][UPDATE_BLOCKS];
+    uint16_t copy[NUMBERS];
+    char moments[2][NUMBERS * 4];
+};
+
+static struct update_args update_case(struct tensor_updated *t, enum update_rule rule, enum dtype moments)
+{
+    struct update_args a = {.value = t->value,
+                            .copy = t->copy,
+                            .gradient = t->gradient,
+                            .m = {t->moments[0], t->scales[0]},
+                            .v = {t->moments[1], t->scales[1]},
+                            .moments = moments,
+                            .count = NUMBERS,
+                            .first = 512,
+                            .factor = 0.5f,
+                            .rate = 1e-2f,
+                            .keep = 0.999f,
+                            .decay = 0.01f,
+                            .beta1 = 0.9f,
+                            .beta2 = 0.95f,
+                            .slow1 = 0.1f,
+                            .slow2 = 0.05f,
+                            .root_factor = 1.5f,
+                            .eps = 1e-8f,
+                            .nesterov = rule == UPDATE_SGD && moments == DTYPE_BF16};
+    memset(t, 0, sizeof *t);
+    fill_random(t->value, NUMBERS, 1), fill_random(t->gradient, NUMBERS, 2);
+    for (int i = 0; i < NUMBERS; i++) t->gradient[i] *= ldexpf(1, -(i % 23));
+    if (moments == DTYPE_I8) { // a code of 0 is no number 0
+        memset(t->moments[0], CODE_ZERO, NUMBERS);
+        memset(t->gradient + UPDATE_BLOCK, 0, UPDATE_BLOCK * sizeof(float)); // a block of zeros
+    }
+    return a;
+}
+
+// The bits of the host's, over three steps; a step that is not taken changes none.
+static void try_update(enum update_rule rule, enum dtype moments)
+{
+    static update_fn *const host[] = {update_adamw_ref, update_lion_ref, update_sgd_ref};
+    static struct tensor_updated t;
+    const struct update_args a = update_case(&t, rule, moments);
+    struct update_verdict verdict = {.factor = a.factor, .taken = 1},
+                          *to_verdict = device(&verdict, sizeof verdict);
+    struct update_numbers now = {a.rate, a.keep, a.root_factor, 99}, *to_now = device(&now, sizeof now);
+    // Boundaries of 16 bytes, as the backend has them.
+    struct update_launch u = {.rule = rule, .of = a, .now = to_now, .verdict = to_verdict};
+    u.of.rate = u.of.keep = u.of.factor = u.of.root_factor = NAN;
+    u.of.value = device(t.value, sizeof t.value), u.of.gradient = device(t.gradient, sizeof t.gradient);
+    u.of.copy = device(t.copy, sizeof t.copy);
+    u.of.m = (struct moment){device(t.moments[0], sizeof *t.moments), device(t.scales[0], sizeof *t.scales)};
+    u.of.v = (struct moment){device(t.moments[1], sizeof *t.moments), device(t.scales[1], sizeof *t.scales)};
+    for (int step = 0; step <= UPDATES; step++) {
+        struct update_args own = a;
+        own.key = to_now->key = 99 + (uint32_t)step;
+        to_verdict->taken = step < UPDATES;
+        if (step < UPDATES) host[rule](&own);
+        cuda_update(NULL, &u);
+    }
+    ck_assert_msg(!emu_error(), "%s", emu_error());
+    ck_assert_mem_eq(u.of.value, t.value, sizeof t.value);
+    ck_assert_mem_eq(u.of.copy, t.copy, sizeof t.copy);
+    ck_assert_mem_eq(u.of.m.data, t.moments[0], sizeof *t.moments);
+    ck_assert_mem_eq(u.of.v.data, t.moments[1], sizeof *t.moments);
+    ck_assert_mem_eq(u.of.m.scale, t.scales[0], sizeof *t.scales);
+    ck_assert_mem_eq(u.of.v.scale, t.scales[1], sizeof *t.scales);
+    done();
+}
+
+START_TEST(test_updates_cuda)
+{
+    static const enum dtype moments[] = {DTYPE_F32, DTYPE_BF16, DTYPE_I8};
+    for (int i = 0; i < 3; i++) {
+        orders(_i + i);
+        if (_i != UPDATE_SGD || moments[i] != DTYPE_I8) try_update((enum update_rule)_i, moments[i]);
+    }
+}
+END_TEST
+
+// What the host would have made of it, to the bit; norms that are not finite, or stand out, are not stepped with.
+START_TEST(test_decide_cuda)
+{
+    static const struct {
+        double last, clip, most;
+        int32_t taken;
+    } cases[] = {{1, 1, INFINITY, 1}, {1, 0, INFINITY, 1},   {1e6, 3, INFINITY, 1},
+                 {1, 1, 0.01, 0},     {NAN, 1, INFINITY, 0}, {INFINITY, 1, INFINITY, 0},
+                 {1, 1000, 1000, 1},  {INFINITY, 0, 1000, 0}};
+    enum { COUNT = 300 };
+    for (int i = 0; i < 8; i++) {
+        double squares[COUNT], sum = 0;
+        for (int j = 0; j < COUNT; j++) squares[j] = fabs((double)random_signed(3, (uint64_t)j));
+        squares[COUNT - 1] = cases[i].last;
+        for (int j = 0; j < COUNT; j++) sum += squares[j];
+        const struct update_limits limits = {0.25, cases[i].clip, cases[i].most};
+        struct update_verdict *v = device(NULL, sizeof *v);
+        orders(i);
+        cuda_decide(NULL, v, device(squares, sizeof squares), COUNT, device(&limits, sizeof limits));
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        ck_assert_int_eq(v->taken, cases[i].taken);
+        const double norm = sqrt(sum) * 0.25, clip = limits.clip;
+        if (cases[i].taken) {
+            ck_assert_double_eq(v->norm, norm);
+            ck_assert_double_eq(v->clipped, clip > 0 ? fmin(1, clip / (norm + 1e-6)) : 1);
+            ck_assert_float_eq(v->factor, (float)(0.25 * v->clipped));
+        }
+        done();
+    }
+}
+END_TEST
+
+// Wide, tall and square matrices against train/muon.c.
+START_TEST(test_muon_cuda)
+{
+    static const int64_t shapes[][2] = {{40, 72}, {72, 40}, {33, 33}, {2, 130}};
+    for (int i = 0; i < 4; i++) {
+        const int64_t rows = shapes[i][0], cols = shapes[i][1], count = rows * cols;
+        const int64_t side = rows < cols ? rows : cols;
+        float *host[3];
+        for (int j = 0; j < 3; j++)
+            fill_random(host[j] = malloc((size_t)count * sizeof(float)), count, (uint64_t)j);
+        struct parameter p = {.role = ROLE_MATRIX,
+                              .name = "m",
+                              .cols = cols,
+                              .rows = rows,
+                              .depth = 1,
+                              .count = count,
+                              .value = host[0],
+                              .gradient = host[1]};
+        const struct update_verdict verdict = {.factor = 0.5f, .taken = 1};
+        const struct update_numbers now = {.rate = 0.02f, .keep = 0.99f};
+        const struct update_matrix u = {
+            .value = device(host[0], (size_t)count * 4),
+            .gradient = device(host[1], (size_t)count * 4),
+            .momentum = device(host[2], (size_t)count * 4),
+            .x = empty_device(count),
+            .y = empty_device(count),
+            .square = empty_device(side * side),
+            .second = empty_device(side * side),
+            .squares = device(NULL, (size_t)rows * sizeof(double)),
+            .rows = rows,
+            .cols = cols,
+            .iterations = 5,
+            .beta = 0.95f,
+            .slow = (float)(1 - (double)0.95f),
+            .nesterov = i % 2 == 0,
+            .now = device(&now, sizeof now),
+            .verdict = device(&verdict, sizeof verdict),
+        };
+        struct parameters all = {.item = &p, .count = 1};
+        struct kernels k = kernels_for(ISA_REF);
+        struct threads *threads;
+        struct arena a;
+        struct tlm_error err;
+        ck_assert(!threads_open(&threads, 1, &err) &&
+                  !arena_init(&a, muon_bytes(&all, 1) + 4096, "test", &err));
+        const struct muon muon = muon_make(&a, &all, &k, threads);
+        muon_update(&muon, &(struct muon_update){&p, host[2], 0.5f, 0.95f, 0.02f, 0.99f, u.nesterov, 5});
+        orders(i);
+        cuda_muon(NULL, &u);
+        ck_assert_msg(!emu_error(), "%s", emu_error());
+        double *expected = malloc((size_t)count * sizeof *expected);
+        for (int64_t j = 0; j < count; j++) expected[j] = host[0][j];
+        ck_assert_msg(agrees(u.value, expected, count, 1e-6), "%d x %d: error %g", (int)rows, (int)cols,
+                      rel_error(u.value, expected, count));
+        ck_assert_mem_eq(u.momentum, host[2], (size_t)count * sizeof(float));
+        free(expected);
+        for (int j = 0; j < 3; j++) free(host[j]);
+        arena_free(&a);
+        threads_close(threads);
+        done();
+    }
+}
+END_TEST
+
 Suite *suite_cuda_gradient(void)
 {
     Suite *s = suite_create("cuda_gradient");
@@ -569,6 +753,9 @@ Suite *suite_cuda_gradient(void)
     tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 4);
     tcase_add_loop_test(t, test_attention_rows, 0, 12);
     tcase_add_test(t, test_sum_squares_cuda);
+    tcase_add_loop_test(t, test_updates_cuda, 0, 3);
+    tcase_add_test(t, test_decide_cuda);
+    tcase_add_test(t, test_muon_cuda);
     suite_add_tcase(s, t);
     return s;
 }

@@ -1,51 +1,10 @@
 // train/optimizer.c -- norm, clipping, skipping, and the updates over chunks of the weights.
-#include "train/optimizer.h"
-
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include "core/arena.h"
 #include "core/rng.h"
 #include "ops/backend.h"
-#include "train/muon.h"
-
-// A chunk's gradient, value and moments fit into a core's cache; 1024 chunks are enough for any number of threads.
-enum { CHUNK = 1 << 16 };
-_Static_assert(CHUNK % UPDATE_BLOCK == 0, "chunks are whole blocks");
-enum { SMALL = 4096 };
-
-enum rule { RULE_ADAMW, RULE_LION, RULE_SGD, RULE_MUON };
-
-// What is kept of a parameter.
-struct slot {
-    const struct parameter *parameter;
-    enum rule rule;
-    enum dtype type;
-    struct moment m, v; // v.data is NULL but for AdamW
-    int64_t first_chunk;
-    struct twins { // on the backend
-        void *value, *copy, *gradient, *m, *v;
-    } device;
-};
-
-struct optimizer {
-    struct optimizer_options options;
-    struct kernels kernels;
-    struct threads *threads;
-    struct slot *slot;
-    int64_t count, chunks;
-    double *squares;  // [chunks]
-    struct muon muon; // of OPTIMIZER_MUON
-    struct arena memory;
-    struct backend *backend; // of the model; NULL: the CPU
-    struct runner *runner;
-    double *device_squares; // [chunks], there
-    struct optimizer_progress progress;
-    // of the step under way
-    atomic_llong next;
-    double rate, factor;
-};
+#include "train/optimizer_internal.h"
 
 // ---- options ------------------------------------------------------------------------------------------------
 
@@ -130,6 +89,13 @@ static size_t moment_bytes(int64_t count, enum dtype type)
     return align_up(dtype_row_bytes(type, count), ARENA_ALIGN) + scales;
 }
 
+// What a backend is told in front of a step.
+static size_t device_step_bytes(const struct parameters *p)
+{
+    return align_up(sizeof(struct update_limits) + (size_t)p->count * sizeof(struct update_numbers),
+                    ARENA_ALIGN);
+}
+
 struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct optimizer_options *options,
                                        int threads)
 {
@@ -143,7 +109,7 @@ struct optimizer_bytes optimizer_bytes(const struct parameters *p, const struct 
         chunks += chunks_of(item->count);
     }
     b.all = b.moments + align_up((size_t)p->count * sizeof(struct slot), ARENA_ALIGN) +
-            align_up((size_t)chunks * sizeof(double), ARENA_ALIGN) +
+            align_up((size_t)chunks * sizeof(double), ARENA_ALIGN) + device_step_bytes(p) +
             (options->kind == OPTIMIZER_MUON ? muon_bytes(p, threads) : 0);
     return b;
 }
@@ -171,86 +137,7 @@ static void lay_out(struct optimizer *o, const struct parameters *p)
         o->chunks += chunks_of(item->count);
     }
     o->squares = arena_alloc(&o->memory, (size_t)o->chunks * sizeof *o->squares);
-}
-
-// ---- on a backend -----------------------------------------------------------------------------------------------
-
-static enum tlm_status twin_of(const struct optimizer *o, void **out, void *data, enum dtype type,
-                               const struct parameter *p, struct tlm_error *err)
-{
-    if (!data) return TLM_OK; // no copy: it has no type
-    struct tensor t = tensor_shape(type, p->cols, p->rows, p->depth, 1);
-    t.data = data;
-    return o->backend->class->training->twin(o->backend, &t, out, err);
-}
-
-static enum tlm_status open_slot(const struct optimizer *o, struct slot *s, struct tlm_error *err)
-{
-    const struct parameter *p = s->parameter;
-    enum tlm_status status;
-    const char *other = s->rule != RULE_ADAMW    ? "another rule"
-                        : s->type == DTYPE_I8    ? "moments of 8 bits"
-                        : p->grid != DTYPE_COUNT ? "weights on a grid"
-                                                 : NULL;
-    if (other)
-        return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "optimizer: on %s: expected AdamW with moments of f32 or bf16, found %s",
-                         o->backend->class->name, other);
-    if ((status = twin_of(o, &s->device.value, p->value, DTYPE_F32, p, err)) ||
-        (status = twin_of(o, &s->device.copy, p->copy, p->copy_type, p, err)) ||
-        (status = twin_of(o, &s->device.gradient, p->gradient, DTYPE_F32, p, err)) ||
-        (status = twin_of(o, &s->device.m, s->m.data, s->type, p, err)))
-        return status;
-    return twin_of(o, &s->device.v, s->v.data, s->type, p, err);
-}
-
-static enum tlm_status open_device(struct optimizer *o, struct tlm_error *err)
-{
-    const struct backend_class *class = o->backend->class;
-    void *squares = NULL;
-    enum tlm_status s = TLM_OK;
-    TLM_ASSERT(class->training->squares == CHUNK);
-    for (int64_t i = 0; i < o->count && !s; i++) s = open_slot(o, &o->slot[i], err);
-    if (s || (s = class->runner_open(o->backend, &o->runner, err))) return s;
-    s = class->alloc(o->runner, &squares, (size_t)o->chunks * sizeof *o->squares, "sums of squares", err);
-    o->device_squares = squares;
-    return s;
-}
-
-static enum tlm_status square_on_device(struct optimizer *o, struct tlm_error *err)
-{
-    const struct backend_training *training = o->backend->class->training;
-    for (int64_t i = 0; i < o->count; i++) {
-        const struct slot *s = &o->slot[i];
-        training->sum_squares(o->runner, o->device_squares + s->first_chunk, s->device.gradient,
-                              s->parameter->count);
-    }
-    return training->fetch(o->runner, o->squares, o->device_squares, (size_t)o->chunks * sizeof *o->squares,
-                           err);
-}
-
-// All arrays of moments, this way or that.
-static enum tlm_status move_moments(const struct optimizer *o, bool pull, struct tlm_error *err)
-{
-    enum tlm_status status = TLM_OK;
-    for (int64_t i = 0; o->backend && i < optimizer_state_count(o) && !status; i++) {
-        const struct optimizer_state state = optimizer_state(o, i);
-        const struct backend_training *training = o->backend->class->training;
-        struct tensor t = tensor_shape(state.type, state.ne[0], state.ne[1], state.ne[2], 1);
-        t.data = state.data;
-        status = pull ? training->pull(o->backend, &t, err) : training->push(o->backend, &t, err);
-    }
-    return status;
-}
-
-enum tlm_status optimizer_pull(const struct optimizer *o, struct tlm_error *err)
-{
-    return move_moments(o, true, err);
-}
-
-enum tlm_status optimizer_push(const struct optimizer *o, struct tlm_error *err)
-{
-    return move_moments(o, false, err);
+    o->device.host_step = arena_alloc(&o->memory, device_step_bytes(p));
 }
 
 enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *p,
@@ -273,7 +160,7 @@ enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *
     lay_out(o, p);
     if (options->kind == OPTIMIZER_MUON) o->muon = muon_make(&o->memory, p, &o->kernels, threads);
     o->backend = p->model.backend;
-    if (o->backend && (s = open_device(o, err))) {
+    if (o->backend && (s = optimizer_device_open(o, err))) {
         optimizer_close(o);
         return s;
     }
@@ -284,7 +171,7 @@ enum tlm_status optimizer_open(struct optimizer **out, const struct parameters *
 void optimizer_close(struct optimizer *o)
 {
     if (!o) return;
-    if (o->runner) o->backend->class->runner_close(o->runner);
+    if (o->backend) optimizer_device_close(o);
     arena_free(&o->memory);
     free(o);
 }
@@ -325,17 +212,12 @@ static void square_chunks(void *user, int thread)
 }
 
 // Of all gradients as they are; infinite or NaN where one of them is.
-static enum tlm_status gradient_norm(struct optimizer *o, double *norm, struct tlm_error *err)
+static double gradient_norm(struct optimizer *o)
 {
-    enum tlm_status s = TLM_OK;
-    if (o->backend)
-        s = square_on_device(o, err);
-    else
-        run_chunks(o, square_chunks);
+    run_chunks(o, square_chunks);
     double sum = 0;
     for (int64_t i = 0; i < o->chunks; i++) sum += o->squares[i];
-    *norm = sqrt(sum);
-    return s;
+    return sqrt(sum);
 }
 
 // ---- updates ----------------------------------------------------------------------------------------------------
@@ -364,23 +246,23 @@ static void copy_values(const struct optimizer *o, const struct parameter *p, in
     parameter_copy(&part, &o->kernels);
 }
 
-// The kernels of updates write copies that are the values in BF16.
-static bool writes_copy(const struct parameter *p)
+bool optimizer_writes_copy(const struct parameter *p)
 {
     return p->copy && p->copy_type == DTYPE_BF16 && p->grid == DTYPE_COUNT;
 }
 
-// What the update of a chunk is given, but for its pointers.
-static struct update_args update_numbers(const struct optimizer *o, const struct chunk *c)
+struct update_args optimizer_numbers(const struct optimizer *o, const struct slot *s, int64_t first,
+                                     int64_t count)
 {
     const struct optimizer_options *options = &o->options;
     // Step numbers count from 1. In double: 1 - beta^t in float would lose what it is there for.
-    double t = (double)o->progress.updates, decay = c->slot->parameter->decay ? options->decay : 0;
-    double rate = o->rate * (options->kind == OPTIMIZER_MUON ? options->side_rate : 1);
-    struct update_args a = {.moments = c->slot->type,
-                            .count = c->count,
-                            .first = c->first,
-                            .key = chance_key(o, c->slot),
+    double t = (double)o->progress.updates, decay = s->parameter->decay ? options->decay : 0;
+    double side = options->kind == OPTIMIZER_MUON && s->rule != RULE_MUON ? options->side_rate : 1;
+    double rate = o->rate * side;
+    struct update_args a = {.moments = s->type,
+                            .count = count,
+                            .first = first,
+                            .key = chance_key(o, s),
                             .factor = (float)o->factor,
                             .rate = (float)rate,
                             .keep = (float)(1 - rate * decay),
@@ -391,11 +273,11 @@ static struct update_args update_numbers(const struct optimizer *o, const struct
                             .slow2 = (float)(1 - options->beta2),
                             .eps = (float)options->eps,
                             .nesterov = options->nesterov};
-    if (c->slot->rule == RULE_ADAMW) {
+    if (s->rule == RULE_ADAMW) {
         a.rate = (float)(rate / (1 - pow(options->beta1, t)));
         a.root_factor = (float)(1 / sqrt(1 - pow(options->beta2, t)));
     }
-    if (c->slot->rule == RULE_SGD) a.beta1 = (float)options->momentum;
+    if (s->rule == RULE_SGD) a.beta1 = (float)options->momentum;
     return a;
 }
 
@@ -403,9 +285,9 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
 {
     const struct parameter *p = c->slot->parameter;
     const struct slot *s = c->slot;
-    struct update_args a = update_numbers(o, c);
+    struct update_args a = optimizer_numbers(o, s, c->first, c->count);
     a.value = p->value + c->first;
-    a.copy = writes_copy(p) ? (uint16_t *)p->copy + c->first : NULL;
+    a.copy = optimizer_writes_copy(p) ? (uint16_t *)p->copy + c->first : NULL;
     a.gradient = p->gradient + c->first;
     a.m = moment_at(&s->m, s->type, c->first);
     a.v = moment_at(&s->v, s->type, c->first);
@@ -415,7 +297,21 @@ static void update_chunk(const struct optimizer *o, const struct chunk *c)
     case RULE_SGD: o->kernels.update_sgd(&a); break;
     case RULE_MUON: break; // update_matrices() has been there
     }
-    if (s->rule == RULE_MUON || !writes_copy(p)) copy_values(o, p, c->first, c->count);
+    if (s->rule == RULE_MUON || !optimizer_writes_copy(p)) copy_values(o, p, c->first, c->count);
+}
+
+static void copy_grid_chunks(void *user, int thread)
+{
+    (void)thread;
+    struct optimizer *o = user;
+    struct chunk c;
+    for (int64_t slot = 0, i; next_chunk(o, &slot, &c, &i);)
+        if (c.slot->parameter->grid != DTYPE_COUNT) copy_values(o, c.slot->parameter, c.first, c.count);
+}
+
+void optimizer_copy_grids(struct optimizer *o)
+{
+    run_chunks(o, copy_grid_chunks);
 }
 
 // All threads together on one matrix after the other.
@@ -436,24 +332,6 @@ static void update_matrices(struct optimizer *o)
     }
 }
 
-static enum tlm_status update_on_device(struct optimizer *o, struct tlm_error *err)
-{
-    const struct backend_training *training = o->backend->class->training;
-    for (int64_t i = 0; i < o->count; i++) {
-        const struct slot *s = &o->slot[i];
-        const struct parameter *p = s->parameter;
-        struct update_args a = update_numbers(o, &(struct chunk){s, 0, p->count});
-        a.value = s->device.value;
-        a.copy = writes_copy(p) ? s->device.copy : NULL;
-        a.gradient = s->device.gradient;
-        a.m.data = s->device.m, a.v.data = s->device.v;
-        training->adamw(o->runner, &a);
-        if (p->copy && !writes_copy(p))
-            training->convert(o->runner, s->device.copy, p->copy_type, s->device.value, p->count);
-    }
-    return training->fetch(o->runner, NULL, NULL, 0, err); // passes are on streams of their own
-}
-
 static void update_chunks(void *user, int thread)
 {
     (void)thread;
@@ -464,13 +342,20 @@ static void update_chunks(void *user, int thread)
 
 // ---- a step -------------------------------------------------------------------------------------------------------
 
+double optimizer_most(const struct optimizer *o)
+{
+    const struct optimizer_progress *p = &o->progress;
+    bool watched = o->options.outlier > 0 && p->norms >= o->options.window;
+    return watched ? p->mean + o->options.outlier * sqrt(p->variance) : INFINITY;
+}
+
 // Whether a norm stands out, and the norm's place in the statistics. One that stands out joins them as the largest that would
 // not have: where norms have risen for good, the average follows and steps are taken again.
 static bool is_outlier(struct optimizer *o, double norm)
 {
     struct optimizer_progress *p = &o->progress;
-    double most = p->mean + o->options.outlier * sqrt(p->variance);
-    bool outlier = o->options.outlier > 0 && p->norms >= o->options.window && norm > most;
+    double most = optimizer_most(o);
+    bool outlier = norm > most;
     if (outlier) norm = most;
     p->norms++;
     double weight = 1 / (double)(p->norms < o->options.window ? p->norms : o->options.window);
@@ -480,34 +365,52 @@ static bool is_outlier(struct optimizer *o, double norm)
     return outlier;
 }
 
-struct optimizer_report optimizer_step(struct optimizer *o, double rate, double scale)
+// Counts a step of the report's norm. Is it taken?
+static bool judge(struct optimizer *o, struct optimizer_report *r)
 {
-    struct optimizer_report report = {.outcome = OPTIMIZER_STEPPED, .clipped = 1};
-    if (gradient_norm(o, &report.norm, &report.error)) {
-        report.outcome = OPTIMIZER_FAILED;
-        return report;
-    }
-    report.norm *= fabs(scale);
-    if (!isfinite(report.norm)) {
-        report.outcome = OPTIMIZER_NOT_FINITE;
+    if (!isfinite(r->norm)) {
+        r->outcome = OPTIMIZER_NOT_FINITE;
         o->progress.not_finite++;
-        return report;
+        return false;
     }
-    if (is_outlier(o, report.norm)) {
-        report.outcome = OPTIMIZER_OUTLIER;
+    if (is_outlier(o, r->norm)) {
+        r->outcome = OPTIMIZER_OUTLIER;
         o->progress.outliers++;
-        return report;
+        return false;
     }
     // 1e-6 as in PyTorch's clip_grad_norm_
     double clip = o->options.clip;
-    if (clip > 0) report.clipped = fmin(1, clip / (report.norm + 1e-6));
+    if (clip > 0) r->clipped = fmin(1, clip / (r->norm + 1e-6));
+    return true;
+}
+
+// The backend judges alike.
+static void step_on_backend(struct optimizer *o, double scale, struct optimizer_report *r)
+{
+    struct update_verdict verdict;
     o->progress.updates++;
+    if (optimizer_device_step(o, scale, &verdict, &r->error)) {
+        r->outcome = OPTIMIZER_FAILED;
+        return;
+    }
+    r->norm = verdict.norm;
+    bool taken = judge(o, r);
+    TLM_ASSERT(taken == verdict.taken);
+    if (!taken) o->progress.updates--;
+}
+
+struct optimizer_report optimizer_step(struct optimizer *o, double rate, double scale)
+{
+    struct optimizer_report report = {.outcome = OPTIMIZER_STEPPED, .clipped = 1};
     o->rate = rate;
-    o->factor = scale * report.clipped;
     if (o->backend) {
-        if (update_on_device(o, &report.error)) report.outcome = OPTIMIZER_FAILED;
+        step_on_backend(o, scale, &report);
         return report;
     }
+    report.norm = gradient_norm(o) * fabs(scale);
+    if (!judge(o, &report)) return report;
+    o->progress.updates++;
+    o->factor = scale * report.clipped;
     update_matrices(o);
     run_chunks(o, update_chunks);
     return report;

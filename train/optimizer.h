@@ -3,7 +3,7 @@
 // The arithmetic of the updates stands in ops/update.h; here is the policy: which weight is updated how, in which type its
 // moments are kept, which steps are skipped. Weights are cut into chunks of a fixed size, which threads take as they come;
 // results do not depend on how many there are. Where the model runs on a backend, weights, gradients and moments are there and are
-// updated there, a launch a tensor; AdamW alone has kernels for that.
+// updated there (train/optimizer_device.c).
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 64 << 20, CHUNK_ROWS = 64 }; // of logits at a time, and rows at least
+// Of logits at a time, and rows at least; a backend has more work to share out.
+enum { CHUNK_BYTES = 64 << 20, BACKEND_CHUNK_BYTES = 256 << 20, CHUNK_ROWS = 64 };
 
 static struct node *leaf(struct graph *g, enum dtype type, int64_t rows, void *data)
 {
@@ -48,10 +49,12 @@ static void read_rows(struct graph *g, bool narrow)
         struct node *n = node_at(g, i);
         if (n->op != OP_attention) continue;
         g->layer = n->layer;
+        const bool latent = n->in[1] == n->in[2]; // the values are in the keys
         for (int j = 0; j < 3; j++) {
             if (n->in[j]->op == OP_kv_write) n->in[j] = n->in[j]->in[0];
-            if (narrow) n->in[j] = g_convert(g, n->in[j], DTYPE_F16);
+            if (narrow && !(j == 2 && latent)) n->in[j] = g_convert(g, n->in[j], DTYPE_F16);
         }
+        if (latent) n->in[2] = n->in[1];
     }
     g->layer = -1;
 }
@@ -65,7 +68,8 @@ struct head_chunks {
 
 static int64_t chunk_rows(const struct pass *p)
 {
-    int64_t rows = CHUNK_BYTES / (p->model->hparams.vocab * (int64_t)sizeof(float));
+    const int64_t bytes = p->model->backend ? BACKEND_CHUNK_BYTES : CHUNK_BYTES;
+    int64_t rows = bytes / (p->model->hparams.vocab * (int64_t)sizeof(float)) / CHUNK_ROWS * CHUNK_ROWS;
     if (rows < CHUNK_ROWS) rows = CHUNK_ROWS;
     return rows < p->config.rows ? rows : p->config.rows;
 }
@@ -228,7 +232,9 @@ static enum tlm_status open_memory(struct pass *p, struct tlm_error *err)
         void *memory = NULL;
         s = class->alloc(p->runner, &memory, shared, "activations", err);
         if (!s) graph_bind(&p->graph, memory, NULL);
-        return s ? s : class->alloc(p->runner, &p->scratch, scratch, "scratch of kernels", err);
+        if (!s) s = class->alloc(p->runner, &p->scratch, scratch, "scratch of kernels", err);
+        if (!s && p->config.gradients) class->keep(p->runner, &p->graph, true);
+        return s;
     }
     s = arena_init(&p->memory, shared + scratch + 4096, "activations", err);
     if (s) return s;

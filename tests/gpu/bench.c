@@ -166,6 +166,7 @@ int main(int argc, char **argv)
     b.copy = limit(&b, BACKEND_COPY, "copy");
     b.product = limit(&b, BACKEND_PRODUCT, "product");
     bench_rows(&b);
+    bench_updates(&b);
     // Where no file can be, so that each run compiles and measures.
     base->class->make_kernels(base, "/dev/null/kernels");
     bench_products(&b);

@@ -40,6 +40,7 @@ double bench_error(const float *a, const double *b, int64_t count);
 
 void bench_rows(struct bench *b);      // norms, elementwise, conversions (tests/gpu/bench_rows.c)
 void bench_sample(struct bench *b);    // draws of tokens (tests/gpu/bench_sample.c)
+void bench_updates(struct bench *b);   // optimizers (tests/gpu/bench_updates.c)
 void bench_products(struct bench *b);  // tests/gpu/bench_products.c
 void bench_attention(struct bench *b); // tests/gpu/bench_attention.c
 void bench_layers(struct bench *b);    // tests/gpu/bench_layer.c

@@ -177,6 +177,7 @@ static void training_attention(struct bench *b, const struct shape *s)
                .q = f16_numbers(b, 21, rows, width),
                .k = f16_numbers(b, 22, rows, kv),
                .v = f16_numbers(b, 23, rows, kv),
+               .v_stride = kv,
                .type = DTYPE_F16,
                .pos = rising(b, 0, rows),
                .rows = {NULL, rows},

@@ -16,7 +16,6 @@ struct work {
     int32_t *numbers; // (rows) tokens, targets, slots
     struct cuda_matrix embedding;
     struct paged_kv cache;
-    struct update_args update;
 };
 
 // The numbers of rows first .. of an array of bench_numbers(), in double.
@@ -104,11 +103,6 @@ LAUNCH(cross_entropy)
 {
     WORK;
     cuda_cross_entropy(NULL, w->losses, w->y, w->a, w->numbers, w->all, w->cols, w->factor);
-}
-LAUNCH(adamw)
-{
-    WORK;
-    cuda_adamw(NULL, &w->update);
 }
 
 // What becomes of rows x (and z) of `cols` numbers, with weights v, in double.
@@ -269,38 +263,8 @@ static void logit_rows(struct bench *b)
     bench_free_all(b);
 }
 
-static void optimizer(struct bench *b)
-{
-    const int64_t n = b->small ? 4096 : 64 << 20;
-    float *value = bench_numbers(b, 1, n), *gradient = bench_numbers(b, 2, n), *m = bench_numbers(b, 3, n);
-    float *v = bench_alloc(b, (size_t)n * sizeof *v);
-    cuda_glu(NULL, v, m, m, (struct cuda_rows){NULL, 1}, n,
-             ACT_RELU); // squares: moments of nothing are not below 0
-    struct work w = {.update = {.value = value,
-                                .copy = bench_alloc(b, (size_t)n * 2),
-                                .gradient = gradient,
-                                .m = {m, NULL},
-                                .v = {v, NULL},
-                                .moments = DTYPE_F32,
-                                .count = n,
-                                .key = 1,
-                                .factor = 1,
-                                .rate = 1e-4f,
-                                .keep = 1,
-                                .beta1 = 0.9f,
-                                .beta2 = 0.95f,
-                                .slow1 = 0.1f,
-                                .slow2 = 0.05f,
-                                .root_factor = 1,
-                                .eps = 1e-8f}};
-    bench_case(b, &(struct bench_case){"rows", "AdamW, f32 moments", 30 * (double)n, 0, BACKEND_COPY, NAN},
-               run_adamw, &w);
-    bench_free_all(b);
-}
-
 void bench_rows(struct bench *b)
 {
     plain_rows(b);
     logit_rows(b);
-    optimizer(b);
 }
