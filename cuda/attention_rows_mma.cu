@@ -4,7 +4,7 @@
 // zeros. Which blocks there are, and why scores are worked out twice: cuda/attention_dx.cu.
 //
 // What goes into a product is rounded to f16, whose 11 bits err by an eighth of bf16's 8 at the same speed; sums are f32. The CPU keeps f32
-// here. Against its losses, ten steps of AdamW (rate 1e-3) on the smallest Llama in bf16 were up to 3.8e-3 off with q, k, v, p, dy and ds in
+// here. Against its losses, ten steps of AdamW (rate 1e-3) on the smallest Llama in bf16 were up to 4.1e-3 off with q, k, v, p, dy and ds in
 // bf16 (with v alone 4.3e-3, always to one side), are 1.7e-3 off in f16, and 1.5e-3 with nothing rounded here at all. The CPU's own tiers
 // are 1.9e-3 apart, and weights that differ in the last bit of f32 lead it 1.3e-3 from itself: the least difference turns roundings of bf16
 // activations elsewhere. So products of higher and lower halves, which would cost twice to three times as many, could gain nothing.

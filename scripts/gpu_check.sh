@@ -89,7 +89,7 @@ measure()
 
 small= count=48
 [ "$mode" != --emulation ] || small=--small count=2
-suites="cuda cuda_experts cuda_gradient cuda_jit cuda_model cuda_places cuda_train"
+suites="cuda cuda_experts cuda_fused cuda_gradient cuda_jit cuda_model cuda_places cuda_sample cuda_train"
 [ "$mode" != --emulation ] || suites=cuda_emu
 # Side by side: each test is a process that has to find the device first.
 for suite in $suites; do
