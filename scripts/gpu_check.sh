@@ -25,7 +25,7 @@ for program in tinylm test_gpu gpu_bench gpu_report; do
     [ -x "$folder/$program" ] || { echo "gpu-check: no $folder/$program: 'make gpu-files' builds it" >&2; exit 1; }
 done
 reason=$("$folder/tinylm" info | sed -n 's/^backends *//p')
-case $reason in *"cpu, cuda: "*) ;; *) echo "gpu-check: no GPU: $reason" >&2; exit 1 ;; esac
+case $reason in *"cpu, cuda:0: "*) ;; *) echo "gpu-check: no GPU: $reason" >&2; exit 1 ;; esac
 
 # cuBLAS and NVRTC come with the toolkit, or with somebody's Python.
 for library in libcublas libnvrtc; do
