@@ -164,8 +164,8 @@ extern struct grid grid;
 [[noreturn]] void fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-void yield(void);           // to whoever has a turn
-void wake(struct block *b); // who waits for something of the block looks again
+void yield(void);                            // to whoever has a turn
+void wake(struct block *b);                  // who waits for something of the block looks again
 void on_stream(const struct cuda_stream *s); // the device that it is of must be the one that the host uses
 // Bytes at p are of the device that the host uses.
 void on_device(const void *p, size_t bytes, const char *what);
