@@ -564,7 +564,7 @@ enum { NUMBERS = 3 * UPDATE_BLOCK + 131, UPDATE_BLOCKS = 4, UPDATES = 3 };
 struct tensor_updated {
     float value[NUMBERS], gradient[NUMBERS], scales[2][UPDATE_BLOCKS];
     uint16_t copy[NUMBERS];
-    char moments[2][NUMBERS * 4];
+    _Alignas(64) char moments[2][NUMBERS * 4];
 };
 
 static struct update_args update_case(struct tensor_updated *t, enum update_rule rule, enum dtype moments)
