@@ -4,6 +4,7 @@
 
 #include "core/dtype.h"
 #include "cuda/backend.h"
+#include "cuda/experts.h"
 #include "cuda/gradient.h"
 #include "ops/gradient.h"
 
@@ -63,6 +64,9 @@ size_t cuda_multiply_scratch(const struct graph *g, const struct node *n);
 
 // ---- cuda/nodes_experts.c
 
+// What sort_experts leaves, and how many experts a row uses.
+struct cuda_order cuda_order_of(const struct node *sort);
+int32_t cuda_experts_used(const struct node *sort);
 CUDA_DECLARE(route);
 CUDA_DECLARE(sort_experts);
 CUDA_DECLARE(gather_experts);

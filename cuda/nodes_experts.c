@@ -5,14 +5,17 @@
 #include "cuda/nodes.h"
 #include "cuda/planes.h"
 
-#define RUN(name)                                                                                 \
-    void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
-                         void *scratch)
+#define RUN(name) CUDA_DECLARE(name)
 
-static struct cuda_order order(const struct node *sort)
+struct cuda_order cuda_order_of(const struct node *sort)
 {
     const struct order o = order_of(sort);
     return (struct cuda_order){o.active_count, o.active, o.offset, o.source, o.expert, o.place};
+}
+
+int32_t cuda_experts_used(const struct node *sort)
+{
+    return ((const struct route_params *)sort->params)->used;
 }
 
 RUN(route)
@@ -39,16 +42,16 @@ RUN(sort_experts)
 {
     UNUSED;
     const struct route_params *p = n->params;
-    const struct cuda_order o = order(n);
+    const struct cuda_order o = cuda_order_of(n);
     cuda_sort_experts(stream_of(g), &o, input(n, 0), rows(g, n->in[0]), p->experts, p->used);
 }
 
 RUN(gather_experts)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[1]);
+    const struct cuda_order o = cuda_order_of(n->in[1]);
     cuda_gather_experts(stream_of(g), n->out.data, input(n, 0), type_of_activations(g, n->in[0]), &o,
-                        rows(g, n), n->out.ne[0], ((const struct route_params *)n->in[1]->params)->used);
+                        rows(g, n), n->out.ne[0], cuda_experts_used(n->in[1]));
 }
 
 RUN(matmul_experts)
@@ -58,22 +61,22 @@ RUN(matmul_experts)
     const struct tensor *w = &n->in[1]->out;
     const struct cuda_matrix first = planes_matrix(w, w->data, 0);
     cuda_multiply(g, n, x->out.data, x->op == OP_gather_experts ? x->in[0] : x, &first,
-                  (struct cuda_groups){w->ne[2], order(n->in[2]).offset}, scratch);
+                  (struct cuda_groups){w->ne[2], cuda_order_of(n->in[2]).offset}, scratch);
 }
 
 RUN(bias_experts)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[2]);
+    const struct cuda_order o = cuda_order_of(n->in[2]);
     cuda_bias_experts(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->out.ne[0]);
 }
 
 RUN(combine_experts)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[2]);
+    const struct cuda_order o = cuda_order_of(n->in[2]);
     cuda_combine_experts(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->out.ne[0],
-                         ((const struct route_params *)n->in[1]->params)->used);
+                         cuda_experts_used(n->in[1]));
 }
 
 // Activations come in f32, whatever the weights are; the scratch has them as these take them, and then what the product wants.

@@ -4,20 +4,7 @@
 #include "cuda/nodes.h"
 #include "ops/nodes_experts.h"
 
-#define RUN(name)                                                                                 \
-    void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
-                         void *scratch)
-
-static struct cuda_order order(const struct node *sort)
-{
-    const struct order o = order_of(sort);
-    return (struct cuda_order){o.active_count, o.active, o.offset, o.source, o.expert, o.place};
-}
-
-static int32_t used_of(const struct node *sort)
-{
-    return ((const struct route_params *)sort->params)->used;
-}
+#define RUN(name) CUDA_DECLARE(name)
 
 // ---- rows ---------------------------------------------------------------------------------------------
 
@@ -31,30 +18,31 @@ RUN(sum_heads)
 RUN(combine_dx)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[2]);
+    const struct cuda_order o = cuda_order_of(n->in[2]);
     cuda_combine_dx(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->out.ne[0],
-                    used_of(n->in[2]));
+                    cuda_experts_used(n->in[2]));
 }
 
 RUN(combine_dw)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[2]);
+    const struct cuda_order o = cuda_order_of(n->in[2]);
     cuda_combine_dw(stream_of(g), n->out.data, input(n, 0), input(n, 1), &o, rows(g, n), n->in[1]->out.ne[0],
-                    used_of(n->in[2]));
+                    cuda_experts_used(n->in[2]));
 }
 
 RUN(gather_dx)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[1]);
-    cuda_gather_dx(stream_of(g), n->out.data, input(n, 0), &o, rows(g, n), n->out.ne[0], used_of(n->in[1]));
+    const struct cuda_order o = cuda_order_of(n->in[1]);
+    cuda_gather_dx(stream_of(g), n->out.data, input(n, 0), &o, rows(g, n), n->out.ne[0],
+                   cuda_experts_used(n->in[1]));
 }
 
 RUN(bias_experts_dw)
 {
     UNUSED;
-    const struct cuda_order o = order(n->in[1]);
+    const struct cuda_order o = cuda_order_of(n->in[1]);
     cuda_bias_experts_dw(stream_of(g), n->out.data, input(n, 0), cuda_gradient_base(n), &o, n->out.ne[1],
                          n->out.ne[0]);
 }
@@ -80,11 +68,13 @@ RUN(route_dx)
 
 // ---- products -----------------------------------------------------------------------------------------
 
-RUN(matmul_experts_dx)
+// dx of one matrix is dy w; its groups say which rows of which matrix.
+static void product_dx(const struct graph *g, const struct node *n, struct cuda_product_groups groups)
 {
-    UNUSED;
     const struct node *dy = n->in[0];
     const struct tensor *w = &n->in[1]->out;
+    groups.count = w->ne[2];
+    groups.w_step = w->ne[0] * w->ne[1];
     const struct cuda_product p = {
         .y = n->out.data,
         .x = dy->out.data,
@@ -96,19 +86,18 @@ RUN(matmul_experts_dx)
         .m = rows(g, n),
         .k = {NULL, w->ne[1]},
         .n = w->ne[0],
-        .groups = {.count = w->ne[2],
-                   .first = order(n->in[2]).offset,
-                   .w_step = w->ne[0] * w->ne[1],
-                   .y_stride = w->ne[0]},
+        .groups = groups,
     };
     cuda_matmul_nn(stream_of(g), &p);
 }
 
-// dy is transposed; an expert's sum is over its pairs, which are columns of dy and rows of x.
-RUN(matmul_experts_dw)
+// dw of one matrix is dy^T x, and dy comes transposed.
+static void product_dw(const struct graph *g, const struct node *n, struct cuda_product_groups groups)
 {
-    UNUSED;
     const struct node *dy = n->in[0], *x = n->in[1];
+    groups.count = n->out.ne[2];
+    groups.y_step = n->out.ne[0] * n->out.ne[1];
+    groups.y_stride = n->out.ne[0];
     const struct cuda_product p = {
         .y = n->out.data,
         .x = dy->out.data,
@@ -121,61 +110,38 @@ RUN(matmul_experts_dw)
         .k = rows(g, x),
         .n = n->out.ne[0],
         .base = cuda_gradient_base(n),
-        .groups = {.count = n->out.ne[2],
-                   .first = order(n->in[2]).offset,
-                   .over_k = true,
-                   .y_step = n->out.ne[0] * n->out.ne[1],
-                   .y_stride = n->out.ne[0]},
+        .groups = groups,
     };
     cuda_matmul_nn(stream_of(g), &p);
+}
+
+RUN(matmul_experts_dx)
+{
+    UNUSED;
+    const int64_t width = n->in[1]->out.ne[0];
+    product_dx(g, n,
+               (struct cuda_product_groups){.first = cuda_order_of(n->in[2]).offset, .y_stride = width});
+}
+
+// An expert's sum is over its pairs, which are columns of dy and rows of x.
+RUN(matmul_experts_dw)
+{
+    UNUSED;
+    product_dw(g, n, (struct cuda_product_groups){.first = cuda_order_of(n->in[2]).offset, .over_k = true});
 }
 
 RUN(matmul_heads_dx)
 {
     UNUSED;
-    const struct node *dy = n->in[0];
     const struct tensor *w = &n->in[1]->out;
-    const struct cuda_product p = {
-        .y = n->out.data,
-        .x = dy->out.data,
-        .w = w->data,
-        .x_type = dy->out.type,
-        .w_type = w->type,
-        .x_stride = dy->out.ne[0],
-        .w_stride = w->ne[0],
-        .m = rows(g, n),
-        .k = {NULL, w->ne[1]},
-        .n = w->ne[0],
-        .groups = {.count = w->ne[2],
-                   .x_step = w->ne[1],
-                   .w_step = w->ne[0] * w->ne[1],
-                   .y_step = w->ne[0],
-                   .y_stride = n->out.ne[0]},
-    };
-    cuda_matmul_nn(stream_of(g), &p);
+    product_dx(
+        g, n, (struct cuda_product_groups){.x_step = w->ne[1], .y_step = w->ne[0], .y_stride = n->out.ne[0]});
 }
 
 RUN(matmul_heads_dw)
 {
     UNUSED;
-    const struct node *dy = n->in[0], *x = n->in[1];
-    const struct cuda_product p = {
-        .y = n->out.data,
-        .x = dy->out.data,
-        .w = x->out.data,
-        .x_type = dy->out.type,
-        .w_type = x->out.type,
-        .x_stride = dy->out.ne[0],
-        .w_stride = x->out.ne[0],
-        .m = {NULL, n->out.ne[1]},
-        .k = rows(g, x),
-        .n = n->out.ne[0],
-        .base = cuda_gradient_base(n),
-        .groups = {.count = n->out.ne[2],
-                   .x_step = n->out.ne[1] * dy->out.ne[0],
-                   .w_step = n->out.ne[0],
-                   .y_step = n->out.ne[0] * n->out.ne[1],
-                   .y_stride = n->out.ne[0]},
-    };
-    cuda_matmul_nn(stream_of(g), &p);
+    product_dw(
+        g, n,
+        (struct cuda_product_groups){.x_step = n->out.ne[1] * n->in[0]->out.ne[0], .w_step = n->out.ne[0]});
 }

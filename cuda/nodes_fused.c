@@ -2,6 +2,8 @@
 #include "cuda/fuse.h"
 #include "cuda/nodes.h"
 
+#define RUN(name) CUDA_DECLARE(name)
+
 struct cuda_fused_shape cuda_fused_shape_of(const struct cuda_matrix *w)
 {
     return (struct cuda_fused_shape){.type = w->type,
@@ -12,7 +14,7 @@ struct cuda_fused_shape cuda_fused_shape_of(const struct cuda_matrix *w)
                                      .scale_stride = (int32_t)w->scale_stride};
 }
 
-void cuda_run_product(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+RUN(product)
 {
     UNUSED;
     const struct fused_product_params *p = n->params;
@@ -25,7 +27,7 @@ void cuda_run_product(const struct graph *g, const struct node *n, int64_t begin
     cuda_fused_product(stream_of(g), &launch, cuda_runner_of(g)->backend->device.processors);
 }
 
-void cuda_run_norm_add(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+RUN(norm_add)
 {
     UNUSED;
     struct cuda_fused_norm_add launch = ((const struct fused_norm_add_params *)n->params)->launch;
@@ -35,7 +37,7 @@ void cuda_run_norm_add(const struct graph *g, const struct node *n, int64_t begi
     cuda_fused_norm_add(stream_of(g), &launch);
 }
 
-void cuda_run_heads(const struct graph *g, const struct node *n, int64_t begin, int64_t end, void *scratch)
+RUN(heads)
 {
     UNUSED;
     const struct fused_heads_params *p = n->params;

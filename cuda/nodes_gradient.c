@@ -2,9 +2,7 @@
 // the CPU's).
 #include "cuda/nodes.h"
 
-#define RUN(name)                                                                                 \
-    void cuda_run_##name(const struct graph *g, const struct node *n, int64_t begin, int64_t end, \
-                         void *scratch)
+#define RUN(name) CUDA_DECLARE(name)
 
 // What the node's result is added to. That of a weight's gradient stands where it goes, and counts if an earlier node of this pass, or an
 // earlier pass, wrote it.
