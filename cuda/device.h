@@ -103,7 +103,7 @@ __device__ inline float block_max(float x, shared<float> part)
     return top;
 }
 
-template <class T> __host__ __device__ inline T ceil_div(T n, T by)
+template <class T> __host__ __device__ constexpr T ceil_div(T n, T by)
 {
     return (n + by - 1) / by;
 }
