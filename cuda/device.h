@@ -8,6 +8,8 @@
 //   CUDA_LAUNCH_EARLY(...) likewise, but blocks may begin while launches in front still run: every thread calls wait_for_previous()
 //       before it touches what launches write. let_next_begin() lets the next launch begin, where that is an early one.
 //   CUDA_LAUNCH_MADE(made, ...), CUDA_LAUNCH_EARLY_MADE(made, ...) likewise of a kernel that cuda/jit.h made in the place of the one that is named, or NULL
+//   CUDA_LAUNCH_TOGETHER(...) likewise, of blocks that may wait for each other: count_wait(counter, n) until count_raise(counter, 1) was called
+//       n times. More blocks than fit at once are an error.
 //   copy_async16(), ldmatrix(), mma()
 // Blocks have whole warps. Threads of a warp stay together where they shuffle: no lane leaves a loop or returns earlier.
 #ifndef CUDA_DEVICE_H

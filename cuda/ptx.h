@@ -78,6 +78,25 @@ __device__ inline void sync_grid()
 }
 #endif
 
+// A counter in global memory, by which blocks of a cooperative launch wait for each other. Whoever waited sees what the threads that raised it
+// wrote before, and so do those that wait at a barrier of the block behind it.
+__device__ inline void count_raise(unsigned *counter, unsigned by)
+{
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(counter)), "r"(by)
+                 : "memory");
+}
+
+__device__ inline void count_wait(const unsigned *counter, unsigned target)
+{
+    unsigned count;
+    do
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                     : "=r"(count)
+                     : "l"(__cvta_generic_to_global(counter))
+                     : "memory");
+    while (count < target);
+}
+
 // Until the launches in front have ended, and what they wrote is there to be read.
 __device__ inline void wait_for_previous()
 {

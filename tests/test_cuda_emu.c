@@ -227,6 +227,45 @@ START_TEST(test_cooperative)
 }
 END_TEST
 
+static const struct {
+    const char *name, *text; // of the error; NULL: none
+} chains[] = {
+    [CHAIN_RIGHT] = {"nothing", NULL},
+    [CHAIN_NOT_AWAITED] = {"a block that was not waited for", NULL},
+    [CHAIN_NOT_RESET] = {"counters that the step in front has left", NULL},
+    [CHAIN_CIRCLE] = {"blocks that wait for each other", "a count of 1 that stays at 0: nobody can raise it"},
+    [CHAIN_APART] = {"an ordinary launch", "not cooperative"},
+};
+enum { CHAINS = sizeof chains / sizeof *chains };
+
+// Two steps by the same counters; what nobody has written is NaN. A mistake without an error shows in some order.
+START_TEST(test_chains)
+{
+    enum { BLOCKS = 4 };
+    float *x = cuda_alloc(BLOCKS * 32 * sizeof *x), *y = cuda_alloc(BLOCKS * sizeof *y);
+    unsigned *counters = cuda_alloc(BLOCKS * sizeof *counters);
+    int wrong = 0;
+    for (int i = 0; i < BLOCKS * 32; i++) x[i] = 1;
+    EACH_ORDER({
+        memset(counters, 0, BLOCKS * sizeof *counters);
+        for (int step = 0; step < 2; step++) {
+            for (int b = 0; b < BLOCKS; b++) y[b] = NAN;
+            planted_chain((enum planted_chain)_i, y, counters, x, BLOCKS);
+            for (int b = 0; b < BLOCKS; b++) wrong += !(y[b] == (float)(32 * (b + 1)));
+        }
+        const char *error = emu_error();
+        if (chains[_i].text)
+            ck_assert_msg(error && strstr(error, chains[_i].text), "%s in order %d: %s", chains[_i].name,
+                          order_, error ? error : "not seen");
+        else
+            ck_assert_msg(!error, "%s in order %d: %s", chains[_i].name, order_, error);
+        emu_forget();
+    });
+    ck_assert_msg((wrong > 0) == (_i != CHAIN_RIGHT), "%s: %d wrong numbers", chains[_i].name, wrong);
+    cuda_free(x), cuda_free(y), cuda_free(counters);
+}
+END_TEST
+
 Suite *suite_cuda_emu(void)
 {
     Suite *s = suite_create("cuda_emu");
@@ -238,6 +277,7 @@ Suite *suite_cuda_emu(void)
     tcase_add_test(t, test_mma_s8);
     tcase_add_loop_test(t, test_tiles, 0, TILES);
     tcase_add_test(t, test_cooperative);
+    tcase_add_loop_test(t, test_chains, 0, CHAINS);
     suite_add_tcase(s, t);
     return s;
 }

@@ -69,6 +69,18 @@ inline void sync_grid(EMU_HERE)
     emu::sync_grid(file, line);
 }
 
+inline void count_raise(unsigned *counter, unsigned by, EMU_HERE)
+{
+    emu::global_store(counter, sizeof *counter, sizeof *counter, file, line);
+    *counter += by;
+}
+
+inline void count_wait(const unsigned *counter, unsigned target, EMU_HERE)
+{
+    emu::global_check(counter, sizeof *counter, sizeof *counter, "wait for", file, line);
+    emu::wait_count(counter, target, file, line);
+}
+
 inline void wait_for_previous()
 {
     emu::self->waited = true;

@@ -141,6 +141,16 @@ void sync_grid(const char *file, int line)
     yield();
 }
 
+// In a launch whose blocks do not all run together, the one that is waited for may never begin.
+void wait_count(const unsigned *counter, unsigned target, const char *file, int line)
+{
+    if (grid.how != TOGETHER) fail(file, line, "a wait for other blocks in a launch that is not cooperative");
+    if (*counter >= target) return;
+    self->state = COUNT_WAIT, self->file = file, self->line = line;
+    self->counter = counter, self->target = target;
+    yield();
+}
+
 // Nobody can go on: says why the first one waits.
 static void stuck(struct thread *threads, int count)
 {
@@ -153,6 +163,13 @@ static void stuck(struct thread *threads, int count)
         self = t;
         report_text(t->file, t->line, "%s: lane %d of the mask %08x does not come: it waits at %s:%d",
                     t->meeting.name, lane, t->meeting.mask, lanes[lane].file, lanes[lane].line);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        if (threads[i].state != COUNT_WAIT) continue;
+        self = &threads[i];
+        report_text(self->file, self->line, "a wait for a count of %u that stays at %u: nobody can raise it",
+                    self->target, *self->counter);
         return;
     }
     for (int i = 0; i < count; i++) {
@@ -173,6 +190,7 @@ static void run_threads(struct thread *threads, int count)
         turns(order, count);
         for (int i = 0; i < count && !world.failed; i++) {
             struct thread *t = &threads[order[i]];
+            if (t->state == COUNT_WAIT && *t->counter >= t->target) t->state = READY;
             if (t->state != READY) continue;
             moved = true;
             self = t;

@@ -12,7 +12,7 @@
 //   - global memory: what goes through load(), store() and copy_async() is checked for bounds and alignment. Plain indexing is not:
 //     there the guard pages around each allocation (cuda_alloc() of runtime.cc) fault, and AddressSanitizer sees the single byte.
 //     Fresh allocations are full of NaNs; whether a byte of them was ever written is not followed.
-//   - threads that wait forever, copies that are never waited for
+//   - threads that wait forever, for a counter too that nobody who can go on will raise; copies that are never waited for
 //   - several devices: memory of another one than the launch is on (plain indexing faults there, too). The host giving a stream, a copy or an
 //     event of another device than it uses ends the program.
 //   - early launches: what load() and copy_async() read of an allocation that a launch has stored to, and all that store() writes, in front of
@@ -54,7 +54,8 @@ enum { OP_WORDS = 10, MAX_COPIES = 64, MAX_BARRIERS = 64, MAX_TILE_COPIES = 64, 
 enum how { IN_ORDER, TOGETHER, EARLY }; // cooperative: TOGETHER
 
 // EVENT_WAIT: for something of the block, which is looked at again whenever that changes (wake())
-enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, EVENT_WAIT, DONE };
+// COUNT_WAIT: for a counter in global memory that other blocks raise
+enum state { READY, WARP_WAIT, BLOCK_WAIT, GRID_WAIT, EVENT_WAIT, COUNT_WAIT, DONE };
 
 // What a lane has come to a meeting of its warp with, and what it takes away.
 struct meeting {
@@ -114,6 +115,8 @@ struct thread {
     struct meeting meeting;
     const char *file; // of the barrier that it waits at
     int line;
+    const unsigned *counter; // that it waits for
+    unsigned target;
     bool waited; // for the launches in front: those of early launches do it themselves
     struct copy copies[MAX_COPIES];
     int copy_count, group; // group: number of the group that is open
@@ -301,6 +304,7 @@ void meet_words(const char *name, uint32_t mask, const void *in, void *out, size
 finish_fn finish_shuffle, finish_ballot, finish_sync, finish_mma_bf16, finish_mma_f16, finish_mma_s8;
 void sync_block(const char *file, int line);
 void sync_grid(const char *file, int line);
+void wait_count(const unsigned *counter, unsigned target, const char *file, int line);
 void copy_commit(void);
 void copy_wait(int groups, const char *file, int line);
 void copy_land(struct thread *t, int up_to_group, const char *file, int line);

@@ -183,3 +183,28 @@ void planted_grid_sum(bool together, float *sums, const float *x, int blocks)
     else
         CUDA_LAUNCH(grid_sum_kernel, (unsigned)blocks, 32, 0, NULL, sums, x);
 }
+
+// y[b] = y[b - 1] + sum of x (blocks, 32) in row b: each block waits for the one in front, and lets the next one go on.
+static __global__ void chain_kernel(enum planted_chain which, float *y, unsigned *counters, const float *x)
+{
+    SHARED(float, part, 1);
+    const unsigned b = blockIdx.x;
+    const float own = block_sum(x[b * 32 + threadIdx.x], part);
+    if (threadIdx.x == 0 && (b || which == CHAIN_CIRCLE)) {
+        if (which != CHAIN_NOT_AWAITED) count_wait(counters + b, 1);
+        if (which != CHAIN_NOT_RESET) store(counters + b, 0u);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        store(y + b, (b ? load(y + b - 1) : 0) + own);
+        count_raise(counters + (b + 1) % gridDim.x, b + 1 < gridDim.x);
+    }
+}
+
+void planted_chain(enum planted_chain which, float *y, unsigned *counters, const float *x, int blocks)
+{
+    if (which == CHAIN_APART)
+        CUDA_LAUNCH(chain_kernel, (unsigned)blocks, 32, 0, NULL, which, y, counters, x);
+    else
+        CUDA_LAUNCH_TOGETHER(chain_kernel, (unsigned)blocks, 32, 0, NULL, which, y, counters, x);
+}

@@ -38,6 +38,17 @@ void planted_mma_s8(int32_t *c, const int8_t *a, const int8_t *b);
 // sums[0] of `count` numbers by blocks that meet at a barrier of the grid; together: a cooperative launch
 void planted_grid_sum(bool together, float *sums, const float *x, int blocks);
 
+// y (blocks) sums of x (blocks, 32) up to each block, by blocks that wait for each other; counters (blocks) of zeros, which are zeros again
+// behind it
+enum planted_chain {
+    CHAIN_RIGHT,
+    CHAIN_NOT_AWAITED, // no wait for the block in front
+    CHAIN_NOT_RESET,   // counters stay as they are
+    CHAIN_CIRCLE,      // the first waits, too
+    CHAIN_APART,       // an ordinary launch
+};
+void planted_chain(enum planted_chain which, float *y, unsigned *counters, const float *x, int blocks);
+
 // c (64, 64) = a (64, 128) b (64, 128)^T, or b (128, 64), by copies of tiles and wgmma.
 enum planted_tiles {
     TILES_RIGHT,
