@@ -17,12 +17,14 @@ struct pair {
 
 #if CUDA_HOPPER
 
-// Of two tiles of different sequences the second has a block of its own (blockIdx.z). False: nothing is left for this block.
+// Of two tiles of different sequences the second has a block of its own (blockIdx.z). False: nothing is left for this block. The last tiles come
+// first: they are a prompt's with the most keys, and what is left at the end is short.
 __device__ static bool pair_of(struct pair *p, const struct cuda_attention &a)
 {
     const int64_t tiles = row_count(a.tile_count);
     const bool heads = a.heads / a.kv_heads % 2 == 0;
-    const int64_t first = heads ? blockIdx.x : 2 * (int64_t)blockIdx.x, second = heads ? first : first + 1;
+    const int64_t number = gridDim.x - 1 - blockIdx.x, first = heads ? number : 2 * number,
+                  second = heads ? first : first + 1;
     if (first >= tiles) return false;
     p->tile[0] = load(a.tiles + first);
     p->tile[1] = second < tiles ? load(a.tiles + second) : p->tile[0];
