@@ -32,12 +32,14 @@ static inline bool can_wait(const void *kernel)
     return cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.ptxVersion >= 90;
 }
 
-// More shared memory than 48 KiB has to be asked for. A launch that fails is told by the next cuda_sync(). Of a kernel that was `made` for
-// the arguments `own` is the type.
+// Every launch that fails comes by here, and is told by the next cuda_sync() (cuda/runtime.cu).
+void cuda_launch_failed(const char *name, const cudaLaunchConfig_t *config);
+
+// More shared memory than 48 KiB has to be asked for. Of a kernel that was `made` for the arguments `own` is the type.
 template <class... P, class... A>
-static inline void cuda_launch(const struct cuda_kernel *made, void (*own)(P...), dim3 grid, dim3 block,
-                               size_t shared_bytes, struct cuda_stream *stream, enum launch_kind kind,
-                               A... arguments)
+static inline void cuda_launch(const char *name, const struct cuda_kernel *made, void (*own)(P...), dim3 grid,
+                               dim3 block, size_t shared_bytes, struct cuda_stream *stream,
+                               enum launch_kind kind, A... arguments)
 {
     const void *kernel = made ? cuda_kernel_code(made) : (const void *)own;
     cudaLaunchAttribute attribute = {};
@@ -57,20 +59,20 @@ static inline void cuda_launch(const struct cuda_kernel *made, void (*own)(P...)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
     const auto launch = [&](P... values) {
         void *pointers[] = {(void *)&values...};
-        cudaLaunchKernelExC(&config, kernel, pointers);
+        if (cudaLaunchKernelExC(&config, kernel, pointers) != cudaSuccess) cuda_launch_failed(name, &config);
     };
     launch(P(arguments)...);
 }
 #define CUDA_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
+    cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
+    cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+    cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(made, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
+    cuda_launch(#kernel, made, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
 #define CUDA_LAUNCH_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \
-    cuda_launch(made, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
+    cuda_launch(#kernel, made, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 
 __device__ inline void sync_grid()
 {

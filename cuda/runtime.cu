@@ -102,10 +102,11 @@ bool cuda_tile_map_make(struct cuda_tile_map *m, const void *base, int64_t colum
                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
+// Nothing, too, has an address of its own.
 void *cuda_alloc(size_t bytes)
 {
     void *p = NULL;
-    if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+    if (cudaMalloc(&p, bytes ? bytes : 1) == cudaSuccess) return p;
     cudaGetLastError(); // told to the caller by NULL
     return NULL;
 }
@@ -149,12 +150,31 @@ void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device
     cudaMemcpyPeerAsync(to, target->number, from, source->number, bytes, stream_of(s));
 }
 
-// Launches and copies leave their error with the runtime, which keeps it until it is asked.
+// Launches and copies leave their error with the runtime, which keeps it for the thread until it is asked; beside it stands the first launch
+// that had one.
+static thread_local char failed_launch[256];
+
+void cuda_launch_failed(const char *name, const cudaLaunchConfig_t *c)
+{
+    if (*failed_launch) return;
+    snprintf(failed_launch, sizeof failed_launch,
+             ", at the launch of %.120s: grid %u x %u x %u, %u threads, %zu bytes of shared memory", name,
+             c->gridDim.x, c->gridDim.y, c->gridDim.z, c->blockDim.x, c->dynamicSmemBytes);
+}
+
+static void forget_error(void)
+{
+    cudaGetLastError();
+    *failed_launch = '\0';
+}
+
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
 {
     cudaError_t e = cudaGetLastError(), later = cudaStreamSynchronize(stream_of(s));
     if (!e) e = later;
-    return e ? error_set(err, TLM_ERR_IO, "cuda: %s", cudaGetErrorString(e)) : TLM_OK;
+    if (e) error_set(err, TLM_ERR_IO, "cuda: %s%s", cudaGetErrorString(e), failed_launch);
+    forget_error();
+    return e ? TLM_ERR_IO : TLM_OK;
 }
 
 bool cuda_pin(void *pages, size_t bytes)
@@ -206,9 +226,11 @@ double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)
 
 // ---- recordings: CUDA graphs ------------------------------------------------------------------------------
 
+// A kernel's first launch loads it, and a recording may have kernels that have not run before: for more rows than the run in front of it had.
+// So what the thread does beside the stream is not forbidden meanwhile.
 void cuda_record_begin(struct cuda_stream *s)
 {
-    cudaStreamBeginCapture(stream_of(s), cudaStreamCaptureModeThreadLocal);
+    cudaStreamBeginCapture(stream_of(s), cudaStreamCaptureModeRelaxed);
 }
 
 struct cuda_recording *cuda_record_end(struct cuda_stream *s)
@@ -217,7 +239,7 @@ struct cuda_recording *cuda_record_end(struct cuda_stream *s)
     cudaGraphExec_t run = NULL;
     if (cudaStreamEndCapture(stream_of(s), &graph) != cudaSuccess || !graph ||
         cudaGraphInstantiate(&run, graph, 0) != cudaSuccess)
-        cudaGetLastError(); // told to the caller by NULL
+        forget_error(); // told to the caller by NULL
     if (graph) cudaGraphDestroy(graph);
     return (struct cuda_recording *)run;
 }
