@@ -369,6 +369,7 @@ Suite *suite_cuda_jit(void)
 {
     Suite *s = suite_create("cuda_jit");
     TCase *t = tcase_create("cuda_jit");
+    tcase_set_timeout(t, 120); // a device's compiler takes its time
     tcase_add_test(t, test_made_once);
     tcase_add_test(t, test_made_results);
     tcase_add_test(t, test_made_fused);

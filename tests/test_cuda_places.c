@@ -242,9 +242,9 @@ START_TEST(test_shares)
     ck_assert(!tlm_model_place(m, 3, text, sizeof text));
     ck_assert_str_eq(tlm_model_backend(m), "cuda: 2 devices");
     tlm_model_close(m);
-    emu_set_free(0, 1);
+    emu_set_free(0, 1); // a device has what it has
     ck_assert_int_eq(open_placed(&m, path, &(struct setting){0}, &err), TLM_OK);
-    for (int64_t l = 0; l < layers; l++) ck_assert_int_eq(m->layer_places[l], 2);
+    for (int64_t l = 0; l < layers && emu_here(); l++) ck_assert_int_eq(m->layer_places[l], 2);
     tlm_model_close(m);
     ck_assert_int_eq(
         open_placed(&m, path, &(struct setting){.layers = 1, .placement = "blk.0.attn_q=CUDA", .split = "1"},
@@ -382,9 +382,11 @@ Suite *suite_cuda_places(void)
     tcase_add_test(t, test_guesses);
     tcase_add_test(t, test_shares);
     tcase_add_test(t, test_bad_rules);
+    suite_add_tcase(s, t);
+    // A device's libraries allocate, too, which have failures of their own; and its memory is out of the host's reach.
+    if (!emu_here()) return s;
     tcase_add_test(t, test_failing_allocator);
     tcase_add_test(t, test_other_memory);
     tcase_add_test_raise_signal(t, test_other_stream, 6); // SIGABRT
-    suite_add_tcase(s, t);
     return s;
 }

@@ -10,6 +10,9 @@
 extern "C" {
 #endif
 
+// Is this the emulation, which sees what a device does not, and whose memory is the host's? (A device: tests/gpu/device.cu.)
+bool emu_here(void);
+
 // The order in which the threads of a block, and the blocks of a grid, get their turns.
 enum emu_order { EMU_FORWARD, EMU_BACKWARD, EMU_RANDOM, EMU_ORDERS };
 void emu_set_order(enum emu_order order, uint64_t seed);

@@ -88,11 +88,21 @@ void emu_set_free(int, size_t)
 {
 }
 
+bool emu_here(void)
+{
+    return false;
+}
+
+// The first error, which some forget when they are asked.
+static struct tlm_error first_error;
+
 const char *emu_error(void)
 {
-    cudaError_t e = cudaDeviceSynchronize();
-    if (!e) e = cudaGetLastError();
-    return e ? cudaGetErrorString(e) : NULL;
+    struct tlm_error err;
+    cudaDeviceSynchronize();
+    const bool failed = cuda_sync(NULL, &err) != TLM_OK;
+    if (failed && !first_error.code) first_error = err;
+    return first_error.code ? first_error.text : NULL;
 }
 
 // A device does not count launches: to who looks whether there were some, there were.
@@ -105,4 +115,5 @@ int64_t emu_launches(void)
 // A device that has failed stays so until the process ends; each test is a process of its own.
 void emu_forget(void)
 {
+    first_error = {};
 }
