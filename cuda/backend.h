@@ -62,9 +62,8 @@ struct runner {
 
 enum { CUDA_ARRIVALS = 4096 };
 
-// Products that cuBLAS does where it is there; elsewhere it is our own tensor cores. The tiles of cuda/matmul_wgmma.cu ask the L2 cache for 48 KB
-// for each 4.2 MFLOP, at the full rate of an H200 11 TB/s, about twice what that delivers; cuBLAS shares what it reads among neighbours, and
-// ought to be ahead by some 10 %. What settles it are the lines "BF16 14336 x 4096" and "cuBLAS BF16 14336 x 4096" of 512 and 4096 rows in
+// Products that cuBLAS does where it is there; elsewhere it is our own tensor cores, whose clusters share what they read as cuBLAS's do
+// (cuda/matmul_wgmma.cu). What settles it are the lines "BF16 14336 x 4096", "cuBLAS BF16 14336 x 4096" and their like in
 // docs/benchmarks/gpu.md: where the first are faster, this is false.
 static inline bool cublas_wins(enum dtype weights, int64_t rows)
 {

@@ -7,6 +7,12 @@
 //   barrier_wait(b, phase)              until phase 0, 1, 0, ... is complete; phase 1 of a new barrier is
 //   copy_tile(to, &map, column, row, b) a box of a matrix on its way (cuda_tile_map of cuda/runtime.h), which the barrier will count
 //   copy_bytes(to, from, bytes, b)      bytes that stand side by side, multiples of 16
+//   CUDA_LAUNCH_CLUSTERS(...)           like CUDA_LAUNCH(); blocks CUDA_CLUSTER i and following run at once, and reach each other's dynamic
+//                                       shared memory, where all is at the same place
+//   cluster_rank(), sync_cluster()      the block's number in its cluster; a barrier of all threads of the cluster: behind the making of
+//                                       barriers that other blocks reach, and in front of the end of a block that others reach
+//   copy_tile_to(ranks, to, ...)        like copy_tile(), to the blocks whose bits `ranks` has, and counted by the barrier of each of them
+//   barrier_arrive_in(b, rank)          an arrival at the barrier of that block: the thread's reads have ended; of its writes it says nothing
 //   wgmma_begin(); wgmma<N>(c, a, b, add) ...; wgmma_end(); wgmma_wait<GROUPS>()
 //   shared_written()                    what threads wrote to shared memory may be read by wgmma behind the next barrier
 //   sync_some<ID, THREADS>()            a barrier of a part of the block, whole warps
@@ -21,7 +27,7 @@
 //                             steps of K are 16 rows apart
 // Numbers of C (64, N): lane l of warp w has C[i] of row 16 (w % 4) + l / 4 + 8 (i / 2 % 2), column 8 (i / 4) + 2 (l % 4) + i % 2.
 //
-// Sources: PTX ISA 8.5, "Asynchronous warpgroup level matrix instructions", "cp.async.bulk.tensor", "mbarrier".
+// Sources: PTX ISA 8.5, "Asynchronous warpgroup level matrix instructions", "cp.async.bulk.tensor", "mbarrier", "barrier.cluster".
 #ifndef CUDA_HOPPER_H
 #define CUDA_HOPPER_H
 
@@ -44,6 +50,11 @@ template <class T, bool TURNED> struct tile_operand;
 #else
 #include "tests/cuda_emu/hopper.h"
 #endif
+
+__device__ inline int cluster_rank()
+{
+    return (int)blockIdx.x % CUDA_CLUSTER;
+}
 
 // The stages of a ring of tiles, and the phase of the barriers of the one that is next: it changes with every round.
 template <int STAGES> struct ring {

@@ -51,6 +51,26 @@ __device__ inline void barrier_wait(uint64_t *barrier, unsigned phase)
                      : "memory");
 }
 
+// Without .release.cluster, for which the compiler waits until all that the thread has written is seen by the whole device, results included:
+// what is told is that reads by wgmma have ended.
+__device__ inline void barrier_arrive_in(uint64_t *barrier, int rank)
+{
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+                 "}" ::"r"(shared_address(barrier)),
+                 "r"(rank)
+                 : "memory");
+}
+
+__device__ inline void sync_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release;\n"
+                 "barrier.cluster.wait.acquire;" ::
+                     : "memory");
+}
+
 template <int ID, int THREADS> __device__ inline void sync_some()
 {
     asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(THREADS) : "memory");
@@ -92,6 +112,17 @@ __device__ inline void copy_tile(T *to, const struct cuda_tile_map *map, int64_t
                  "[%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(to)),
                  "l"(map), "r"((int)column), "r"((int)row), "r"(shared_address(barrier))
                  : "memory");
+}
+
+template <class T>
+__device__ inline void copy_tile_to(unsigned ranks, T *to, const struct cuda_tile_map *map, int64_t column,
+                                    int64_t row, uint64_t *barrier)
+{
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(to)),
+        "l"(map), "r"((int)column), "r"((int)row), "r"(shared_address(barrier)), "h"((uint16_t)ranks)
+        : "memory");
 }
 
 template <class T> __device__ inline void copy_bytes(T *to, const void *from, int bytes, uint64_t *barrier)

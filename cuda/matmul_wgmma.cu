@@ -4,6 +4,11 @@
 // of k, up to STAGES of them ahead; two warpgroups multiply 64 rows each, so that one of them writes its results while the other one and
 // the copies go on. `full` and `empty` say of a stage that its panels have come, and that both warpgroups are through with them.
 //
+// Tiles of 128 x 256 ask the L2 cache for 48 KB for each 4.2 MFLOP: at the full rate of an H200 11 TB/s, about twice what that delivers. So
+// two blocks may be a cluster (BLOCKS 2), whose tiles stand one below the other: each of them fetches half of the panel of w for both, and
+// 32 KB are asked for. A stage is empty when all four warpgroups are through with it. Both go through the same panels, also where
+// the lower tile has no rows: its half of w is wanted all the same.
+//
 // A panel of w is (OUTPUTS, 64) of (N, K), or, for gradients (nn), 64 rows of (K, N): tiles of 64 outputs side by side. Rows that the step
 // does not have stand in memory all the same, whatever is there: results of theirs are not written; where they are steps of k, the last
 // panel's are made zeros in both operands.
@@ -12,6 +17,7 @@
 
 constexpr int ROWS = 128, DEPTH = TILE_COLUMNS, GROUPS = 2, THREADS = (1 + GROUPS) * WARPGROUP;
 
+// BLOCKS: of a cluster, 1 or CUDA_CLUSTER
 template <int OUTPUTS> struct shape {
     static constexpr int PANEL = (ROWS + OUTPUTS) * DEPTH; // numbers of a stage: x, then w
     static constexpr int STAGES = OUTPUTS == 256 ? 4 : 6;
@@ -26,10 +32,11 @@ struct place {
     int64_t y;               // number of the matrix's, or the part's, first result of row 0
 };
 
-// Which tiles are the block's, by their number: matrices or parts of k one after the other, in each of them ABREAST tiles of rows that follow
-// each other on the same outputs, for the L2 cache, then the next outputs. How many tiles an expert has is found on the way.
-template <int OUTPUTS> struct schedule {
-    static constexpr int ABREAST = 8;
+// Which tiles are the block's, or the cluster's one below the other, by their number: matrices or parts of k one after the other, in each
+// of them ABREAST tiles of rows that follow each other on the same outputs, for the L2 cache, then the next outputs. How many tiles an
+// expert has is found on the way.
+template <int OUTPUTS, int BLOCKS> struct schedule {
+    static constexpr int ABREAST = 8, HEIGHT = BLOCKS * ROWS;
     const struct cuda_tiles &t;
     int64_t across, each, all_k, count;
     int64_t number = 0, before = 0; // the matrix or part that the last tile was of, the tiles in front of it
@@ -39,6 +46,11 @@ template <int OUTPUTS> struct schedule {
           each(ceil_div(ceil_div(tiles.p.k.most, (int64_t)DEPTH), tiles.parts) * DEPTH),
           all_k(row_count(tiles.p.k)), count(tiles.groups.count ? tiles.groups.count : tiles.parts)
     {
+    }
+
+    __device__ static int rank()
+    {
+        return BLOCKS > 1 ? cluster_rank() : 0;
     }
 
     // Tile i, not in front of the last that was asked for; false behind the last.
@@ -51,13 +63,14 @@ template <int OUTPUTS> struct schedule {
                 first = load(t.groups.first + number);
                 rows = load(t.groups.first + number + 1) - first;
             }
-            tiles = across * ceil_div(rows, (int64_t)ROWS);
+            tiles = across * ceil_div(rows, (int64_t)HEIGHT);
             if (i < before + tiles) break;
         }
         const int64_t tile = i - before, down = tiles / across, band = tile / (ABREAST * across) * ABREAST;
         const int64_t high = down - band < ABREAST ? down - band : ABREAST, in = tile - band * across;
         const bool heads = t.groups.count && !t.groups.first;
-        w.t0 = first + (band + in % high) * ROWS, w.end = first + rows, w.n0 = in / high * OUTPUTS;
+        w.t0 = first + (band + in % high) * HEIGHT + rank() * ROWS, w.end = first + rows,
+        w.n0 = in / high * OUTPUTS;
         w.k0 = t.groups.count ? 0 : number * each;
         w.k = t.groups.count || w.k0 + each > all_k ? all_k : w.k0 + each;
         w.x_column = heads ? number * t.p.k.most : 0;
@@ -71,16 +84,28 @@ template <int OUTPUTS> struct schedule {
 
 constexpr int GIVEN = 40, TAKEN = 232; // registers: 40 * 128 + 232 * 256 <= 65536
 
-template <class T, int OUTPUTS, bool NN>
+// To one block, or to all of the cluster.
+template <int BLOCKS, class T>
+__device__ static void fetch(shared<T> to, const struct cuda_tile_map *map, int64_t column, int64_t row,
+                             shared<uint64_t> come)
+{
+    if constexpr (BLOCKS > 1)
+        copy_tile_to((1u << BLOCKS) - 1, to, map, column, row, come);
+    else
+        copy_tile(to, map, column, row, come);
+}
+
+template <class T, int OUTPUTS, bool NN, int BLOCKS>
 __device__ static void fetch_panels(shared<T> stages, shared<uint64_t> full, shared<uint64_t> empty,
                                     const struct cuda_tile_map *x, const struct cuda_tile_map *w,
-                                    schedule<OUTPUTS> plan)
+                                    schedule<OUTPUTS, BLOCKS> plan)
 {
-    constexpr int PANEL = shape<OUTPUTS>::PANEL;
+    constexpr int PANEL = shape<OUTPUTS>::PANEL, SHARE = OUTPUTS / BLOCKS;
+    const int own = plan.rank() * SHARE; // the first of the outputs whose weights this block fetches
     const int64_t x_part = plan.t.p.x_stride / plan.t.passes;
     ring<shape<OUTPUTS>::STAGES> at;
     struct place here;
-    for (int64_t i = blockIdx.x; plan.find(i, here); i += gridDim.x)
+    for (int64_t i = blockIdx.x / BLOCKS; plan.find(i, here); i += gridDim.x / BLOCKS)
         for (int pass = 0; pass < plan.t.passes; pass++)
             for (int64_t k = here.k0; k < here.k; k += DEPTH, at.next()) {
                 const shared<T> to = stages + at.stage * PANEL;
@@ -89,10 +114,10 @@ __device__ static void fetch_panels(shared<T> stages, shared<uint64_t> full, sha
                 barrier_expect(come, PANEL * (int)sizeof(T));
                 copy_tile(to, x, pass * x_part + here.x_column + k, here.t0, come);
                 if constexpr (NN) {
-                    for (int n = 0; n < OUTPUTS; n += TILE_COLUMNS)
-                        copy_tile(to + ROWS * DEPTH + n * DEPTH, w, here.n0 + n, k, come);
+                    for (int n = own; n < own + SHARE; n += TILE_COLUMNS)
+                        fetch<BLOCKS>(to + (ROWS + n) * DEPTH, w, here.n0 + n, k, come);
                 } else {
-                    copy_tile(to + ROWS * DEPTH, w, k, here.w_row + here.n0, come);
+                    fetch<BLOCKS>(to + (ROWS + own) * DEPTH, w, k, here.w_row + here.n0 + own, come);
                 }
             }
 }
@@ -174,16 +199,26 @@ __device__ static void write(const float (&c)[OUTPUTS / 2], const struct cuda_ti
     }
 }
 
-template <class T, int OUTPUTS, bool NN>
+// A warpgroup is through with a stage: a thread each tells a block that it may be filled.
+template <int BLOCKS> __device__ static void release(shared<uint64_t> empty)
+{
+    const int rank = (int)threadIdx.x % WARPGROUP;
+    if (rank >= BLOCKS) return;
+    if constexpr (BLOCKS > 1)
+        barrier_arrive_in(empty, rank);
+    else
+        barrier_arrive(empty);
+}
+
+template <class T, int OUTPUTS, bool NN, int BLOCKS>
 __device__ static void multiply_panels(shared<T> stages, shared<uint64_t> full, shared<uint64_t> empty,
-                                       schedule<OUTPUTS> plan)
+                                       schedule<OUTPUTS, BLOCKS> plan)
 {
     constexpr int PANEL = shape<OUTPUTS>::PANEL, STAGES = shape<OUTPUTS>::STAGES;
     const int group = (int)threadIdx.x / WARPGROUP - 1;
-    const bool first = threadIdx.x % WARPGROUP == 0;
     ring<STAGES> at;
     struct place here;
-    for (int64_t i = blockIdx.x; plan.find(i, here); i += gridDim.x) {
+    for (int64_t i = blockIdx.x / BLOCKS; plan.find(i, here); i += gridDim.x / BLOCKS) {
         float c[OUTPUTS / 2];
         const bool some = here.k > here.k0;
         if (!some)
@@ -199,11 +234,11 @@ __device__ static void multiply_panels(shared<T> stages, shared<uint64_t> full, 
                 multiply<T, OUTPUTS, NN>(c, x + group * 64 * DEPTH, w, add);
                 wgmma_end();
                 wgmma_wait<1>();
-                if (add && first) barrier_arrive(empty + last);
+                if (add) release<BLOCKS>(empty + last);
                 add = true, last = at.stage;
             }
         wgmma_wait<0>();
-        if (some && first) barrier_arrive(empty + last);
+        if (some) release<BLOCKS>(empty + last);
         const int lane = lane_id(), warp = warp_id() % 4;
         write<OUTPUTS>(c, plan.t, here, here.t0 + group * 64 + warp * 16 + lane / 4, here.n0 + lane % 4 * 2);
     }
@@ -211,7 +246,7 @@ __device__ static void multiply_panels(shared<T> stages, shared<uint64_t> full, 
 
 #endif
 
-template <class T, int OUTPUTS, bool NN>
+template <class T, int OUTPUTS, bool NN, int BLOCKS>
 __global__ void __launch_bounds__(THREADS, 1)
     matmul_wgmma_kernel(const __grid_constant__ struct cuda_tile_map x,
                         const __grid_constant__ struct cuda_tile_map w,
@@ -223,31 +258,47 @@ __global__ void __launch_bounds__(THREADS, 1)
     const shared<T> stages = shared_as<T>(memory);
     const shared<uint64_t> full = shared_as<uint64_t>(stages + STAGES * shape<OUTPUTS>::PANEL),
                            empty = full + STAGES;
-    const schedule<OUTPUTS> plan(tiles);
+    const schedule<OUTPUTS, BLOCKS> plan(tiles);
     if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; i++) barrier_init(full + i, 1), barrier_init(empty + i, GROUPS);
+        for (int i = 0; i < STAGES; i++) barrier_init(full + i, 1), barrier_init(empty + i, GROUPS * BLOCKS);
         barriers_made();
     }
-    __syncthreads();
+    if constexpr (BLOCKS > 1)
+        sync_cluster();
+    else
+        __syncthreads();
     if (threadIdx.x < WARPGROUP) {
         registers_give<GIVEN>();
-        if (threadIdx.x == 0) fetch_panels<T, OUTPUTS, NN>(stages, full, empty, &x, &w, plan);
+        if (threadIdx.x == 0) fetch_panels<T, OUTPUTS, NN, BLOCKS>(stages, full, empty, &x, &w, plan);
     } else {
         registers_take<TAKEN>();
-        multiply_panels<T, OUTPUTS, NN>(stages, full, empty, plan);
+        multiply_panels<T, OUTPUTS, NN, BLOCKS>(stages, full, empty, plan);
     }
+    if constexpr (BLOCKS > 1) sync_cluster(); // the other block's last arrivals come here
 #endif
 }
 
-// Tiles of rows of all matrices together; of experts at most so many, each of which may have a tile that is not full.
-static int64_t tiles_high(const struct cuda_tiles *t)
+// Tiles of `height` rows of all matrices together; of experts at most so many, each of which may have a tile that is not full.
+static int64_t tiles_high(const struct cuda_tiles *t, int height)
 {
-    const int64_t high = ceil_div(t->p.m.most, (int64_t)ROWS), count = t->groups.count;
+    const int64_t high = ceil_div(t->p.m.most, (int64_t)height), count = t->groups.count;
     if (t->groups.first) return t->p.m.most < count ? t->p.m.most : high + count;
     return high * (count ? count : t->parts);
 }
 
-template <class T, int OUTPUTS, bool NN> static bool launch(struct cuda_stream *s, const struct cuda_tiles *t)
+// Tiles, or pairs of them, and how many of these the device works on at a time.
+struct rounds {
+    int64_t tiles, abreast;
+};
+
+static struct rounds rounds_of(const struct cuda_tiles *t, int outputs, int blocks)
+{
+    const int64_t processors = cuda_processors(), abreast = processors / blocks;
+    return {ceil_div(t->p.n, (int64_t)outputs) * tiles_high(t, blocks * ROWS), abreast ? abreast : 1};
+}
+
+template <class T, int OUTPUTS, bool NN, int BLOCKS>
+static bool launch(struct cuda_stream *s, const struct cuda_tiles *t)
 {
     const struct cuda_product *p = &t->p;
     struct cuda_tile_map x, w;
@@ -255,31 +306,59 @@ template <class T, int OUTPUTS, bool NN> static bool launch(struct cuda_stream *
     const int64_t columns = (t->passes - 1) * (p->x_stride / t->passes) + heads * p->k.most;
     if (!cuda_tile_map_make(&x, p->x, columns, p->m.most, (size_t)p->x_stride * sizeof(T), ROWS) ||
         !cuda_tile_map_make(&w, p->w, NN ? p->n : p->k.most, NN ? p->k.most : p->n * matrices,
-                            (size_t)p->w_stride * sizeof(T), NN ? DEPTH : OUTPUTS))
+                            (size_t)p->w_stride * sizeof(T), NN ? DEPTH : OUTPUTS / BLOCKS))
         return false;
-    const int64_t tiles = ceil_div(p->n, (int64_t)OUTPUTS) * tiles_high(t), processors = cuda_processors();
-    CUDA_LAUNCH((matmul_wgmma_kernel<T, OUTPUTS, NN>),
-                dim3((unsigned)(tiles < processors ? tiles : processors)), THREADS, shape<OUTPUTS>::BYTES, s,
-                x, w, *t);
+    const struct rounds r = rounds_of(t, OUTPUTS, BLOCKS);
+    const dim3 grid((unsigned)(BLOCKS * (r.tiles < r.abreast ? r.tiles : r.abreast)));
+    if constexpr (BLOCKS > 1)
+        CUDA_LAUNCH_CLUSTERS((matmul_wgmma_kernel<T, OUTPUTS, NN, BLOCKS>), grid, THREADS,
+                             shape<OUTPUTS>::BYTES, s, x, w, *t);
+    else
+        CUDA_LAUNCH((matmul_wgmma_kernel<T, OUTPUTS, NN, BLOCKS>), grid, THREADS, shape<OUTPUTS>::BYTES, s, x,
+                    w, *t);
     return true;
 }
 
-// Rounds of tiles on all processors, in units of a tile of 128 outputs: the wide form's round takes two, and does a little more than twice
-// as much, since it reads x half as often.
-static bool wide_wins(const struct cuda_tiles *t)
+// What a round of tiles takes on all processors: two of 128 outputs read x twice, and pairs read less of w. The figures are guesses between what
+// the arithmetic needs and what is asked of the L2 cache; the lines "by pairs of 128 x 256" and their like in docs/benchmarks/gpu.md say how
+// good they are. Pairs must have two tiles, most of them.
+enum wgmma_form matmul_wgmma_form(const struct cuda_tiles *t)
 {
-    const int64_t high = tiles_high(t), processors = cuda_processors();
-    const int64_t narrow = ceil_div(high * ceil_div(t->p.n, (int64_t)128), processors);
-    return 2 * ceil_div(high * ceil_div(t->p.n, (int64_t)256), processors) <= narrow + narrow / 8;
+    static const struct {
+        int outputs, blocks, cost;
+    } forms[WGMMA_FORMS] = {{128, 1, 18}, {256, 1, 32}, {128, CUDA_CLUSTER, 17}, {256, CUDA_CLUSTER, 30}};
+    const int64_t high = tiles_high(t, ROWS), blocks_high = CUDA_CLUSTER * tiles_high(t, CUDA_CLUSTER * ROWS);
+    const bool pairs = blocks_high <= high + high / 2;
+    enum wgmma_form best = WGMMA_128;
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < (pairs ? WGMMA_FORMS : WGMMA_PAIRS_128); i++) {
+        const struct rounds r = rounds_of(t, forms[i].outputs, forms[i].blocks);
+        const int64_t cost = ceil_div(r.tiles, r.abreast) * forms[i].cost;
+        if (cost < least) best = (enum wgmma_form)i, least = cost;
+    }
+    return best;
+}
+
+template <class T, bool NN>
+static bool launch_as(struct cuda_stream *s, const struct cuda_tiles *t, enum wgmma_form form)
+{
+    switch (form) {
+    case WGMMA_128: return launch<T, 128, NN, 1>(s, t);
+    case WGMMA_256: return launch<T, 256, NN, 1>(s, t);
+    case WGMMA_PAIRS_128: return launch<T, 128, NN, CUDA_CLUSTER>(s, t);
+    default: return launch<T, 256, NN, CUDA_CLUSTER>(s, t);
+    }
+}
+
+bool matmul_wgmma_as(struct cuda_stream *s, const struct cuda_tiles *t, bool nn, enum wgmma_form form)
+{
+    if (t->p.x_type != t->p.w_type) return false;
+    if (t->p.w_type == DTYPE_F16) return !nn && launch_as<f16, false>(s, t, form);
+    if (t->p.w_type != DTYPE_BF16) return false;
+    return nn ? launch_as<bf16, true>(s, t, form) : launch_as<bf16, false>(s, t, form);
 }
 
 bool matmul_wgmma(struct cuda_stream *s, const struct cuda_tiles *t, bool nn)
 {
-    const bool wide = wide_wins(t);
-    if (t->p.x_type != t->p.w_type) return false;
-    if (t->p.w_type == DTYPE_F16)
-        return !nn && (wide ? launch<f16, 256, false>(s, t) : launch<f16, 128, false>(s, t));
-    if (t->p.w_type != DTYPE_BF16) return false;
-    if (wide) return nn ? launch<bf16, 256, true>(s, t) : launch<bf16, 256, false>(s, t);
-    return nn ? launch<bf16, 128, true>(s, t) : launch<bf16, 128, false>(s, t);
+    return matmul_wgmma_as(s, t, nn, matmul_wgmma_form(t));
 }

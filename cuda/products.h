@@ -4,6 +4,10 @@
 
 #include "cuda/gradient.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct bf16;
 
 // A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + scale * x w^T, or x w (nn).
@@ -30,7 +34,15 @@ void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t);
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p);
 // Likewise for compute capability 9.0; nn: w (K, N). False where the device or the matrices' boundaries do not allow it.
 bool matmul_wgmma(struct cuda_stream *s, const struct cuda_tiles *t, bool nn);
+// Its forms: tiles of 128 rows and 128 or 256 outputs, each by itself, or two below each other by a cluster that shares its reads of w.
+enum wgmma_form { WGMMA_128, WGMMA_256, WGMMA_PAIRS_128, WGMMA_PAIRS_256, WGMMA_FORMS };
+enum wgmma_form matmul_wgmma_form(const struct cuda_tiles *t); // the one that it takes
+bool matmul_wgmma_as(struct cuda_stream *s, const struct cuda_tiles *t, bool nn, enum wgmma_form form);
 // Many columns without them; w (N, K), no base
 void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -23,7 +23,7 @@ template <class U, class T> __device__ inline U *shared_as(T *s)
 }
 
 #ifndef __CUDACC_RTC__
-enum launch_kind { LAUNCH_IN_ORDER, LAUNCH_TOGETHER, LAUNCH_EARLY };
+enum launch_kind { LAUNCH_IN_ORDER, LAUNCH_TOGETHER, LAUNCH_EARLY, LAUNCH_CLUSTERS };
 
 // Does the code that runs here wait? That of compute capability 8.0, from which newer devices' may be made, has no instruction for it.
 static inline bool can_wait(const void *kernel)
@@ -46,6 +46,10 @@ static inline void cuda_launch(const char *name, const struct cuda_kernel *made,
     if (kind == LAUNCH_TOGETHER) {
         attribute.id = cudaLaunchAttributeCooperative;
         attribute.val.cooperative = 1;
+    } else if (kind == LAUNCH_CLUSTERS) {
+        attribute.id = cudaLaunchAttributeClusterDimension;
+        attribute.val.clusterDim.x = CUDA_CLUSTER;
+        attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
     } else {
         attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -54,7 +58,8 @@ static inline void cuda_launch(const char *name, const struct cuda_kernel *made,
     config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
     config.stream = (cudaStream_t)stream;
     config.attrs = &attribute;
-    config.numAttrs = kind == LAUNCH_TOGETHER || (kind == LAUNCH_EARLY && can_wait(kernel));
+    config.numAttrs =
+        kind == LAUNCH_TOGETHER || kind == LAUNCH_CLUSTERS || (kind == LAUNCH_EARLY && can_wait(kernel));
     if (shared_bytes > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
     const auto launch = [&](P... values) {
@@ -67,6 +72,8 @@ static inline void cuda_launch(const char *name, const struct cuda_kernel *made,
     cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_IN_ORDER, __VA_ARGS__)
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_TOGETHER, __VA_ARGS__)
+#define CUDA_LAUNCH_CLUSTERS(kernel, grid, block, shared_bytes, stream, ...) \
+    cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_CLUSTERS, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
     cuda_launch(#kernel, NULL, kernel, grid, block, shared_bytes, stream, LAUNCH_EARLY, __VA_ARGS__)
 #define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...) \

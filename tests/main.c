@@ -70,6 +70,7 @@ static const struct {
     {"cuda_model", suite_cuda_model},
     {"cuda_places", suite_cuda_places},
     {"cuda_train", suite_cuda_train},
+    {"cuda_wgmma", suite_cuda_wgmma},
 };
 
 // The suites that are named, or with no names those whose kernels are the GPU's, or all others. Returns how many tests failed; -1: there is no

@@ -207,6 +207,48 @@ START_TEST(test_tiles)
 }
 END_TEST
 
+// ---- clusters -----------------------------------------------------------------------------------------
+
+static const struct {
+    const char *name, *text;
+} clusters[] = {
+    [CLUSTER_RIGHT] = {"nothing", NULL},
+    [CLUSTER_FORGOTTEN] = {"a copy that one block does not get", "a barrier that not all threads reach"},
+    [CLUSTER_OWN_EMPTY] = {"a tile that the other block still reads", "dynamic shared memory"},
+    [CLUSTER_NOT_MET] = {"a copy to a block that may not have begun", "has not met since it was made"},
+    [CLUSTER_EARLY_END] = {"a block that ends too early", "reached behind its end"},
+};
+enum { CLUSTER_ROWS = 2 * SIDE, CLUSTER_K = CLUSTER_PANELS * 64 };
+
+START_TEST(test_clusters)
+{
+    const size_t row = CLUSTER_K * sizeof(uint16_t);
+    uint16_t *a = cuda_alloc(CLUSTER_ROWS * row), *b = cuda_alloc(SIDE * row);
+    float *c = cuda_alloc(CLUSTER_ROWS * SIDE * sizeof *c);
+    for (int i = 0; i < CLUSTER_ROWS * CLUSTER_K; i++) a[i] = bf16_from_f32(random_signed(1, (uint64_t)i));
+    for (int i = 0; i < SIDE * CLUSTER_K; i++) b[i] = bf16_from_f32(random_signed(2, (uint64_t)i));
+    EACH_ORDER({
+        planted_cluster((enum planted_cluster)_i, c, a, b);
+        const char *error = emu_error();
+        const char *text = clusters[_i].text;
+        if (text)
+            ck_assert_msg(error && strstr(error, text) && strstr(error, "planted_hopper.cu:"),
+                          "%s in order %d: %s", clusters[_i].name, order_, error ? error : "not seen");
+        else
+            ck_assert_msg(!error, "in order %d: %s", order_, error);
+        for (int i = 0; i < CLUSTER_ROWS * SIDE && !text; i++) {
+            double sum = 0;
+            for (int k = 0; k < CLUSTER_K; k++)
+                sum +=
+                    f32_from_bf16(a[i / SIDE * CLUSTER_K + k]) * f32_from_bf16(b[i % SIDE * CLUSTER_K + k]);
+            ck_assert_double_le(fabs(c[i] - sum), 1e-4);
+        }
+        emu_forget();
+    });
+    cuda_free(a), cuda_free(b), cuda_free(c);
+}
+END_TEST
+
 // ---- grids --------------------------------------------------------------------------------------------
 
 START_TEST(test_cooperative)
@@ -276,6 +318,7 @@ Suite *suite_cuda_emu(void)
     tcase_add_test(t, test_mma);
     tcase_add_test(t, test_mma_s8);
     tcase_add_loop_test(t, test_tiles, 0, TILES);
+    tcase_add_loop_test(t, test_clusters, 0, sizeof clusters / sizeof *clusters);
     tcase_add_test(t, test_cooperative);
     tcase_add_loop_test(t, test_chains, 0, CHAINS);
     suite_add_tcase(s, t);

@@ -72,6 +72,7 @@ Suite *suite_cuda_jit(void);
 Suite *suite_cuda_model(void);
 Suite *suite_cuda_places(void);
 Suite *suite_cuda_train(void);
+Suite *suite_cuda_wgmma(void);
 
 // Fuzz targets: `make fuzz` drives them with libFuzzer, the suites with a few thousand inputs of their own.
 int fuzz_gguf(const uint8_t *data, size_t size);

@@ -46,6 +46,9 @@ template <class U, class T> shared<U> shared_as(shared<T> s)
 #define CUDA_LAUNCH_TOGETHER(kernel, grid, block, shared_bytes, stream, ...) \
     (emu::on_stream(stream),                                                 \
      emu::launch(#kernel, (grid), (block), (shared_bytes), emu::TOGETHER, kernel, __VA_ARGS__))
+#define CUDA_LAUNCH_CLUSTERS(kernel, grid, block, shared_bytes, stream, ...) \
+    (emu::on_stream(stream),                                                 \
+     emu::launch(#kernel, (grid), (block), (shared_bytes), emu::CLUSTERS, kernel, __VA_ARGS__))
 #define CUDA_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
     (emu::on_stream(stream),                                              \
      emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, kernel, __VA_ARGS__))

@@ -120,6 +120,9 @@ static void thread_main(void)
         fail(self->file, self->line, "wgmma: the thread ends with products that it never waited for");
     self->state = DONE;
     self->block->live--;
+    if (!self->block->live && self->block->reached == grid.meetings)
+        fail(self->file, self->line,
+             "the block may be reached behind its end: others of the cluster did so since it last met");
     end_barrier(self->block);
     yield();
     abort(); // a thread that is done gets no turn
@@ -149,6 +152,26 @@ void wait_count(const unsigned *counter, unsigned target, const char *file, int 
     self->state = COUNT_WAIT, self->file = file, self->line = line;
     self->counter = counter, self->target = target;
     yield();
+}
+
+void sync_cluster(const char *file, int line)
+{
+    if (grid.how != CLUSTERS) fail(file, line, "a barrier of the cluster in a launch that has none");
+    self->state = GRID_WAIT, self->file = file, self->line = line;
+    yield();
+}
+
+// All threads that are left have come to the barrier of the grid or the cluster: what they did is known to all blocks.
+static void end_meeting(struct thread *threads, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (threads[i].state == GRID_WAIT) threads[i].state = READY, threads[i].block->epoch++;
+    if (grid.how != CLUSTERS) return;
+    struct block *blocks = threads->block;
+    grid.meetings++;
+    for (int i = 0; i < CUDA_CLUSTER; i++)
+        for (int j = 0; j < CUDA_CLUSTER; j++) blocks[i].known[j] = blocks[j].clock;
+    for (int i = 0; i < CUDA_CLUSTER; i++) blocks[i].clock++;
 }
 
 // Nobody can go on: says why the first one waits.
@@ -201,9 +224,7 @@ static void run_threads(struct thread *threads, int count)
             waiting += threads[i].state == GRID_WAIT;
         }
         if (!live || world.failed) break;
-        if (waiting == live)
-            for (int i = 0; i < count; i++)
-                if (threads[i].state == GRID_WAIT) threads[i].state = READY, threads[i].block->epoch++;
+        if (waiting == live) end_meeting(threads, count);
         if (!moved && waiting < live) stuck(threads, count);
         moved |= waiting == live;
     }
@@ -237,6 +258,8 @@ static void begin_block(struct block *b, int64_t number, struct thread *threads,
     b->index = {(unsigned)(number % g.x), (unsigned)(number / g.x % g.y), (unsigned)(number / g.x / g.y)};
     b->threads = threads, b->count = b->live = count, b->arrived = 0;
     b->epoch = 1, b->region_count = 1, b->used = shared_bytes, b->barrier_count = b->copy_count = 0;
+    b->clock = 1, b->reached = ~0u;
+    memset(b->known, 0, sizeof b->known);
     memset(b->named, 0, sizeof b->named);
     memset(b->warpgroup, 0, sizeof b->warpgroup);
     memset(b->warp_epoch, 0, sizeof b->warp_epoch);
@@ -261,6 +284,7 @@ static bool launch_fits(const char *kernel, size_t shared_bytes)
     if (s.z > 64) wrong = "a block with z above 64";
     if (!g.x || !g.y || !g.z || g.x > INT32_MAX || g.y > 65535 || g.z > 65535)
         wrong = "a grid with a side of 0, or y or z above 65535";
+    if (grid.how == CLUSTERS && g.x % CUDA_CLUSTER) wrong = "a grid that is no number of whole clusters";
     if (shared_bytes > MAX_SHARED) wrong = "more than 227 KiB of shared memory";
     if (!wrong) return true;
     snprintf(world.error, sizeof world.error, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes: %s", kernel,
@@ -275,9 +299,10 @@ void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, en
     if (world.failed) return;
     world.launches++;
     world.body = body, world.user = user;
-    grid = {kernel, size, block_size, how};
+    grid = {kernel, size, block_size, how, 0};
     if (!launch_fits(kernel, shared_bytes)) return;
-    const int64_t blocks = (int64_t)size.x * size.y * size.z, together = how == TOGETHER ? blocks : 1;
+    const int64_t blocks = (int64_t)size.x * size.y * size.z;
+    const int64_t together = how == TOGETHER ? blocks : how == CLUSTERS ? CUDA_CLUSTER : 1;
     const int count = (int)(block_size.x * block_size.y * block_size.z);
     struct thread *threads = threads_for((int)together * count);
     struct block *block = (struct block *)calloc((size_t)together, sizeof *block);
@@ -288,10 +313,13 @@ void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, en
         block[i].shadow = (struct shadow *)malloc(MAX_SHARED * sizeof *block[i].shadow);
         if (!block[i].memory || !block[i].shadow) abort();
     }
-    turns(order, (int)blocks);
+    turns(order, (int)(blocks / together));
     for (int64_t i = 0; i < blocks && !world.failed; i += together) {
-        for (int64_t j = 0; j < together; j++)
-            begin_block(&block[j], how == TOGETHER ? j : order[i], threads + j * count, shared_bytes);
+        grid.meetings = 0;
+        for (int64_t j = 0; j < together; j++) {
+            begin_block(&block[j], order[i / together] * together + j, threads + j * count, shared_bytes);
+            block[j].rank = how == CLUSTERS ? (int)j : 0;
+        }
         run_threads(threads, (int)together * count);
         for (int64_t j = 0; j < together && !world.failed; j++) {
             if (!block[j].copy_count) continue;

@@ -2,7 +2,7 @@
 //
 // A launch runs the blocks of its grid one after the other; a block's threads are fibers, which run until they wait for each other. In
 // which order is up to emu_order(): forward, backward, or drawn anew at every turn, so that what depends on luck shows. Blocks of a
-// cooperative launch all run together.
+// cooperative launch all run together, and so do those of a cluster, whose shared memory they may reach into.
 //
 // What is seen, each as an error that names kernel, block, thread and source line, and ends the launch:
 //   - shared memory, always, as kernels reach it through shared<T> alone: accesses outside of the array, misaligned ones, bytes that were
@@ -13,6 +13,8 @@
 //     there the guard pages around each allocation (cuda_alloc() of runtime.cc) fault, and AddressSanitizer sees the single byte.
 //     Fresh allocations are full of NaNs; whether a byte of them was ever written is not followed.
 //   - threads that wait forever, for a counter too that nobody who can go on will raise; copies that are never waited for
+//   - clusters: memory of another block that is written while nothing says that it is through with it, reached before the cluster has met
+//     behind the making of its barriers, or behind its end
 //   - several devices: memory of another one than the launch is on (plain indexing faults there, too). The host giving a stream, a copy or an
 //     event of another device than it uses ends the program.
 //   - early launches: what load() and copy_async() read of an allocation that a launch has stored to, and all that store() writes, in front of
@@ -51,7 +53,7 @@ namespace emu
 enum { WARP = 32, MAX_THREADS = 1024, MAX_SHARED = 227 * 1024, MAX_REGIONS = 32 };
 enum { OP_WORDS = 10, MAX_COPIES = 64, MAX_BARRIERS = 64, MAX_TILE_COPIES = 64, MAX_NAMED = 16 };
 
-enum how { IN_ORDER, TOGETHER, EARLY }; // cooperative: TOGETHER
+enum how { IN_ORDER, TOGETHER, EARLY, CLUSTERS }; // cooperative: TOGETHER
 
 // EVENT_WAIT: for something of the block, which is looked at again whenever that changes (wake())
 // COUNT_WAIT: for a counter in global memory that other blocks raise
@@ -82,6 +84,8 @@ struct barrier {
     int arrivals, pending;
     int64_t bytes;
     uint32_t phase;
+    uint32_t met;                 // how often the cluster had met when it was made
+    uint32_t heard[CUDA_CLUSTER]; // the clocks of blocks that have arrived from elsewhere
 };
 
 // A copy of a tile that was issued: it lands when its barrier is waited for.
@@ -130,6 +134,7 @@ struct shadow {
     int16_t writer, reader; // threads, NOBODY, or as below
     uint16_t writer_line;
     uint32_t write_block, write_warp, read_block, read_warp, fence;
+    uint32_t clock; // of the block, when it last had to do with the byte
 };
 
 // One __shared__ array of a block.
@@ -152,12 +157,17 @@ struct block {
     struct named named[MAX_NAMED], warpgroup[MAX_THREADS / 128];
     int region_count, barrier_count, copy_count;
     size_t used;
+    // In a cluster: its number there, arrivals elsewhere so far, up to which of these it has heard of the others (what they did before is
+    // over), and at which meeting of the cluster another block has last reached into it.
+    int rank;
+    uint32_t clock, known[CUDA_CLUSTER], reached;
 };
 
 struct grid {
     const char *kernel;
     dim3 size, block_size;
     enum how how;
+    uint32_t meetings; // of the cluster that runs
 };
 
 extern struct thread *self; // the one that runs; NULL outside of launches
@@ -206,7 +216,8 @@ void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t
                   int line);
 void shared_copy_async(int region, int64_t at, const void *from, int bytes, const char *file, int line);
 // What the device itself writes and reads there: bytes that are on their way, have come, are read by wgmma
-void shared_expect(int region, int64_t at, size_t bytes, size_t align, const char *file, int line);
+void shared_expect(struct block *b, int region, int64_t at, size_t bytes, size_t align, const char *file,
+                   int line);
 void shared_land(struct block *b, int region, int64_t at, const void *from, size_t bytes);
 void shared_read_async(void *to, int region, int64_t at, size_t bytes, const char *file, int line);
 // Products of a thread that are on their way: none, and are there any?
@@ -305,6 +316,7 @@ finish_fn finish_shuffle, finish_ballot, finish_sync, finish_mma_bf16, finish_mm
 void sync_block(const char *file, int line);
 void sync_grid(const char *file, int line);
 void wait_count(const unsigned *counter, unsigned target, const char *file, int line);
+void sync_cluster(const char *file, int line);
 void copy_commit(void);
 void copy_wait(int groups, const char *file, int line);
 void copy_land(struct thread *t, int up_to_group, const char *file, int line);

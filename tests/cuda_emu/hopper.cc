@@ -18,11 +18,28 @@ static int64_t swizzled(int64_t at)
 
 // ---- barriers ---------------------------------------------------------------------------------------------
 
-static struct barrier *barrier_at(int region, int64_t at, const char *file, int line)
+// The thread's own block, or another of its cluster, whose shared memory is about to be reached.
+static struct block *block_at(int rank, int region, const char *file, int line)
 {
-    struct block *b = self->block;
-    for (int i = 0; i < b->barrier_count; i++)
-        if (b->barriers[i].region == region && b->barriers[i].at == at) return &b->barriers[i];
+    struct block *own = self->block, *b = own - own->rank + rank;
+    if (rank == own->rank) return own;
+    if (grid.how != CLUSTERS || rank < 0 || rank >= CUDA_CLUSTER || region)
+        fail(file, line, "block %d of the cluster, its array %d: only dynamic memory of one of %d is reached",
+             rank, region, (int)CUDA_CLUSTER);
+    if (!b->live) fail(file, line, "block %d of the cluster is reached behind its end", rank);
+    b->reached = grid.meetings;
+    return b;
+}
+
+static struct barrier *barrier_at(struct block *b, int region, int64_t at, const char *file, int line)
+{
+    struct barrier *m = NULL;
+    for (int i = 0; i < b->barrier_count && !m; i++)
+        if (b->barriers[i].region == region && b->barriers[i].at == at) m = &b->barriers[i];
+    if (b != self->block && (!m || m->met == grid.meetings))
+        fail(file, line, "a barrier of block %d of the cluster, which has not met since it was made",
+             b->rank);
+    if (m) return m;
     fail(file, line, "a barrier that was never made: byte %lld of %s", (long long)at,
          b->regions[region].name);
 }
@@ -33,28 +50,30 @@ void barrier_init(int region, int64_t at, int arrivals, const char *file, int li
     const uint64_t nothing = 0;
     shared_write(region, at, &nothing, sizeof nothing, sizeof nothing, file, line);
     if (b->barrier_count == MAX_BARRIERS) fail(file, line, "more than %d barriers", (int)MAX_BARRIERS);
-    b->barriers[b->barrier_count++] = {region, at, arrivals, arrivals, 0, 0};
+    b->barriers[b->barrier_count++] = {region, at, arrivals, arrivals, 0, 0, grid.meetings, {}};
 }
 
 // A phase that is complete orders what was in front of it, for the whole block: what it does not order is not seen to race.
-static void complete(struct barrier *m)
+static void complete(struct block *b, struct barrier *m)
 {
     if (m->pending || m->bytes) return;
     m->pending = m->arrivals;
     m->phase++;
-    self->block->epoch++;
-    wake(self->block);
+    b->epoch++;
+    wake(b);
 }
 
-void barrier_arrive(int region, int64_t at, int bytes, const char *file, int line)
+void barrier_arrive(int region, int64_t at, int rank, int bytes, const char *file, int line)
 {
-    struct barrier *m = barrier_at(region, at, file, line);
+    struct block *own = self->block, *b = block_at(rank, region, file, line);
+    struct barrier *m = barrier_at(b, region, at, file, line);
     if (!m->pending)
         fail(file, line, "more arrivals at a barrier than the %d that it was made for", m->arrivals);
     m->pending--;
     m->bytes += bytes;
-    wake(self->block);
-    complete(m);
+    if (b != own) m->heard[own->rank] = own->clock++;
+    wake(b);
+    complete(b, m);
 }
 
 static void land(struct block *b, const struct tile_copy *c)
@@ -78,7 +97,7 @@ static void land(struct block *b, const struct tile_copy *c)
 void barrier_wait(int region, int64_t at, unsigned phase, const char *file, int line)
 {
     struct block *b = self->block;
-    struct barrier *m = barrier_at(region, at, file, line);
+    struct barrier *m = barrier_at(b, region, at, file, line);
     self->file = file, self->line = line;
     while ((m->phase & 1) == phase) {
         int kept = 0;
@@ -92,11 +111,13 @@ void barrier_wait(int region, int64_t at, unsigned phase, const char *file, int 
             m->bytes -= c.bytes;
         }
         b->copy_count = kept;
-        complete(m);
+        complete(b, m);
         if ((m->phase & 1) != phase) break;
         self->state = EVENT_WAIT;
         yield();
     }
+    for (int i = 0; i < CUDA_CLUSTER; i++)
+        if (b->known[i] < m->heard[i]) b->known[i] = m->heard[i];
 }
 
 void sync_some(int id, int threads, const char *file, int line)
@@ -127,12 +148,11 @@ void shared_written(void)
 // ---- copies -----------------------------------------------------------------------------------------------
 
 void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t column, int64_t row,
-               int barrier_region, int64_t barrier, const char *file, int line)
+               int barrier_region, int64_t barrier, unsigned ranks, const char *file, int line)
 {
-    struct block *b = self->block;
     const struct cuda_tile_map m = *map;
     const int bytes = m.box_rows * ROW_BYTES;
-    if (at % TILE_BYTES || b->regions[region].begin % TILE_BYTES)
+    if (at % TILE_BYTES || self->block->regions[region].begin % TILE_BYTES)
         fail(file, line, "a tile at byte %lld: no multiple of 1024", (long long)at);
     for (int64_t r = row; r < row + m.box_rows; r++) {
         const int64_t end = column + TILE_COLUMNS < m.columns ? column + TILE_COLUMNS : m.columns;
@@ -140,22 +160,18 @@ void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t 
             global_check((const char *)m.base + (size_t)r * m.stride + column * 2, (size_t)(end - column) * 2,
                          2, "copy of a tile from", file, line);
     }
-    if (b->copy_count == MAX_TILE_COPIES)
-        fail(file, line, "more than %d tiles on their way", (int)MAX_TILE_COPIES);
-    shared_expect(region, at, (size_t)bytes, 128, file, line);
-    b->copies[b->copy_count++] = {region,
-                                  at,
-                                  m.base,
-                                  m.columns,
-                                  m.rows,
-                                  m.stride,
-                                  column,
-                                  row,
-                                  m.box_rows,
-                                  bytes,
-                                  barrier_at(barrier_region, barrier, file, line)};
     self->file = file, self->line = line;
-    wake(b);
+    for (int rank = 0; ranks >> rank; rank++) {
+        if (!(ranks >> rank & 1)) continue;
+        struct block *b = block_at(rank, region, file, line);
+        struct barrier *counted = barrier_at(b, barrier_region, barrier, file, line);
+        if (b->copy_count == MAX_TILE_COPIES)
+            fail(file, line, "more than %d tiles on their way", (int)MAX_TILE_COPIES);
+        shared_expect(b, region, at, (size_t)bytes, 128, file, line);
+        b->copies[b->copy_count++] = {region, at,  m.base,     m.columns, m.rows, m.stride,
+                                      column, row, m.box_rows, bytes,     counted};
+        wake(b);
+    }
 }
 
 void byte_copy(int region, int64_t at, const void *from, int bytes, int barrier_region, int64_t barrier,
@@ -166,9 +182,9 @@ void byte_copy(int region, int64_t at, const void *from, int bytes, int barrier_
     if (bytes % 16) fail(file, line, "a copy of %d bytes: no multiple of 16", bytes);
     if (b->copy_count == MAX_TILE_COPIES)
         fail(file, line, "more than %d copies on their way", (int)MAX_TILE_COPIES);
-    shared_expect(region, at, (size_t)bytes, 16, file, line);
+    shared_expect(b, region, at, (size_t)bytes, 16, file, line);
     b->copies[b->copy_count++] = {
-        region, at, from, 0, 0, 0, 0, 0, 0, bytes, barrier_at(barrier_region, barrier, file, line)};
+        region, at, from, 0, 0, 0, 0, 0, 0, bytes, barrier_at(b, barrier_region, barrier, file, line)};
     self->file = file, self->line = line;
     wake(b);
 }

@@ -30,10 +30,10 @@ struct operand {
 };
 
 void barrier_init(int region, int64_t at, int arrivals, const char *file, int line);
-void barrier_arrive(int region, int64_t at, int bytes, const char *file, int line);
+void barrier_arrive(int region, int64_t at, int rank, int bytes, const char *file, int line);
 void barrier_wait(int region, int64_t at, unsigned phase, const char *file, int line);
 void tile_copy(int region, int64_t at, const struct cuda_tile_map *map, int64_t column, int64_t row,
-               int barrier_region, int64_t barrier_at, const char *file, int line);
+               int barrier_region, int64_t barrier_at, unsigned ranks, const char *file, int line);
 void byte_copy(int region, int64_t at, const void *from, int bytes, int barrier_region, int64_t barrier_at,
                const char *file, int line);
 void sync_some(int id, int threads, const char *file, int line);
@@ -67,17 +67,27 @@ inline void barriers_made()
 
 inline void barrier_expect(shared<uint64_t> b, int bytes, EMU_HERE)
 {
-    emu::barrier_arrive(b.region, b.at, bytes, file, line);
+    emu::barrier_arrive(b.region, b.at, emu::self->block->rank, bytes, file, line);
 }
 
 inline void barrier_arrive(shared<uint64_t> b, EMU_HERE)
 {
-    emu::barrier_arrive(b.region, b.at, 0, file, line);
+    emu::barrier_arrive(b.region, b.at, emu::self->block->rank, 0, file, line);
+}
+
+inline void barrier_arrive_in(shared<uint64_t> b, int rank, EMU_HERE)
+{
+    emu::barrier_arrive(b.region, b.at, rank, 0, file, line);
 }
 
 inline void barrier_wait(shared<uint64_t> b, unsigned phase, EMU_HERE)
 {
     emu::barrier_wait(b.region, b.at, phase, file, line);
+}
+
+inline void sync_cluster(EMU_HERE)
+{
+    emu::sync_cluster(file, line);
 }
 
 template <int ID, int THREADS> void sync_some(EMU_HERE)
@@ -107,7 +117,15 @@ template <class T>
 void copy_tile(shared<T> to, const struct cuda_tile_map *map, int64_t column, int64_t row, shared<uint64_t> b,
                EMU_HERE)
 {
-    emu::tile_copy(to.region, to.at, map, column, row, b.region, b.at, file, line);
+    emu::tile_copy(to.region, to.at, map, column, row, b.region, b.at, 1u << emu::self->block->rank, file,
+                   line);
+}
+
+template <class T>
+void copy_tile_to(unsigned ranks, shared<T> to, const struct cuda_tile_map *map, int64_t column, int64_t row,
+                  shared<uint64_t> b, EMU_HERE)
+{
+    emu::tile_copy(to.region, to.at, map, column, row, b.region, b.at, ranks, file, line);
 }
 
 template <class T> void copy_bytes(shared<T> to, const void *from, int bytes, shared<uint64_t> b, EMU_HERE)

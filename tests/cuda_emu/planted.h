@@ -62,6 +62,17 @@ enum planted_tiles {
 enum { PLANTED_SIDE = 64 };
 void planted_tiles(enum planted_tiles which, float *c, const uint16_t *a, const uint16_t *b, bool columns);
 
+// c (128, 64) = a (128, 256) b (64, 256)^T by two blocks that share what they read of b.
+enum planted_cluster {
+    CLUSTER_RIGHT,
+    CLUSTER_FORGOTTEN, // a copy for both goes to one
+    CLUSTER_OWN_EMPTY, // a block asks its own warpgroup alone whether a tile of both may be written again
+    CLUSTER_NOT_MET,   // copies begin when the block's own barriers are made
+    CLUSTER_EARLY_END, // one block does not wait for the other
+};
+enum { CLUSTER_PANELS = 4 };
+void planted_cluster(enum planted_cluster which, float *c, const uint16_t *a, const uint16_t *b);
+
 #ifdef __cplusplus
 }
 #endif

@@ -76,7 +76,7 @@ static void note_reader(struct shadow *s)
         else if (s->read_warp == warp_epoch())
             reader = WHOLE_WARP + warp;
     }
-    s->reader = (int16_t)reader;
+    s->reader = (int16_t)reader, s->clock = self->block->clock;
     s->read_block = self->block->epoch, s->read_warp = warp_epoch();
 }
 
@@ -110,6 +110,7 @@ static void take_over(struct shadow *s, const struct region *r, size_t at, int s
     s->state = (uint8_t)state;
     s->writer = (int16_t)self->number, s->writer_line = (uint16_t)line, s->reader = NOBODY;
     s->write_block = self->block->epoch, s->write_warp = warp_epoch(), s->fence = self->fences;
+    s->clock = self->block->clock;
 }
 
 void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t align, const char *file,
@@ -124,16 +125,30 @@ void shared_write(int region, int64_t at, const void *from, size_t bytes, size_t
 
 // ---- copies of tiles, and wgmma: by nobody's hand ----------------------------------------------------------
 
-void shared_expect(int region, int64_t at, size_t bytes, size_t align, const char *file, int line)
+// Another block's byte may be written when its block has told so, behind all that it did with it.
+static void take_over_elsewhere(struct shadow *s, const struct block *b, const struct region *r, size_t at,
+                                const char *file, int line)
 {
-    struct block *b = self->block;
+    if (s->state != UNWRITTEN && s->clock > self->block->known[b->rank])
+        fail(file, line, "copy of a tile to %s of block %d of the cluster: byte %zu: it may still be in use",
+             r->name, b->rank, at - r->begin);
+    s->state = ON_ITS_WAY;
+    s->reader = NOBODY;
+}
+
+void shared_expect(struct block *b, int region, int64_t at, size_t bytes, size_t align, const char *file,
+                   int line)
+{
     const size_t begin = inside(region, at, bytes, align, "copy of a tile to", file, line);
     for (size_t i = begin; i < begin + bytes; i++) {
         struct shadow *s = &b->shadow[i];
         if (s->state == ON_ITS_WAY)
             fail(file, line, "copy of a tile to %s: byte %zu: another copy to it is on its way",
                  b->regions[region].name, i - b->regions[region].begin);
-        take_over(s, &b->regions[region], i, ON_ITS_WAY, file, line);
+        if (b == self->block)
+            take_over(s, &b->regions[region], i, ON_ITS_WAY, file, line);
+        else
+            take_over_elsewhere(s, b, &b->regions[region], i, file, line);
         s->writer = NOBODY;
     }
 }
@@ -141,7 +156,8 @@ void shared_expect(int region, int64_t at, size_t bytes, size_t align, const cha
 void shared_land(struct block *b, int region, int64_t at, const void *from, size_t bytes)
 {
     const size_t begin = b->regions[region].begin + (size_t)at;
-    for (size_t i = begin; i < begin + bytes; i++) b->shadow[i].state = WRITTEN;
+    for (size_t i = begin; i < begin + bytes; i++)
+        b->shadow[i].state = WRITTEN, b->shadow[i].clock = b->clock;
     memcpy(b->memory + begin, from, bytes);
 }
 

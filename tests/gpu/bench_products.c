@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cuda/planes.h"
+#include "cuda/products.h"
 #include "quant/quant.h"
 #include "quant/stand_in.h"
 #include "tests/gpu/bench.h"
@@ -15,8 +16,8 @@ enum {
     EXPERTS_MOST = 64
 }; // CACHES: bytes of all matrices together, three times the cache of an H200
 
-// Which product: what a step of few rows runs, of many, or the library's
-enum form { OF_FEW, OF_MANY, OF_CUBLAS };
+// Which product: what a step of few rows runs, of many, the library's, or each of the forms among which that of many chooses
+enum form { OF_FEW, OF_MANY, OF_CUBLAS, OF_TILES, FORMS = OF_TILES + WGMMA_FORMS };
 
 struct product {
     struct cuda_matrix w[SETS];
@@ -30,12 +31,33 @@ struct product {
     struct cublas *cublas;
 };
 
+// False where the device has no such form.
+static bool run_tiles(const struct product *p, const struct cuda_matrix *w)
+{
+    const struct cuda_tiles t = {.p = {.y = p->y,
+                                       .x = p->x,
+                                       .w = w->codes,
+                                       .x_type = DTYPE_BF16,
+                                       .w_type = DTYPE_BF16,
+                                       .x_stride = w->inputs,
+                                       .w_stride = w->inputs,
+                                       .m = p->rows,
+                                       .k = {NULL, w->inputs},
+                                       .n = w->outputs},
+                                 .y_stride = w->outputs,
+                                 .parts = 1,
+                                 .passes = 1};
+    return matmul_wgmma_as(NULL, &t, false, (enum wgmma_form)(p->form - OF_TILES));
+}
+
 static void run_product(void *user, int turn)
 {
     struct product *p = user;
     const struct cuda_matrix *w = &p->w[turn % p->sets];
     if (p->form == OF_CUBLAS)
         cublas_matmul(p->cublas, NULL, p->y, p->x, w, p->rows.most, NULL);
+    else if (p->form >= OF_TILES)
+        run_tiles(p, w);
     else if (p->form == OF_MANY)
         cuda_matmul_many(NULL, p->y, p->x, w, p->rows, p->groups, p->scratch, p->scratch_bytes);
     else
@@ -96,7 +118,13 @@ static void made_product(struct bench *b, struct product *p, const struct bench_
 static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n, int64_t k, int64_t rows,
                     enum form form)
 {
-    static const char *const library[] = {"", "", "cuBLAS "};
+    static const char *const library[FORMS] = {[OF_CUBLAS] = "cuBLAS "};
+    static const char *const tiles[FORMS] = {
+        [OF_TILES + WGMMA_128] = ", by tiles of 128 x 128",
+        [OF_TILES + WGMMA_256] = ", by tiles of 128 x 256",
+        [OF_TILES + WGMMA_PAIRS_128] = ", by pairs of 128 x 128",
+        [OF_TILES + WGMMA_PAIRS_256] = ", by pairs of 128 x 256",
+    };
     struct product p = {.rows = {NULL, rows}, .groups = {experts, NULL}, .form = form};
     struct tensor t = tensor_shape(type, k, n, experts, 1);
     char stack[32] = "";
@@ -125,11 +153,15 @@ static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n
         p.groups.first = bench_put(b, first, (size_t)(experts + 1) * sizeof *first);
         snprintf(stack, sizeof stack, "%d experts of ", (int)experts);
     }
+    if (form >= OF_TILES && !run_tiles(&p, &p.w[0])) {
+        bench_free_all(b);
+        return;
+    }
     run_product(&p, 0);
     char name[96];
-    snprintf(name, sizeof name, "%s%s%s %d x %d, %d row%s%s", library[form], stack, dtype_traits[type].name,
-             (int)n, (int)k, (int)rows, rows > 1 ? "s" : "",
-             form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "");
+    snprintf(name, sizeof name, "%s%s%s %d x %d, %d row%s%s%s", library[form] ? library[form] : "", stack,
+             dtype_traits[type].name, (int)n, (int)k, (int)rows, rows > 1 ? "s" : "",
+             form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "", tiles[form] ? tiles[form] : "");
     const struct bench_case c = {few ? "gemv" : "gemm",
                                  name,
                                  (double)planes_bytes(&t) + 4.0 * (double)(rows * (n + k)),
@@ -170,6 +202,20 @@ static void compare_borders(struct bench *b, int64_t n, int64_t k)
     if (!b->small) one_product(b, DTYPE_Q4_K, n, k, 4096, OF_MANY);
 }
 
+// The forms of tensor cores' tiles beside each other and the library: of prompts in one piece and in several, and of a matrix with few outputs.
+static void compare_tiles(struct bench *b)
+{
+    static const struct {
+        int64_t n, k, rows;
+    } shapes[] = {{14336, 4096, 512}, {14336, 4096, 2048}, {14336, 4096, 4096},
+                  {4096, 4096, 512},  {4096, 4096, 2048},  {4096, 14336, 2048}};
+    for (int form = OF_CUBLAS; form < FORMS; form++) {
+        if (b->small) one_product(b, DTYPE_BF16, 96, 128, 140, (enum form)form);
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !b->small; i++)
+            one_product(b, DTYPE_BF16, shapes[i].n, shapes[i].k, shapes[i].rows, (enum form)form);
+    }
+}
+
 void bench_products(struct bench *b)
 {
     const int64_t n = b->small ? 96 : 14336, k = b->small ? 512 : 4096;
@@ -182,9 +228,8 @@ void bench_products(struct bench *b)
     }
     // The smaller matrices of a model of 1B: a launch has less to do than the device has units.
     if (!b->small) one_product(b, DTYPE_BF16, 2048, 2048, 1, OF_FEW);
-    one_product(b, DTYPE_BF16, n, k, b->small ? 70 : 512, OF_CUBLAS);
-    if (!b->small)
-        one_product(b, DTYPE_BF16, n, k, 4096, OF_MANY), one_product(b, DTYPE_BF16, n, k, 4096, OF_CUBLAS);
+    if (!b->small) one_product(b, DTYPE_BF16, n, k, 4096, OF_MANY);
+    compare_tiles(b);
     compare_borders(b, n, k);
     compare_experts(b);
 }

@@ -24,6 +24,7 @@ static const struct {
     {"cuda_model", suite_cuda_model, false},
     {"cuda_places", suite_cuda_places, false},
     {"cuda_train", suite_cuda_train, false},
+    {"cuda_wgmma", suite_cuda_wgmma, true},
 };
 
 // Returns how many tests failed.
