@@ -3,12 +3,14 @@
 //     gpu_bench [--small]      records to standard output, a line of JSON each
 //
 // Limits are measured in the same run: bytes a second of a copy in the device's memory, operations a second of cuBLAS's bf16 product of
-// 8192 x 8192 x 8192. Times are the device's, by events; a sample is launches for a millisecond or more, and the median of SAMPLES counts (of FEW_SAMPLES, where a launch takes long).
+// 8192 x 8192 x 8192. Each group of kernels is a process of its own, for one that fails takes what is behind it along. Times are the device's, by events; a sample is launches for a millisecond or more, and the median of SAMPLES counts (of FEW_SAMPLES, where a launch takes long).
 #include "tests/gpu/bench.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/rng.h"
 
@@ -138,42 +140,83 @@ void bench_case(struct bench *b, const struct bench_case *c, void (*launch)(void
 
 // ---- the program ------------------------------------------------------------------------------------------
 
-static double limit(struct bench *b, enum backend_limit which, const char *name)
+static double limit(struct bench *b, enum backend_limit which, const char *name, bool told)
 {
     struct tlm_error err;
     double rate = 0;
-    if (cuda_measure(&b->backend->base, which, &rate, &err))
-        printf("{\"kind\": \"reason\", \"name\": \"%s\", \"text\": \"%s\"}\n", name, err.text);
-    else
+    if (cuda_measure(&b->backend->base, which, &rate, &err)) {
+        if (told) printf("{\"kind\": \"reason\", \"name\": \"%s\", \"text\": \"%s\"}\n", name, err.text);
+    } else if (told) {
         printf("{\"kind\": \"limit\", \"name\": \"%s\", \"rate\": %.6g}\n", name, rate);
+    }
     return rate;
+}
+
+static const struct group {
+    const char *name;
+    void (*run)(struct bench *b);
+    bool notes; // tells what cuBLAS and the compiler of kernels had to say
+} groups[] = {
+    {"rows", bench_rows, false},        {"updates", bench_updates, false},
+    {"products", bench_products, true}, {"attention", bench_attention, false},
+    {"layers", bench_layers, false},    {"draws", bench_sample, false},
+};
+enum { GROUPS = sizeof groups / sizeof *groups, GROUP_SECONDS = 100 };
+
+static void run_group(const struct group *g, bool small)
+{
+    struct tlm_error err;
+    struct backend *base;
+    const bool first = g == groups;
+    alarm(small ? 0 : GROUP_SECONDS);
+    if (cuda_backend_open(&base, 0, &err)) fail(&err);
+    struct bench b = {.small = small, .backend = (struct cuda_backend *)base};
+    const struct cuda_device *d = &b.backend->device;
+    if (first)
+        printf("{\"kind\": \"device\", \"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, "
+               "\"memory\": %zu}\n",
+               d->name, d->major, d->minor, d->processors, d->memory);
+    b.copy = limit(&b, BACKEND_COPY, "copy", first);
+    b.product = limit(&b, BACKEND_PRODUCT, "product", first);
+    fflush(stdout);
+    // Where no file can be, so that each run compiles and measures.
+    base->class->make_kernels(base, "/dev/null/kernels");
+    g->run(&b);
+    if (*base->note && g->notes)
+        printf("{\"kind\": \"reason\", \"name\": \"kernels\", \"text\": \"%s\"}\n", base->note);
+    base->class->close(base);
+}
+
+// Its status; this process never meets the device. Nothing is told of a run that only looks for what fails.
+static int status_of_group(const struct group *g, bool small, bool told)
+{
+    int status = 1;
+    fflush(stdout);
+    const pid_t child = fork();
+    if (!child) {
+        if (!told && !freopen("/dev/null", "w", stdout)) exit(EXIT_FAILURE);
+        run_group(g, small);
+        exit(EXIT_SUCCESS);
+    }
+    return child < 0 || waitpid(child, &status, 0) < 0 ? 1 : status;
 }
 
 int main(int argc, char **argv)
 {
-    struct tlm_error err;
-    struct backend *base;
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--small"))) {
+    const bool small = argc == 2 && !strcmp(argv[1], "--small");
+    int failed = 0;
+    if (argc > 2 || (argc == 2 && !small)) {
         fprintf(stderr, "usage: gpu_bench [--small]\n");
         return 2;
     }
-    if (cuda_backend_open(&base, 0, &err)) fail(&err);
-    struct bench b = {.small = argc == 2, .backend = (struct cuda_backend *)base};
-    const struct cuda_device *d = &b.backend->device;
-    printf("{\"kind\": \"device\", \"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, "
-           "\"memory\": %zu}\n",
-           d->name, d->major, d->minor, d->processors, d->memory);
-    b.copy = limit(&b, BACKEND_COPY, "copy");
-    b.product = limit(&b, BACKEND_PRODUCT, "product");
-    bench_rows(&b);
-    bench_updates(&b);
-    // Where no file can be, so that each run compiles and measures.
-    base->class->make_kernels(base, "/dev/null/kernels");
-    bench_products(&b);
-    if (*base->note) printf("{\"kind\": \"reason\", \"name\": \"kernels\", \"text\": \"%s\"}\n", base->note);
-    bench_attention(&b);
-    bench_layers(&b);
-    bench_sample(&b);
-    base->class->close(base);
-    return 0;
+    for (int i = 0; i < GROUPS; i++) {
+        if (!status_of_group(&groups[i], small, true)) continue;
+        // Again, with every launch waited for: then the one that fails is named.
+        setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
+        fprintf(stderr, "gpu_bench: %s failed; again, launch by launch:\n", groups[i].name);
+        status_of_group(&groups[i], small, false);
+        unsetenv("CUDA_LAUNCH_BLOCKING");
+        failed++;
+    }
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -27,13 +27,14 @@ static const struct {
     {"cuda_wgmma", suite_cuda_wgmma, true},
 };
 
-// Returns how many tests failed.
-static int run(size_t i)
+// Returns how many tests failed. Each is told as soon as it has run, for who ends us may have enough of waiting for a kernel.
+static int run(size_t i, bool blocking)
 {
     SRunner *runner = srunner_create(suites[i].make());
     gpu_memory_shared = suites[i].shared;
-    setenv("CUDA_LAUNCH_BLOCKING", suites[i].shared ? "1" : "0", 1);
-    srunner_run_all(runner, CK_NORMAL);
+    setenv("CUDA_LAUNCH_BLOCKING", suites[i].shared || blocking ? "1" : "0", 1);
+    srunner_set_log(runner, "-");
+    srunner_run_all(runner, CK_SILENT);
     const int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
     return failed;
@@ -42,11 +43,15 @@ static int run(size_t i)
 int main(int argc, char **argv)
 {
     int chosen = 0, failed = 0;
+    const char *asked = getenv("CUDA_LAUNCH_BLOCKING"); // every launch is waited for: one that fails is named
+    const bool blocking = asked && !strcmp(asked, "1");
+    setenv("CK_TIMEOUT_MULTIPLIER", "0.5", 0); // what the emulation takes a minute for
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {
         bool wanted = argc == 1;
         for (int a = 1; a < argc; a++) wanted |= !strcmp(argv[a], suites[i].name);
         if (!wanted) continue;
-        failed += run(i);
+        failed += run(i, blocking);
         chosen++;
     }
     if (!chosen) {
