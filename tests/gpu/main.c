@@ -1,5 +1,7 @@
 // tests/gpu/main.c -- runs the suites of kernels and of models on the device of this machine: all, or those named on the command line.
 //
+//     test_gpu [SUITE ...] | --list     --list: the suites, and whether each launch of their tests is waited for
+//
 // Each test is a process, which meets the device anew.
 #include <stdbool.h>
 #include <stdio.h>
@@ -47,6 +49,11 @@ int main(int argc, char **argv)
     const bool blocking = asked && !strcmp(asked, "1");
     setenv("CK_TIMEOUT_MULTIPLIER", "0.5", 0); // what the emulation takes a minute for
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 2 && !strcmp(argv[1], "--list")) {
+        for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
+            printf("%s %s\n", suites[i].name, suites[i].shared ? "waits" : "runs");
+        return 0;
+    }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {
         bool wanted = argc == 1;
         for (int a = 1; a < argc; a++) wanted |= !strcmp(argv[a], suites[i].name);
