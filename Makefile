@@ -113,7 +113,7 @@ $(BUILD)/%.emu.o: %
 
 # And for a device: code for compute capability 8.0 and 9.0a, and PTX, which the driver turns into code for newer ones.
 # Results that are the host's bit for bit are rounded as often as the host's.
-$(BUILD)/cuda/update.cu.o $(BUILD)/cuda/muon.cu.o $(BUILD)/cuda/kv_write.cu.o $(BUILD)/cuda/sample.cu.o $(BUILD)/cuda/sample_choose.cu.o: NVCC_FLAGS := -fmad=false
+$(BUILD)/cuda/update.cu.o $(BUILD)/cuda/sum_squares.cu.o $(BUILD)/cuda/muon.cu.o $(BUILD)/cuda/kv_write.cu.o $(BUILD)/cuda/sample.cu.o $(BUILD)/cuda/sample_choose.cu.o: NVCC_FLAGS := -fmad=false
 # Compressed by those that can: a quarter of the bytes.
 SMALL = $(if $(shell $(NVCC) --help | grep compress-mode),--compress-mode=size)
 ARCHS := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_80,code=compute_80

@@ -24,7 +24,7 @@ has_gpu || { echo "gpu-check: no GPU: this machine has no driver of one" >&2; ex
 for program in tinylm test_gpu gpu_bench gpu_report; do
     [ -x "$folder/$program" ] || { echo "gpu-check: no $folder/$program: 'make gpu-files' builds it" >&2; exit 1; }
 done
-reason=$("$folder/tinylm" info | sed -n 's/^backends *//p')
+reason=$(timeout 60 "$folder/tinylm" info | sed -n 's/^backends *//p')
 case $reason in *"cpu, cuda:0: "*) ;; *) echo "gpu-check: no GPU: $reason" >&2; exit 1 ;; esac
 
 # cuBLAS and NVRTC come with the toolkit, or with somebody's Python.
@@ -49,7 +49,7 @@ within()
     [ "$1" -gt "$left" ] || left=$1
     shift
     [ "$left" -gt 0 ] || { echo "no time was left"; return 1; }
-    timeout "$left" "$@"
+    timeout -k 5 "$left" "$@"
 }
 
 # note NAME TEXT: a record of a test, and a line on stderr
@@ -106,7 +106,7 @@ for suite in $(echo "$list" | sed -n 's/ runs$//p'); do
 done
 
 # same BACKEND: what the built-in model writes, greedily
-same() { "$folder/tinylm" generate --backend "$1" -p 'Once' -n $count --temp 0 2>/dev/null; }
+same() { within 60 "$folder/tinylm" generate --backend "$1" -p 'Once' -n $count --temp 0 2>/dev/null; }
 if [ "$(same cuda)" = "$(same cpu)" ]; then
     note "greedy text of the built-in model" "passed: that of the CPU"
 else
@@ -125,7 +125,7 @@ else
     done
     measure 60 "llama-1b BF16, profile" "$folder/tinylm" bench --backend cuda --shape llama-1b --type BF16 -p 512 -n 32 -r 1 -npl 8 -o jsonl
     measure 60 "training" "$folder/tinylm" bench --backend cuda --shape gpt2-124m --type F32 --train 8x1024 -r 1 -o jsonl
-    "$folder/tinylm" bench --backend cuda --shape llama-8b --type Q4_K -p 512 -n 32 -r 1 --profile -o csv 2>&1 >/dev/null | sed 's/^/    /' >&2
+    within 60 "$folder/tinylm" bench --backend cuda --shape llama-8b --type Q4_K -p 512 -n 32 -r 1 --profile -o csv 2>&1 >/dev/null | sed 's/^/    /' >&2
     python=$(command -v python3 || true)
     if [ "$python" ] && "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
         measure 120 "PyTorch" "$python" "$(dirname "$0")/gpu_torch.py"
