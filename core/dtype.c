@@ -41,6 +41,7 @@ const struct dtype_traits dtype_traits[DTYPE_COUNT] = {
     [DTYPE_FP4] = {"FP4", 64, 36},
     [DTYPE_INT8] = {"INT8", 64, 84},
     [DTYPE_INT8_ASYM] = {"INT8_ASYM", 64, 84},
+    [DTYPE_F8_E4M3] = {"F8_E4M3", 1, 1},
 };
 
 int dtype_parse(const char *name)

@@ -47,11 +47,12 @@ enum dtype {
     DTYPE_NVFP4 = 40,
     DTYPE_Q1_0 = 41,
     DTYPE_GGUF_COUNT = 42,
-    // Types that GGUF lacks: in memory alone. A file has several tensors for one of them (quant/composite.h).
+    // Types that GGUF lacks: in memory alone. A file has several tensors for one of the first four (quant/composite.h).
     DTYPE_NF4 = DTYPE_GGUF_COUNT,
     DTYPE_FP4,
     DTYPE_INT8,
     DTYPE_INT8_ASYM,
+    DTYPE_F8_E4M3, // of caches; and what safetensors hold so is read
     DTYPE_COUNT
 };
 
@@ -128,6 +129,31 @@ static inline uint16_t f16_from_f32(float x)
     }
     a += 0xc8000fff + (a >> 13 & 1); // rebias the exponent by -112, round to even
     return (uint16_t)(sign | a >> 13);
+}
+
+// E4M3 of the OCP 8-bit floating point specification (OFP8, 2023): a sign, 4 bits of exponent with the bias 7, 3 of the fraction. No
+// infinities; 0x7f and 0xff are NaN, the largest number is 448, the smallest 2^-9.
+static inline float f32_from_f8_e4m3(uint8_t code)
+{
+    uint32_t sign = (uint32_t)(code & 0x80) << 24, rest = code & 0x7f;
+    if (rest == 0x7f) return f32_of_bits(sign | 0x7fc00000);
+    // rest << 20 is the number times 2^-120, as with f16.
+    return f32_of_bits(sign | bits_of_f32(f32_of_bits(rest << 20) * 0x1p120f));
+}
+
+// Rounds to nearest even; too large becomes 448, also from infinity; a NaN stays one. Equal to cvt.rn.satfinite.e4m3x2.f32 of PTX, but for
+// the sign of a NaN.
+static inline uint8_t f8_e4m3_from_f32(float x)
+{
+    uint32_t u = bits_of_f32(x), sign = u >> 24 & 0x80, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint8_t)(sign | 0x7f);
+    if (a > 0x43e00000) a = 0x43e00000; // 448
+    if (a < 0x3c800000) {               // below 2^-6: the sum with 2^14 rounds at 2^-9, the smallest step
+        uint32_t sum = bits_of_f32(f32_of_bits(a) + 0x1p14f);
+        return (uint8_t)(sign | (sum - 0x46800000));
+    }
+    a += 0xc407ffff + (a >> 20 & 1); // rebias the exponent by -120, round to even
+    return (uint8_t)(sign | a >> 20);
 }
 
 #endif

@@ -16,14 +16,22 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are read as t
 enum { HEADER_MAX = 100 << 20 }; // what the format's own library reads
 
 const struct safetensors_type_traits safetensors_types[] = {
-    [SAFETENSORS_F64] = {"F64", 8, DTYPE_F64},  [SAFETENSORS_F32] = {"F32", 4, DTYPE_F32},
-    [SAFETENSORS_F16] = {"F16", 2, DTYPE_F16},  [SAFETENSORS_BF16] = {"BF16", 2, DTYPE_BF16},
-    [SAFETENSORS_F8_E4M3] = {"F8_E4M3", 1, -1}, [SAFETENSORS_F8_E5M2] = {"F8_E5M2", 1, -1},
-    [SAFETENSORS_F8_E8M0] = {"F8_E8M0", 1, -1}, [SAFETENSORS_I64] = {"I64", 8, DTYPE_I64},
-    [SAFETENSORS_I32] = {"I32", 4, DTYPE_I32},  [SAFETENSORS_I16] = {"I16", 2, DTYPE_I16},
-    [SAFETENSORS_I8] = {"I8", 1, DTYPE_I8},     [SAFETENSORS_U64] = {"U64", 8, -1},
-    [SAFETENSORS_U32] = {"U32", 4, -1},         [SAFETENSORS_U16] = {"U16", 2, -1},
-    [SAFETENSORS_U8] = {"U8", 1, -1},           [SAFETENSORS_BOOL] = {"BOOL", 1, -1},
+    [SAFETENSORS_F64] = {"F64", 8, DTYPE_F64},
+    [SAFETENSORS_F32] = {"F32", 4, DTYPE_F32},
+    [SAFETENSORS_F16] = {"F16", 2, DTYPE_F16},
+    [SAFETENSORS_BF16] = {"BF16", 2, DTYPE_BF16},
+    [SAFETENSORS_F8_E4M3] = {"F8_E4M3", 1, DTYPE_F8_E4M3},
+    [SAFETENSORS_F8_E5M2] = {"F8_E5M2", 1, -1},
+    [SAFETENSORS_F8_E8M0] = {"F8_E8M0", 1, -1},
+    [SAFETENSORS_I64] = {"I64", 8, DTYPE_I64},
+    [SAFETENSORS_I32] = {"I32", 4, DTYPE_I32},
+    [SAFETENSORS_I16] = {"I16", 2, DTYPE_I16},
+    [SAFETENSORS_I8] = {"I8", 1, DTYPE_I8},
+    [SAFETENSORS_U64] = {"U64", 8, -1},
+    [SAFETENSORS_U32] = {"U32", 4, -1},
+    [SAFETENSORS_U16] = {"U16", 2, -1},
+    [SAFETENSORS_U8] = {"U8", 1, -1},
+    [SAFETENSORS_BOOL] = {"BOOL", 1, -1},
 };
 
 // ---- a tensor of the header ---------------------------------------------------------------------------

@@ -195,11 +195,13 @@ static enum tlm_status choose_type(const struct hf_folder *f, struct hf_tensor *
     case SAFETENSORS_F32:
     case SAFETENSORS_F64: *type = DTYPE_F32; break;
     case SAFETENSORS_F16: *type = DTYPE_F16; break;
-    case SAFETENSORS_BF16: *type = DTYPE_BF16; break;
+    case SAFETENSORS_BF16:
+    case SAFETENSORS_F8_E4M3: *type = DTYPE_BF16; break; // which holds all of it
     default:
-        return error_set(err, TLM_ERR_UNSUPPORTED,
-                         "tensor '%s': expected type F32, F16 or BF16, found %s (a quantized model?)",
-                         gguf_show_text(source->name).text, safetensors_types[source->type].name);
+        return error_set(
+            err, TLM_ERR_UNSUPPORTED,
+            "tensor '%s': expected type F32, F16, BF16 or F8_E4M3, found %s (a quantized model?)",
+            gguf_show_text(source->name).text, safetensors_types[source->type].name);
     }
     if (grid_of(f, t) >= 0) *type = (enum dtype)grid_of(f, t);
     if (hf_is_single(t)) *type = DTYPE_F32;

@@ -1,4 +1,4 @@
-// ops/convert_avx2.c -- rows of F16 to float, and of float to F16, BF16 and Q8_K, with AVX2 and F16C: the bits of
+// ops/convert_avx2.c -- rows of F16 to float, and of float to F16, BF16, E4M3 and Q8_K, with AVX2 and F16C: the bits of
 // ops/convert.c.
 //
 // Against the reference compiled with AVX2, rows of 2048 in cache: 28 times as fast from F16, 16 times to
@@ -50,6 +50,39 @@ void row_to_bf16_avx2(void *y, const float *x, int64_t count)
                             _mm256_permute4x64_epi64(both, 0xd8)); // packus works lane by lane
     }
     for (; i < count; i++) h[i] = bf16_from_f32(x[i]);
+}
+
+// f8_e4m3_from_f32 of core/dtype.h, eight at once, each in 32 bits.
+static inline __m256i e4m3_of(__m256 x)
+{
+    const __m256 top = _mm256_set1_ps(448), grid = _mm256_set1_ps(0x1p14f);
+    __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+    __m256 cut = _mm256_min_ps(a, top); // 448 of a NaN
+    __m256i u = _mm256_castps_si256(cut);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 20), _mm256_set1_epi32(1));
+    u = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32((int)0xc407ffff))), 20);
+    __m256i small =
+        _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(cut, grid)), _mm256_castps_si256(grid));
+    u = _mm256_blendv_epi8(u, small,
+                           _mm256_castps_si256(_mm256_cmp_ps(cut, _mm256_set1_ps(0x1p-6f), _CMP_LT_OQ)));
+    u = _mm256_blendv_epi8(u, _mm256_set1_epi32(0x7f),
+                           _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+    __m256i sign = _mm256_and_si256(_mm256_srli_epi32(_mm256_castps_si256(x), 24), _mm256_set1_epi32(0x80));
+    return _mm256_or_si256(u, sign);
+}
+
+void row_to_f8_e4m3_avx2(void *y, const float *x, int64_t count)
+{
+    uint8_t *code = y;
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        __m256i words =
+            _mm256_packus_epi32(e4m3_of(_mm256_loadu_ps(x + i)), e4m3_of(_mm256_loadu_ps(x + i + 8)));
+        words = _mm256_permute4x64_epi64(words, 0xd8); // packus works lane by lane
+        _mm_storeu_si128((void *)(code + i),
+                         _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+    }
+    for (; i < count; i++) code[i] = f8_e4m3_from_f32(x[i]);
 }
 
 static inline __m256 cut_off(__m256 x)

@@ -30,6 +30,7 @@ static void use_reference(struct kernels *k)
     k->to_real[DTYPE_F32] = REF(row_from_f32), k->from_real[DTYPE_F32] = REF(row_to_f32);
     k->to_real[DTYPE_F16] = REF(row_from_f16), k->from_real[DTYPE_F16] = REF(row_to_f16);
     k->to_real[DTYPE_BF16] = REF(row_from_bf16), k->from_real[DTYPE_BF16] = REF(row_to_bf16);
+    k->to_real[DTYPE_F8_E4M3] = REF(row_from_f8_e4m3), k->from_real[DTYPE_F8_E4M3] = REF(row_to_f8_e4m3);
     k->to_real[DTYPE_F64] = REF(row_from_f64), k->from_real[DTYPE_F64] = REF(row_to_f64);
     k->from_real[DTYPE_Q8_0] = REF(row_to_q8_0), k->from_real[DTYPE_Q4_0] = REF(row_to_q4_0);
     k->attention_fwd = REF(attention_fwd), k->attention_scratch = REF(attention_scratch);
@@ -107,7 +108,7 @@ static void use_avx2(struct kernels *k)
     k->attention_dx = attention_dx_avx2, k->attention_dx_scratch = attention_dx_scratch_avx2;
     k->cross_entropy = cross_entropy_avx2, k->distill = distill_avx2;
     k->to_real[DTYPE_F16] = row_from_f16_avx2, k->from_real[DTYPE_F16] = row_to_f16_avx2;
-    k->from_real[DTYPE_BF16] = row_to_bf16_avx2;
+    k->from_real[DTYPE_BF16] = row_to_bf16_avx2, k->from_real[DTYPE_F8_E4M3] = row_to_f8_e4m3_avx2;
     k->to_real[DTYPE_NF4] = row_from_nf4_avx2, k->to_real[DTYPE_FP4] = row_from_fp4_avx2;
     k->to_real[DTYPE_INT8] = k->to_real[DTYPE_INT8_ASYM] = row_from_int8_avx2;
     k->update_adamw = update_adamw_avx2, k->update_lion = update_lion_avx2, k->update_sgd = update_sgd_avx2;

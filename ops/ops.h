@@ -354,9 +354,10 @@ distill_fn REF(distill);
 route_dx_fn REF(route_dx);
 // The reference of rows of a quantized type, NULL where quant/ cannot read it.
 row_to_real_fn *REF(row_from_quantized)(enum dtype type);
-row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f64);
-row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f64), REF(row_to_q8_0),
-    REF(row_to_q4_0);
+row_to_real_fn REF(row_from_f32), REF(row_from_f16), REF(row_from_bf16), REF(row_from_f8_e4m3),
+    REF(row_from_f64);
+row_from_real_fn REF(row_to_f32), REF(row_to_f16), REF(row_to_bf16), REF(row_to_f8_e4m3), REF(row_to_f64),
+    REF(row_to_q8_0), REF(row_to_q4_0);
 
 #ifndef REAL_DOUBLE
 matmul_fwd_fn matmul_fwd_f32_avx2, matmul_fwd_f16_avx2, matmul_fwd_bf16_avx2;
@@ -394,7 +395,8 @@ cross_entropy_fn cross_entropy_avx2, cross_entropy_avx512;
 distill_fn distill_avx2, distill_avx512;
 row_to_real_fn row_from_f16_avx2, row_from_nf4_avx2, row_from_fp4_avx2, row_from_int8_avx2,
     row_from_nf4_avx512, row_from_fp4_avx512;
-row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_q8_k_avx2, row_to_q8_k_avx512_vnni;
+row_from_real_fn row_to_f16_avx2, row_to_bf16_avx2, row_to_f8_e4m3_avx2, row_to_q8_k_avx2,
+    row_to_q8_k_avx512_vnni;
 row_within_fn row_to_q8_k_within_avx2, row_to_q8_k_within_avx512_vnni;
 #endif
 

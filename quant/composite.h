@@ -26,7 +26,7 @@ enum { COMPOSITE_NESTED = 256 }; // scales of 4 bits that share a scale
 
 static inline bool composite_is(enum dtype type)
 {
-    return type >= DTYPE_GGUF_COUNT;
+    return type >= DTYPE_NF4 && type <= DTYPE_INT8_ASYM;
 }
 
 static inline bool composite_is_4bit(enum dtype type)

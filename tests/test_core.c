@@ -183,6 +183,45 @@ START_TEST(test_bf16)
 }
 END_TEST
 
+// E4M3 as the specification draws it; rounding at every midpoint and beside it, and at the ends.
+START_TEST(test_f8_e4m3)
+{
+    for (int code = 0; code < 256; code++) {
+        double sign = code & 0x80 ? -1 : 1, fraction = code & 7;
+        int exponent = code >> 3 & 15;
+        float x = f32_from_f8_e4m3((uint8_t)code);
+        if ((code & 0x7f) == 0x7f) {
+            ck_assert(isnan(x));
+        } else {
+            ck_assert_double_eq(x,
+                                sign * (exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9)));
+            ck_assert(!signbit(x) == !(code & 0x80));
+        }
+        ck_assert_uint_eq(f8_e4m3_from_f32(x), (unsigned)code);
+    }
+    for (int code = 0; code < 0x7e; code++) {
+        float low = f32_from_f8_e4m3((uint8_t)code), high = f32_from_f8_e4m3((uint8_t)(code + 1));
+        float middle = (low + high) / 2; // exact
+        for (int sign = 0; sign < 2; sign++) {
+            float s = sign ? -1.0f : 1.0f;
+            unsigned bit = sign ? 0x80 : 0;
+            ck_assert_uint_eq(f8_e4m3_from_f32(s * middle), bit | (unsigned)(code + code % 2));
+            ck_assert_uint_eq(f8_e4m3_from_f32(s * nextafterf(middle, 0)), bit | (unsigned)code);
+            ck_assert_uint_eq(f8_e4m3_from_f32(s * nextafterf(middle, 1000)), bit | (unsigned)(code + 1));
+            ck_assert_uint_eq(f8_e4m3_from_f32(s * nextafterf(high, 0)), bit | (unsigned)(code + 1));
+        }
+    }
+    static const float large[] = {448, 449, 463.9f, 464, 480, 1e30f, INFINITY};
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        ck_assert_uint_eq(f8_e4m3_from_f32(large[i]), 0x7e);
+        ck_assert_uint_eq(f8_e4m3_from_f32(-large[i]), 0xfe);
+    }
+    ck_assert_uint_eq(f8_e4m3_from_f32(f32_of_bits(1)), 0); // a subnormal float
+    ck_assert_uint_eq(f8_e4m3_from_f32(-0.0f), 0x80);
+    ck_assert_uint_eq(f8_e4m3_from_f32(-NAN), 0xff);
+}
+END_TEST
+
 START_TEST(test_philox)
 {
     // Known answers of the authors' library (Random123, kat_vectors: philox4x32 10).
@@ -245,6 +284,7 @@ Suite *suite_core(void)
     tcase_add_test(t, test_graph);
     tcase_add_test(t, test_f16);
     tcase_add_test(t, test_bf16);
+    tcase_add_test(t, test_f8_e4m3);
     tcase_add_test(t, test_philox);
     tcase_add_test(t, test_isa);
     tcase_add_test(t, test_error_prefix);

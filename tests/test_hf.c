@@ -414,6 +414,7 @@ START_TEST(wrong_configs)
          "{\"rope_type\":\"longrope\",\"factor\":2,\"short_factor\":[1],\"long_factor\":[1]}", TLM_ERR_FORMAT,
          "short_factor: expected 3 numbers, found 1"},
         {"quantization_config", "{\"quant_method\":\"hqq\"}", TLM_ERR_UNSUPPORTED, "found 'hqq'"},
+        {"quantization_config", "{\"quant_method\":\"fp8\"}", TLM_ERR_UNSUPPORTED, "found 'fp8'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct temp_folder f = copy_folder("single");
@@ -444,9 +445,61 @@ START_TEST(wrong_weights)
     at = memmem(data, bytes, "\"F32\"", 5);
     memcpy(at, "\"I32\"", 5);
     write_file(path.text, data, bytes);
-    refused(&f, TLM_ERR_UNSUPPORTED, "expected type F32, F16 or BF16, found I32");
+    refused(&f, TLM_ERR_UNSUPPORTED, "expected type F32, F16, BF16 or F8_E4M3, found I32");
     free(config);
     free(data);
+    temp_folder_close(&f);
+}
+END_TEST
+
+// The weights of GOLDEN "single" into `folder`, all rounded to E4M3, the matrices among them stored as `type`.
+static void write_e4m3(const char *folder, enum safetensors_type type, const char *extra)
+{
+    struct safetensors *in;
+    struct safetensors_writer *w;
+    OK(safetensors_open(&in, GOLDEN "single", &err));
+    OK(safetensors_writer_open(&w, folder, UINT64_MAX, &err));
+    for (size_t i = 0; i < in->count; i++) {
+        const struct safetensors_tensor *t = &in->tensors[i];
+        OK(safetensors_add(w, t->name, t->dims > 1 ? type : SAFETENSORS_BF16, t->dims, t->shape, &err));
+    }
+    if (extra) OK(safetensors_add(w, extra, SAFETENSORS_F32, 1, (int64_t[]){1}, &err));
+    for (size_t i = 0; i < in->count; i++) {
+        const struct safetensors_tensor *t = &in->tensors[i];
+        ck_assert_int_eq(t->type, SAFETENSORS_F32);
+        for (size_t j = 0; j < t->bytes / 4; j++) {
+            float x;
+            memcpy(&x, t->data + 4 * j, 4);
+            const uint8_t code = f8_e4m3_from_f32(x);
+            const uint16_t wide = bf16_from_f32(f32_from_f8_e4m3(code));
+            if (t->dims > 1 && type == SAFETENSORS_F8_E4M3)
+                OK(safetensors_write_data(w, &code, 1, &err));
+            else
+                OK(safetensors_write_data(w, &wide, 2, &err));
+        }
+    }
+    if (extra) OK(safetensors_write_data(w, &(float){1}, 4, &err));
+    OK(safetensors_writer_finish(w, &err));
+    safetensors_writer_close(w);
+    safetensors_close(in);
+}
+
+// Matrices of E4M3 give the file that the same numbers in BF16 give; with scales beside them they are refused.
+START_TEST(matrices_of_e4m3)
+{
+    struct temp_folder f = copy_folder("single");
+    struct temp_path gguf = temp_path(&f, "model.gguf");
+    char *data[2];
+    size_t size[2];
+    for (int i = 0; i < 2; i++) {
+        write_e4m3(f.path, i ? SAFETENSORS_BF16 : SAFETENSORS_F8_E4M3, NULL);
+        convert(f.path, gguf.text, -1);
+        OK(file_read(gguf.text, &data[i], &size[i], &err));
+    }
+    ck_assert(size[0] == size[1] && !memcmp(data[0], data[1], size[0]));
+    free(data[0]), free(data[1]);
+    write_e4m3(f.path, SAFETENSORS_F8_E4M3, "model.layers.0.mlp.up_proj.weight_scale_inv");
+    refused(&f, TLM_ERR_UNSUPPORTED, "up_proj.weight_scale_inv': not one that LlamaForCausalLM");
     temp_folder_close(&f);
 }
 END_TEST
@@ -501,6 +554,7 @@ Suite *suite_hf(void)
     tcase_add_test(t, mxfp4_blocks);
     tcase_add_test(t, wrong_configs);
     tcase_add_test(t, wrong_weights);
+    tcase_add_test(t, matrices_of_e4m3);
     tcase_add_test(t, flipped_configs);
     suite_add_tcase(s, t);
     return s;

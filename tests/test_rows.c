@@ -305,14 +305,38 @@ START_TEST(test_convert_to)
 }
 END_TEST
 
+// Floats to E4M3 and back, the same on every tier: for every exponent, midpoints, their neighbours and random numbers.
+START_TEST(test_convert_e4m3)
+{
+    enum { TAILS = 8, HIGH = 1 << 13, COUNT = TAILS * HIGH };
+    static const uint32_t tails[TAILS] = {0, 1, 0x3ffff, 0x40000, 0x40001, 0x7ffff};
+    static float x[COUNT], y[COUNT];
+    static uint8_t got[COUNT], want[COUNT];
+    for (uint32_t i = 0; i < COUNT; i++) { // 13 bits in front: a sign, an exponent, 4 of the fraction
+        uint32_t r[4];
+        rng_philox(3, i, 0, r);
+        x[i] = f32_of_bits(i / TAILS << 19 | (i % TAILS < 6 ? tails[i % TAILS] : r[0] & 0x7ffff));
+        want[i] = f8_e4m3_from_f32(x[i]);
+    }
+    EACH_ISA (isa, ISA_REF) {
+        struct kernels k = kernels_for(isa);
+        k.from_real[DTYPE_F8_E4M3](got, x, COUNT);
+        ck_assert_msg(!memcmp(got, want, COUNT), "%s", isa_name(isa));
+        k.to_real[DTYPE_F8_E4M3](y, got, COUNT);
+        for (int i = 0; i < COUNT; i++)
+            ck_assert(bits_of_f32(y[i]) == bits_of_f32(f32_from_f8_e4m3(want[i])));
+    }
+}
+END_TEST
+
 // Lengths that no register divides, at the end of a page; the plain types.
 START_TEST(test_convert_lengths)
 {
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64};
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F64, DTYPE_F8_E4M3};
     EACH_ISA (isa, ISA_REF) {
         struct kernels k = kernels_for(isa);
         for (int s = 0; s < SIZES; s++) {
-            for (int t = 0; t < 4; t++) {
+            for (int t = 0; t < 5; t++) {
                 int64_t n = sizes[s];
                 struct guarded x = floats(n), h = guarded_alloc(dtype_row_bytes(types[t], n)), y = floats(n);
                 fill(x.data, n, FILL_ONE, 1);
@@ -322,6 +346,7 @@ START_TEST(test_convert_lengths)
                     float v = ((float *)x.data)[i];
                     if (types[t] == DTYPE_F16) v = f32_from_f16(f16_from_f32(v));
                     if (types[t] == DTYPE_BF16) v = f32_from_bf16(bf16_from_f32(v));
+                    if (types[t] == DTYPE_F8_E4M3) v = f32_from_f8_e4m3(f8_e4m3_from_f32(v));
                     ck_assert(((float *)y.data)[i] == v);
                 }
                 ck_assert(guarded_intact(&h) && guarded_intact(&y));
@@ -345,6 +370,7 @@ Suite *suite_rows(void)
     tcase_add_test(tcase, test_rope);
     tcase_add_test(tcase, test_convert_from);
     tcase_add_test(tcase, test_convert_to);
+    tcase_add_test(tcase, test_convert_e4m3);
     tcase_add_test(tcase, test_convert_lengths);
     suite_add_tcase(suite, tcase);
     return suite;
