@@ -121,8 +121,8 @@ struct tlm_session_options {
     int32_t context;       // tokens the cache holds; default: the model's context length, at most 4096
     int32_t threads;       // default: the processors this process may run on
     int32_t batch;         // rows a pass over the weights takes; default 512
-    const char *kv_type_k; // type of the cached keys: "f16" (default), "f32", "bf16", "q8_0", "q4_0"
-    const char *kv_type_v; // type of the cached values, likewise
+    const char *kv_type_k; // of the cached keys: "f16" (default), "f32", "bf16", "f8_e4m3", "q8_0", "q4_0"
+    const char *kv_type_v; // of the cached values, likewise
     // Pieces of the timeline of at least so many tokens that a new prompt has at another place (because thoughts were dropped in front of
     // them) are kept, their keys turned to the new positions. That saves computing, and is not exact: they have seen what was dropped.
     int32_t reuse_shifted; // default 0: never

@@ -20,7 +20,7 @@
 static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx-vnni", "avx512",
                                           "avx512-vnni", "avx512-bf16", "f64",  NULL};
 static const char *const backend_choices[] = {"auto", "cpu", "cuda", NULL};
-static const char *const kv_choices[] = {"f16", "bf16", "f32", "q8_0", "q4_0", NULL};
+static const char *const kv_choices[] = {"f16", "bf16", "f32", "f8_e4m3", "q8_0", "q4_0", NULL};
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
     {"-m, --model", "FILE", OPTION_STRING, offsetof(struct model_args, path),
@@ -65,7 +65,8 @@ const struct option session_options[SESSION_OPTION_COUNT] = {
     {"-t, --threads", "N", OPTION_INT, offsetof(struct session_args, threads), .low = 0, .high = 1024,
      .help = "threads; 0 for the default. Default: the processors this process may run on."},
     {"-ctk, --cache-type-k", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_k),
-     .choices = kv_choices, .help = "type of cached keys: f16, bf16, f32, q8_0, q4_0. Default: f16."},
+     .choices = kv_choices,
+     .help = "type of cached keys: f16, bf16, f32, f8_e4m3, q8_0, q4_0. Default: f16."},
     {"-ctv, --cache-type-v", "TYPE", OPTION_CHOICE, offsetof(struct session_args, kv_type_v),
      .choices = kv_choices, .help = "type of cached values, likewise. Default: f16."},
     {"--cache-reuse", "N", OPTION_INT, offsetof(struct session_args, reuse_shifted), .low = 0,

@@ -11,10 +11,10 @@ enum { DEFAULT_CONTEXT = 4096, DEFAULT_BATCH = 512, MAX_BATCH = 16384, MAX_OUTPU
 static enum tlm_status kv_type(const char *name, const char *option, enum dtype *type, struct tlm_error *err)
 {
     int parsed = name ? dtype_parse(name) : DTYPE_F16;
-    if (parsed != DTYPE_F32 && parsed != DTYPE_F16 && parsed != DTYPE_BF16 && parsed != DTYPE_Q8_0 &&
-        parsed != DTYPE_Q4_0)
-        return error_set(err, TLM_ERR_ARGUMENT, "%s: expected f16, f32, bf16, q8_0 or q4_0, found '%s'",
-                         option, name);
+    if (parsed != DTYPE_F32 && parsed != DTYPE_F16 && parsed != DTYPE_BF16 && parsed != DTYPE_F8_E4M3 &&
+        parsed != DTYPE_Q8_0 && parsed != DTYPE_Q4_0)
+        return error_set(err, TLM_ERR_ARGUMENT,
+                         "%s: expected f16, f32, bf16, f8_e4m3, q8_0 or q4_0, found '%s'", option, name);
     *type = (enum dtype)parsed;
     return TLM_OK;
 }

@@ -7,8 +7,8 @@
 //     tinylm.session.model      hash of the model and of the rotation (models/identity.h)
 //     tinylm.session.tokens     i32[length]
 //     tinylm.session.exact      i32: positions before it are as a pass computes them, those behind were turned (generate/shift.h)
-//     blk.L.keys, blk.L.values  (head size, rows, key-value heads) in the cache's type: the last `rows` positions, which are all but
-//                               what a window has passed
+//     blk.L.keys, blk.L.values  (head size, rows, key-value heads) in the cache's type, I8 for F8_E4M3, which GGUF lacks: the last `rows`
+//                               positions, which are all but what a window has passed
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +52,11 @@ static struct part part_of(const struct tlm_session *s, int32_t l, bool values)
     return p;
 }
 
+static enum dtype type_in_file(const struct part *p)
+{
+    return p->store->type == DTYPE_F8_E4M3 ? DTYPE_I8 : p->store->type;
+}
+
 static char *block_rows(const struct tlm_session *s, const struct part *p, int32_t position, int32_t head)
 {
     int32_t block = kv_table(&s->forward.cache, p->group, s->sequence)[position / KV_BLOCK];
@@ -87,7 +92,7 @@ static enum tlm_status write_part(const struct tlm_session *s, struct gguf_write
 static void declare(const struct tlm_session *s, struct gguf_writer *w, const struct part *p)
 {
     struct tensor shape =
-        tensor_shape(p->store->type, p->head, s->length - p->first, s->forward.cache.config.kv_heads, 1);
+        tensor_shape(type_in_file(p), p->head, s->length - p->first, s->forward.cache.config.kv_heads, 1);
     gguf_add_tensor(w, p->name, &shape);
 }
 
@@ -163,10 +168,11 @@ static enum tlm_status read_part(struct tlm_session *s, const struct gguf *g, co
     const struct gguf_tensor *t = gguf_find_tensor(g, p->name);
     int32_t heads = s->forward.cache.config.kv_heads;
     if (!t) return error_set(err, TLM_ERR_FORMAT, "%s: tensor %s is missing", path, p->name);
-    if (t->tensor.type != p->store->type)
+    if (t->tensor.type != type_in_file(p))
         return error_set(err, TLM_ERR_ARGUMENT,
                          "%s: %s: expected %s as this session's cache (-ctk, -ctv), found %s", path, p->name,
-                         dtype_traits[p->store->type].name, dtype_traits[t->tensor.type].name);
+                         dtype_traits[p->store->type].name,
+                         t->tensor.type == DTYPE_I8 ? "F8_E4M3" : dtype_traits[t->tensor.type].name);
     int64_t rows = t->tensor.ne[1];
     if (t->tensor.ne[0] != p->head || t->tensor.ne[2] != heads || rows > s->length ||
         rows < s->length - p->first)

@@ -31,6 +31,7 @@ static row_to_real_fn *reader(enum dtype type)
     case DTYPE_F32: return REF(row_from_f32);
     case DTYPE_F16: return REF(row_from_f16);
     case DTYPE_BF16: return REF(row_from_bf16);
+    case DTYPE_F8_E4M3: return REF(row_from_f8_e4m3);
     case DTYPE_F64: return REF(row_from_f64);
     default: return REF(row_from_quantized)(type);
     }

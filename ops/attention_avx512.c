@@ -92,7 +92,7 @@ static void take_values(struct tile *t, const struct workspace *w)
         else
             unpack_values(to, t->value_rows[b], DTYPE_Q4_0, t->d_v);
     }
-    value_rows_unpacked(t, w);
+    value_rows_unpacked(t, w, DTYPE_F32);
 }
 
 static void score(float *p, struct column *const *c, int n, struct tile *t)

@@ -61,6 +61,7 @@ struct fetcher {
 //     plain keys        number i of the keys 16 b .. 16 b + 15 at key[b] + i * key_step
 //     plain values      value 16 b + i, d_v numbers, at value[b] + i * value_step
 //     quantized ones    the stored rows
+// E4M3 becomes f16, which holds all of it, before a kernel reads it: once for all columns of a block.
 struct tile {
     int64_t first;   // position of the first
     int64_t located; // the tile that next_keys and next_values belong to
@@ -96,6 +97,8 @@ static void take_query(const struct column *c, int64_t d);
 // Keys and values that the cache holds quantized in KV_KEYS and KV_VALUES: to what the kernels read.
 static void take_keys(struct tile *t, const struct workspace *w);
 static void take_values(struct tile *t, const struct workspace *w);
+// to[0, count), f16 = the numbers of as many codes of E4M3.
+static void widen_e4m3(uint16_t *to, const char *from, int64_t count);
 // The keys row[0..63] in rows, d numbers of t->k_type each, to w->keys, (d, 64).
 static void transpose_keys(const struct tile *t, const struct workspace *w, const char *const *row);
 // p: (n, 64) = q keys, a fixed order of sums a number; blocks that no column sees may be left as they are. Fetches the values.
@@ -296,13 +299,19 @@ static void locate(const char **rows, const struct paged_kv *kv, const struct at
     }
 }
 
-// Moves t to the tile at t->first. Plain keys and values take long to compute: scoring fetches the tile's values, weighing the next
-// keys. Quantized ones are sooner done with than fetched, so they are fetched a tile ahead, in each half what it reads itself.
+// Keys or values that become something else before they are read, or are done with sooner than fetched.
+static inline bool is_wanted_soon(const struct paged_kv *kv)
+{
+    return paged_quantized(kv->type) || kv->type == DTYPE_F8_E4M3;
+}
+
+// Moves t to the tile at t->first. Other keys and values take long to compute: scoring fetches the tile's values, weighing the next
+// keys. What is wanted soon is fetched a tile ahead, in each half what it reads itself.
 static void locate_tile(struct tile *t, const struct attention_args *a, int64_t first, int64_t end)
 {
     const int64_t key_bytes = KV_BLOCK * (int64_t)a->k.token_stride,
                   value_bytes = KV_BLOCK * (int64_t)a->v.token_stride;
-    const bool soon = paged_quantized(a->k.type) && paged_quantized(a->v.type);
+    const bool soon = is_wanted_soon(&a->k) && is_wanted_soon(&a->v);
     if (t->located == t->first) {
         memcpy(t->key_rows, t->next_keys, sizeof t->key_rows);
         memcpy(t->value_rows, t->next_values, sizeof t->value_rows);
@@ -329,26 +338,48 @@ static void unpack_rows(float *to, const struct paged_kv *kv, const char *const 
         to_real(to + j * d, rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * kv->token_stride, d);
 }
 
+// Rows of E4M3 of a tile that stands in KV_ROWS to f16.
+static void widen_rows(uint16_t *to, const struct paged_kv *kv, const char *const *rows, int64_t d)
+{
+    for (int j = 0; j < TILE; j++)
+        widen_e4m3(to + j * d, rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * kv->token_stride, d);
+}
+
 static void key_rows_to_columns(struct tile *t, const struct attention_args *a, const struct workspace *w)
 {
     const char *row[TILE];
-    bool quantized = paged_quantized(a->k.type);
-    if (quantized) unpack_rows(w->rows, &a->k, t->key_rows, t->d);
+    if (paged_quantized(a->k.type))
+        unpack_rows(w->rows, &a->k, t->key_rows, t->d), t->k_type = DTYPE_F32;
+    else if (a->k.type == DTYPE_F8_E4M3)
+        widen_rows((uint16_t *)w->rows, &a->k, t->key_rows, t->d), t->k_type = DTYPE_F16;
     for (int j = 0; j < TILE; j++)
-        row[j] = quantized ? (const char *)(w->rows + j * t->d)
-                           : t->key_rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * a->k.token_stride;
-    if (quantized) t->k_type = DTYPE_F32;
+        row[j] = t->k_type != a->k.type
+                     ? (const char *)w->rows + (size_t)j * dtype_row_bytes(t->k_type, t->d)
+                     : t->key_rows[j / KV_BLOCK] + (size_t)(j % KV_BLOCK) * a->k.token_stride;
     transpose_keys(t, w, row);
     t->key_step = TILE * (t->k_type == DTYPE_F32 ? 4 : 2);
     for (int b = 0; b < TILE_BLOCKS; b++) t->key[b] = w->keys + b * t->key_step / TILE_BLOCKS;
 }
 
-// Values unpacked to w->values.
-static void value_rows_unpacked(struct tile *t, const struct workspace *w)
+static void key_columns_widened(struct tile *t, const struct workspace *w)
 {
-    t->v_type = DTYPE_F32;
-    t->value_step = t->d_v * 4;
-    for (int b = 0; b < TILE_BLOCKS; b++) t->value[b] = (const char *)(w->values + b * KV_BLOCK * t->d_v);
+    const int64_t numbers = KV_BLOCK * t->d;
+    uint16_t *to = (uint16_t *)w->keys;
+    t->k_type = DTYPE_F16;
+    t->key_step = KV_BLOCK * 2;
+    for (int b = 0; b < TILE_BLOCKS; b++, to += numbers) {
+        widen_e4m3(to, t->key_rows[b], numbers);
+        t->key[b] = (const char *)to;
+    }
+}
+
+// Values unpacked to w->values, as numbers of `type`.
+static void value_rows_unpacked(struct tile *t, const struct workspace *w, enum dtype type)
+{
+    t->v_type = type;
+    t->value_step = (int64_t)dtype_row_bytes(type, t->d_v);
+    for (int b = 0; b < TILE_BLOCKS; b++)
+        t->value[b] = (const char *)w->values + b * KV_BLOCK * t->value_step;
 }
 
 static void take_tile(struct tile *t, const struct attention_args *a, const struct workspace *w)
@@ -362,11 +393,16 @@ static void take_tile(struct tile *t, const struct attention_args *a, const stru
         key_rows_to_columns(t, a, w);
     else if (paged_quantized(a->k.type))
         take_keys(t, w);
+    else if (a->k.type == DTYPE_F8_E4M3)
+        key_columns_widened(t, w);
     if (a->v.layout == KV_VALUES) {
         take_values(t, w);
     } else if (paged_quantized(a->v.type)) {
         unpack_rows(w->values, &a->v, t->value_rows, t->d_v);
-        value_rows_unpacked(t, w);
+        value_rows_unpacked(t, w, DTYPE_F32);
+    } else if (a->v.type == DTYPE_F8_E4M3) {
+        widen_rows((uint16_t *)w->values, &a->v, t->value_rows, t->d_v);
+        value_rows_unpacked(t, w, DTYPE_F16);
     }
 }
 

@@ -119,6 +119,8 @@ static inline void paged_put_rows(const struct paged_kv *kv, char *rows, int64_t
                    bytes);
     } else if (paged_quantized(kv->type)) {
         paged_put_quantized(kv, rows, place, count, from, d);
+    } else if (number == 1) {
+        paged_interleave(rows + place, from, d, 1, count, bytes);
     } else if (number == 2) {
         paged_interleave(rows + place * 2, from, d, 2, count, bytes);
     } else if (number == 4) {

@@ -232,7 +232,7 @@ static void bench_sharing(const struct slice *shared, enum isa isa, enum dtype t
 
 int main(int argc, char **argv)
 {
-    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_F8_E4M3, DTYPE_Q8_0, DTYPE_Q4_0};
     static const enum isa tiers[] = {ISA_AVX512_BF16, ISA_AVX512, ISA_AVX2};
     struct slice s = {.threads = argc > 1 ? atoi(argv[1]) : cpu_count(),
                       .positions = argc > 2 ? atoi(argv[2]) : 16384,

@@ -394,18 +394,23 @@ START_TEST(test_shared)
                (struct options){.shared = true, .sinks = true});
     check_with((struct shape){2, 70, 16, 1, 576, 512, 0, DTYPE_Q8_0, DTYPE_Q8_0},
                (struct options){.shared = true});
+    check_with((struct shape){2, 70, 16, 1, 576, 512, 0, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
+               (struct options){.shared = true});
+    check_with((struct shape){40, 50, 6, 2, 37, 13, 30, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
+               (struct options){.shared = true});
 }
 END_TEST
 
 // Any types of keys beside any of values, in the layouts of the cache and in rows.
 START_TEST(test_types)
 {
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const enum dtype types[] = {DTYPE_F32,     DTYPE_F16,  DTYPE_BF16,
+                                       DTYPE_F8_E4M3, DTYPE_Q8_0, DTYPE_Q4_0};
     static const int32_t sizes[][2] = {{32, 32}, {64, 64}, {128, 96}, {96, 256}};
     static const int32_t heads[] = {1, 2, 3, 4, 5, 7, 14};
     int n = 0;
-    for (int k = 0; k < 5; k++)
-        for (int v = 0; v < 5; v++)
+    for (int k = 0; k < 6; k++)
+        for (int v = 0; v < 6; v++)
             for (int s = 0; s < 4; s++, n++)
                 for (int rows = 0; rows < 2; rows++)
                     check_with((struct shape){1 + n % 3, n * 5 % 200, 2 * heads[n % 7], 2, sizes[s][0],
@@ -428,7 +433,7 @@ START_TEST(test_any_positions)
 }
 END_TEST
 
-enum { INDEPENDENCE_SHAPES = 12 };
+enum { INDEPENDENCE_SHAPES = 15 };
 
 // Whatever the chunks, the grouping of heads, the places of the blocks, and what the cache holds of keys that
 // a row does not see: the same bits.
@@ -448,13 +453,17 @@ START_TEST(test_row_independence)
         {40, 60, 3, 3, 32, 96, 0, DTYPE_Q8_0, DTYPE_Q4_0},
         {40, 60, 6, 2, 64, 64, 0, DTYPE_Q4_0, DTYPE_Q8_0},
         {40, 60, 6, 2, 64, 48, 0, DTYPE_Q8_0, DTYPE_F16},
+        {70, 90, 8, 2, 64, 64, 0, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
+        {70, 30, 7, 1, 20, 13, 41, DTYPE_F8_E4M3, DTYPE_F16},
+        {40, 60, 6, 2, 33, 64, 0, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
     };
     ck_assert_uint_eq(sizeof shapes / sizeof *shapes, INDEPENDENCE_SHAPES);
     static const struct options options[INDEPENDENCE_SHAPES] = {
         [4] = {.softcap = 2, .sinks = true, .slopes = true},
         [5] = {.shared = true},
         [6] = {.rows = true},
-        [10] = {.rows = true}};
+        [10] = {.rows = true},
+        [14] = {.rows = true}};
     const struct shape *s = &shapes[_i];
     int32_t group = s->heads / s->kv_heads;
     struct scene e = scene_with(s, options[_i], s->first + s->rows, 1, 2),
@@ -489,7 +498,7 @@ END_TEST
 START_TEST(test_unseen_keys)
 {
     enum { D = 32 };
-    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    static const enum dtype types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_F8_E4M3};
     struct shape s = {50, 100, 4, 2, D, D, 70, types[_i], types[_i]};
     struct scene e = scene_random(&s, 150, 1, 2);
     struct paged_kv v = values_of(&e), k = keys_of(&e);
@@ -619,7 +628,7 @@ static void check_prefix(const struct kernels *k, const struct scene *e, const v
     free(blocks);
 }
 
-enum { PREFIX_SHAPES = 14 };
+enum { PREFIX_SHAPES = 15 };
 
 START_TEST(test_prefix)
 {
@@ -642,6 +651,7 @@ START_TEST(test_prefix)
         {{17, 190, 6, 2, 64, 64, 70, DTYPE_Q8_0, DTYPE_Q8_0},
          {.sinks = true},
          128}, // later rows see nothing of it
+        {{20, 200, 8, 2, 64, 64, 0, DTYPE_F8_E4M3, DTYPE_F8_E4M3}, {.softcap = 0}, 128},
         {{17, 300, 4, 2, 32, 32, 64, DTYPE_F16, DTYPE_Q8_0}, {.softcap = 0}, 64}, // none does
         {{12, 260, 16, 1, 96, 72, 0, DTYPE_F16, DTYPE_F16}, {.shared = true}, 256},
         {{5, 140, 4, 2, 64, 64, 33, DTYPE_Q4_0, DTYPE_Q8_0}, {.rows = true}, 128},
@@ -738,7 +748,7 @@ Suite *suite_attention(void)
     tcase_add_test(tcase, test_types);
     tcase_add_test(tcase, test_any_positions);
     tcase_add_loop_test(tcase, test_row_independence, 0, INDEPENDENCE_SHAPES);
-    tcase_add_loop_test(tcase, test_unseen_keys, 0, 4);
+    tcase_add_loop_test(tcase, test_unseen_keys, 0, 5);
     tcase_add_test(tcase, test_extremes);
     tcase_add_loop_test(tcase, test_prefix, 0, PREFIX_SHAPES);
     tcase_add_test(tcase, test_forks);

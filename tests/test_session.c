@@ -108,12 +108,12 @@ static void check_bits(const char *path, const char *isa, const char *kv_type)
 START_TEST(test_row_independence)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
-    static const char *const kv_types[] = {"f32", "f16", "bf16"};
-    enum dtype type = types[_i / 3];
+    static const char *const kv_types[] = {"f32", "f16", "bf16", "f8_e4m3"};
+    enum dtype type = types[_i / 4];
     struct temp_folder folder = temp_folder_open();
     struct temp_path path = temp_path(&folder, "model.gguf");
     write_converted(path.text, type);
-    EACH_ISA (isa, ISA_REF) check_bits(path.text, isa_name(isa), kv_types[_i % 3]);
+    EACH_ISA (isa, ISA_REF) check_bits(path.text, isa_name(isa), kv_types[_i % 4]);
     temp_folder_close(&folder);
 }
 END_TEST
@@ -178,7 +178,7 @@ START_TEST(test_shift)
     static const struct {
         const char *kv_type;
         double tolerance;
-    } cases[] = {{"f32", 1e-5}, {"f16", 2e-3}, {"q8_0", 2e-2}, {"q4_0", 0.25}};
+    } cases[] = {{"f32", 1e-5}, {"f16", 2e-3}, {"f8_e4m3", 0.1}, {"q8_0", 2e-2}, {"q4_0", 0.25}};
     enum { A = 30, B = 17, C = 50, D = 9, E = 40, F = 5, OLD = A + B + C + D + E, NEW = A + C + E + F };
     struct temp_folder folder = temp_folder_open();
     struct temp_path path = temp_path(&folder, "model.gguf");
@@ -230,11 +230,9 @@ START_TEST(test_save_and_load)
         const char *kv_type;
         int32_t window;
         const char *model; // NULL: a tiny Llama
-    } cases[] = {{"f32", 0, NULL},
-                 {"f16", 40, NULL},
-                 {"q8_0", 0, NULL},
-                 {"q4_0", 40, NULL},
-                 {"bf16", 0, "tests/golden/models/deepseek-v2-lite"}};
+    } cases[] = {{"f32", 0, NULL},      {"f16", 40, NULL},
+                 {"q8_0", 0, NULL},     {"q4_0", 40, NULL},
+                 {"f8_e4m3", 40, NULL}, {"bf16", 0, "tests/golden/models/deepseek-v2-lite"}};
     enum { SAVED = 250, MORE = 20 };
     struct temp_folder folder = temp_folder_open();
     struct temp_path model = temp_path(&folder, "model.gguf"), saved = temp_path(&folder, "saved.gguf");
@@ -286,6 +284,11 @@ START_TEST(test_load_refused)
     s = open_session(m, (struct tlm_session_options){.context = 49});
     ck_assert_int_eq(tlm_session_load(s, saved.text, &err), TLM_ERR_CONTEXT);
     ck_assert_msg(strstr(err.text, "expected at most the 49 tokens of the context, found 50") != NULL, "%s",
+                  err.text);
+    tlm_session_close(s);
+    s = open_session(m, (struct tlm_session_options){.context = 64, .kv_type_k = "f8_e4m3"});
+    ck_assert_int_eq(tlm_session_load(s, saved.text, &err), TLM_ERR_ARGUMENT);
+    ck_assert_msg(strstr(err.text, "blk.0.keys: expected F8_E4M3 as this session's cache") != NULL, "%s",
                   err.text);
     tlm_session_close(s);
     s = open_session(m, (struct tlm_session_options){.context = 64, .kv_type_v = "q8_0"});
@@ -364,7 +367,8 @@ START_TEST(test_errors)
     struct tlm_session *s;
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.kv_type_k = "q9"}, &err),
                      TLM_ERR_ARGUMENT);
-    ck_assert_str_eq(err.text, "type of cached keys: expected f16, f32, bf16, q8_0 or q4_0, found 'q9'");
+    ck_assert_str_eq(err.text,
+                     "type of cached keys: expected f16, f32, bf16, f8_e4m3, q8_0 or q4_0, found 'q9'");
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.threads = -1}, &err),
                      TLM_ERR_ARGUMENT);
     ck_assert_int_eq(tlm_session_open(&s, m, &(struct tlm_session_options){.context = -5}, &err),
@@ -455,11 +459,11 @@ Suite *suite_session(void)
     Suite *s = suite_create("session");
     TCase *t = tcase_create("session");
     tcase_set_timeout(t, 240);
-    tcase_add_loop_test(t, test_row_independence, 0, 9);
+    tcase_add_loop_test(t, test_row_independence, 0, 12);
     tcase_add_test(t, test_window);
-    tcase_add_loop_test(t, test_save_and_load, 0, 5);
+    tcase_add_loop_test(t, test_save_and_load, 0, 6);
     tcase_add_test(t, test_load_refused);
-    tcase_add_loop_test(t, test_shift, 0, 4);
+    tcase_add_loop_test(t, test_shift, 0, 5);
     tcase_add_test(t, test_reuse);
     tcase_add_test(t, test_errors);
     tcase_add_test(t, test_decoding_allocates_nothing);
