@@ -32,10 +32,18 @@ static inline bool can_wait(const void *kernel)
     return cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.ptxVersion >= 90;
 }
 
+// More shared memory than 48 KiB has to be asked for; never for less than before, since a recording may have a launch with more.
+static inline void allow_shared(const void *kernel, int bytes)
+{
+    cudaFuncAttributes code;
+    if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess && code.maxDynamicSharedSizeBytes < bytes)
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 // Every launch that fails comes by here, and is told by the next cuda_sync() (cuda/runtime.cu).
 void cuda_launch_failed(const char *name, const cudaLaunchConfig_t *config);
 
-// More shared memory than 48 KiB has to be asked for. Of a kernel that was `made` for the arguments `own` is the type.
+// Of a kernel that was `made` for the arguments `own` is the type.
 template <class... P, class... A>
 static inline void cuda_launch(const char *name, const struct cuda_kernel *made, void (*own)(P...), dim3 grid,
                                dim3 block, size_t shared_bytes, struct cuda_stream *stream,
@@ -60,8 +68,7 @@ static inline void cuda_launch(const char *name, const struct cuda_kernel *made,
     config.attrs = &attribute;
     config.numAttrs =
         kind == LAUNCH_TOGETHER || kind == LAUNCH_CLUSTERS || (kind == LAUNCH_EARLY && can_wait(kernel));
-    if (shared_bytes > 48 * 1024)
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    if (shared_bytes > 48 * 1024) allow_shared(kernel, (int)shared_bytes);
     const auto launch = [&](P... values) {
         void *pointers[] = {(void *)&values...};
         if (cudaLaunchKernelExC(&config, kernel, pointers) != cudaSuccess) cuda_launch_failed(name, &config);
