@@ -71,7 +71,10 @@ LIBRARY  := $(HERE)libtinylm.a
 TESTS    := $(BUILD)/test_tinylm
 # What checks a GPU (scripts/gpu_check.sh), for a device and on the emulation, which tests the check itself.
 GPU_BENCH   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/gpu/bench*.c))
-GPU_TESTS   := $(filter-out %/main.o %/test_cuda_emu.o,$(TEST_OBJ)) $(BUILD)/tests/gpu/main.o $(BUILD)/tests/gpu/device.cu.o
+# A step as one launch, which is measured and tested, and which nothing takes yet.
+GPU_STEP    := $(BUILD)/tests/gpu/llama_step.o $(BUILD)/tests/gpu/persistent.cu.o
+EMU_STEP    := $(BUILD)/tests/gpu/llama_step.o $(BUILD)/tests/gpu/persistent.cu.emu.o
+GPU_TESTS   := $(filter-out %/main.o %/test_cuda_emu.o,$(TEST_OBJ)) $(BUILD)/tests/gpu/main.o $(BUILD)/tests/gpu/device.cu.o $(GPU_STEP)
 GPU_FILES   := $(addprefix build/gpu/,tinylm test_gpu gpu_bench gpu_report)
 CHECK_FILES := $(addprefix $(BUILD)/gpu-emulation/,tinylm test_gpu gpu_bench gpu_report)
 BUILTIN  := models/pretrained/tinylm-stories-q4_0.gguf
@@ -91,7 +94,7 @@ $(LIBRARY): $(LIB_OBJ)
 
 comma   := ,
 WRAPPED := malloc calloc realloc aligned_alloc mmap
-$(TESTS): $(TEST_OBJ) $(EMU_OBJ) $(LIBRARY)
+$(TESTS): $(TEST_OBJ) $(EMU_STEP) $(EMU_OBJ) $(LIBRARY)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcheck -lsubunit -lrt $(LDLIBS)
 
@@ -141,7 +144,7 @@ build/gpu/test_gpu: $(GPU_TESTS) $(CUDA_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
 	$(Q)$(GPU_LINK) $(addprefix -Wl$(comma)--wrap=,$(WRAPPED) cuda_alloc cuda_free cuda_tile_map_make) $^ -lcheck -lsubunit $(CUDA_LIBS) $(LDLIBS)
-build/gpu/gpu_bench: $(GPU_BENCH) $(CUDA_OBJ) $(LIBRARY)
+build/gpu/gpu_bench: $(GPU_BENCH) $(GPU_STEP) $(CUDA_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
 	$(Q)$(GPU_LINK) $^ $(CUDA_LIBS) $(LDLIBS)
@@ -154,7 +157,7 @@ $(BUILD)/gpu-emulation/tinylm: $(CLI_OBJ) $(EMU_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -ledit $(LDLIBS)
-$(BUILD)/gpu-emulation/gpu_bench: $(GPU_BENCH) $(EMU_OBJ) $(LIBRARY)
+$(BUILD)/gpu-emulation/gpu_bench: $(GPU_BENCH) $(EMU_STEP) $(EMU_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

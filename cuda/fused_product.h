@@ -249,7 +249,7 @@ __device__ void make_columns(const struct cuda_fused_product &d, int rows, int c
 
 // ---- outputs ----------------------------------------------------------------------------------------------
 
-__device__ inline int unit_count(const struct cuda_fused_shape &s)
+__host__ __device__ inline int unit_count(const struct cuda_fused_shape &s)
 {
     int units = s.outputs[0];
     for (int p = 1; p < s.parts && !s.gated; p++) units += s.outputs[p];
@@ -260,6 +260,11 @@ __device__ inline int unit_count(const struct cuda_fused_shape &s)
 __device__ inline int first_unit()
 {
     return (int)blockIdx.x + (int)gridDim.x * warp_id();
+}
+
+__device__ inline int unit_step()
+{
+    return (int)gridDim.x * WARPS;
 }
 
 struct output {
@@ -305,14 +310,15 @@ __device__ float product_of(const struct cuda_fused_product &d, const struct cud
     return p.bias ? own + bias : own;
 }
 
-template <class W, int C>
-__device__ void walk(const struct cuda_fused_product &d, int rows, shared<char> memory)
+// ahead(unit) is called in front of each of the warp's units: it brings what will be read later.
+template <class W, int C, class A>
+__device__ void walk(const struct cuda_fused_product &d, int rows, shared<char> memory, A ahead)
 {
     const struct cuda_fused_shape &s = shape_of(d);
-    const int units = unit_count(s), apart = (int)gridDim.x * WARPS;
+    const int units = unit_count(s);
     make_columns<W>(d, rows, C, memory);
-    for (int unit = first_unit(); unit < units; unit += apart) {
-        prefetch_unit(d, unit + apart);
+    for (int unit = first_unit(); unit < units; unit += unit_step()) {
+        ahead(unit);
         const struct output o = output_of(s, unit);
         const int64_t at = (int64_t)lane_id() * s.outputs[o.part] + o.n;
         const float base = d.base && lane_id() < rows ? load(d.base + at) : 0;
@@ -340,10 +346,11 @@ __global__ void __launch_bounds__(THREADS, COLUMNS <= 2 ? 2 : 1) product_kernel(
     wait_for_previous();
     let_next_begin();
     const int rows = (int)row_count(d.rows);
+    const auto ahead = [&](int unit) { prefetch_unit(d, unit + unit_step()); };
     if (COLUMNS == 2 && rows == 1)
-        walk<W, 1>(d, rows, memory);
+        walk<W, 1>(d, rows, memory, ahead);
     else if (rows)
-        walk<W, COLUMNS>(d, rows, memory);
+        walk<W, COLUMNS>(d, rows, memory, ahead);
 }
 
 #ifndef __CUDACC_RTC__

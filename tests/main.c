@@ -64,6 +64,7 @@ static const struct {
     {"cuda", suite_cuda},
     {"cuda_experts", suite_cuda_experts},
     {"cuda_fused", suite_cuda_fused},
+    {"cuda_persistent", suite_cuda_persistent},
     {"cuda_sample", suite_cuda_sample},
     {"cuda_gradient", suite_cuda_gradient},
     {"cuda_jit", suite_cuda_jit},

@@ -203,21 +203,40 @@ static void stuck(struct thread *threads, int count)
     }
 }
 
-// Gives every thread turns until all are done, or something is wrong.
-static void run_threads(struct thread *threads, int count)
+// A turn for each thread of a block that can go on. False if there was none.
+static bool run_block(struct thread *threads, int count, int *order)
 {
-    int *order = (int *)malloc((size_t)count * sizeof *order);
+    bool moved = false;
+    turns(order, count);
+    for (int i = 0; i < count && !world.failed; i++) {
+        struct thread *t = &threads[order[i]];
+        if (t->state == COUNT_WAIT && *t->counter >= t->target) t->state = READY;
+        if (t->state != READY) continue;
+        moved = true;
+        self = t;
+        fiber_switch(&world.caller, &t->fiber);
+    }
+    return moved;
+}
+
+// Gives every thread turns until all are done, or something is wrong. A block goes on for as long as it can, or for as long as it is drawn,
+// while the others stand still: nothing but what it waits for keeps them together.
+static void run_threads(struct thread *threads, int blocks, int each)
+{
+    enum { MOST_TURNS = 64 };
+    const int count = blocks * each;
+    int *order = (int *)malloc((size_t)each * sizeof *order);
+    int *block_order = (int *)malloc((size_t)blocks * sizeof *block_order);
+    if (!order || !block_order) abort();
     for (bool moved = true; moved && !world.failed;) {
         moved = false;
         int waiting = 0, live = 0;
-        turns(order, count);
-        for (int i = 0; i < count && !world.failed; i++) {
-            struct thread *t = &threads[order[i]];
-            if (t->state == COUNT_WAIT && *t->counter >= t->target) t->state = READY;
-            if (t->state != READY) continue;
-            moved = true;
-            self = t;
-            fiber_switch(&world.caller, &t->fiber);
+        turns(block_order, blocks);
+        for (int i = 0; i < blocks; i++) {
+            const bool drawn = blocks > 1 && world.order == EMU_RANDOM;
+            int left = drawn ? 1 + (int)draw(MOST_TURNS) : INT32_MAX;
+            while (left-- && !world.failed && run_block(threads + block_order[i] * each, each, order))
+                moved = true;
         }
         for (int i = 0; i < count; i++) {
             live += threads[i].state != DONE;
@@ -229,6 +248,7 @@ static void run_threads(struct thread *threads, int count)
         moved |= waiting == live;
     }
     self = NULL;
+    free(block_order);
     free(order);
 }
 
@@ -320,7 +340,7 @@ void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, en
             begin_block(&block[j], order[i / together] * together + j, threads + j * count, shared_bytes);
             block[j].rank = how == CLUSTERS ? (int)j : 0;
         }
-        run_threads(threads, (int)together * count);
+        run_threads(threads, (int)together, count);
         for (int64_t j = 0; j < together && !world.failed; j++) {
             if (!block[j].copy_count) continue;
             self = threads + j * count;

@@ -159,7 +159,8 @@ static const struct group {
 } groups[] = {
     {"rows", bench_rows, false},        {"updates", bench_updates, false},
     {"products", bench_products, true}, {"attention", bench_attention, false},
-    {"layers", bench_layers, false},    {"draws", bench_sample, false},
+    {"layers", bench_layers, false},    {"steps", bench_steps, false},
+    {"draws", bench_sample, false},
 };
 enum { GROUPS = sizeof groups / sizeof *groups, GROUP_SECONDS = 100 };
 

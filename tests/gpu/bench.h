@@ -26,7 +26,7 @@ void bench_free_all(struct bench *b);
 
 // What one launch does at least, and how far its result is from the double reference.
 struct bench_case {
-    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "draws", "layers"
+    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "draws", "layers", "steps"
     double bytes, operations; // its rate is of those that its limit is about
     enum backend_limit limit;
     double error;
@@ -44,5 +44,6 @@ void bench_updates(struct bench *b);   // optimizers (tests/gpu/bench_updates.c)
 void bench_products(struct bench *b);  // tests/gpu/bench_products.c
 void bench_attention(struct bench *b); // tests/gpu/bench_attention.c
 void bench_layers(struct bench *b);    // tests/gpu/bench_layer.c
+void bench_steps(struct bench *b);     // tests/gpu/bench_step.c
 
 #endif

@@ -20,6 +20,7 @@ static const struct {
     {"cuda", suite_cuda, true},
     {"cuda_experts", suite_cuda_experts, true},
     {"cuda_fused", suite_cuda_fused, true},
+    {"cuda_persistent", suite_cuda_persistent, true},
     {"cuda_sample", suite_cuda_sample, true},
     {"cuda_gradient", suite_cuda_gradient, true},
     {"cuda_jit", suite_cuda_jit, true},
