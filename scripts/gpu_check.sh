@@ -90,16 +90,29 @@ measure()
 
 small= count=48
 [ "$mode" != --emulation ] || small=--small count=2
-if [ "$mode" = --emulation ]; then list="cuda_emu waits"; else list=$("$folder/test_gpu" --list); fi
+if [ "$mode" = --emulation ]; then list="cuda_emu waits apart"; else list=$("$folder/test_gpu" --list); fi
 suites=$(echo "$list" | sed 's/ .*//')
-# Side by side: each test is a process that has to find the device first.
+
+# run_suite SECONDS yes|no SUITE: with a process for each test, or one for all
+run_suite()
+{
+    within "$1" env CK_FORK="$2" "$folder/test_gpu" "$3" >"$work/$3" 2>&1
+    echo $? >"$work/$3.code"
+}
+
+# Side by side. A process takes its time to find the device, so tests share one where they can; if one of them fails, which may take others
+# along, they run again, each in its own.
 for suite in $suites; do
-    (within 240 "$folder/test_gpu" "$suite" >"$work/$suite" 2>&1; echo $? >"$work/$suite.code") &
+    if echo "$list" | grep -q "^$suite .* apart"; then run_suite 240 yes "$suite" & else run_suite 90 no "$suite" & fi
+done
+wait
+for suite in $suites; do
+    if [ "$(cat "$work/$suite.code")" != 0 ] && ! echo "$list" | grep -q "^$suite .* apart"; then run_suite 200 yes "$suite" & fi
 done
 wait
 for suite in $suites; do judge "$(cat "$work/$suite.code")" "tests: $suite" "$work/$suite"; done
 # Not all tests wait for each launch. What fails when they do is told with the launch; what passes then should have waited.
-for suite in $(echo "$list" | sed -n 's/ runs$//p'); do
+for suite in $(echo "$list" | sed -n 's/ runs.*//p'); do
     [ "$(cat "$work/$suite.code")" != 0 ] || continue
     within 60 env CUDA_LAUNCH_BLOCKING=1 "$folder/test_gpu" "$suite" >"$log" 2>&1
     judge $? "tests: $suite, launch by launch" "$log"

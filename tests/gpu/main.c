@@ -1,8 +1,8 @@
 // tests/gpu/main.c -- runs the suites of kernels and of models on the device of this machine: all, or those named on the command line.
 //
-//     test_gpu [SUITE ...] | --list     --list: the suites, and whether each launch of their tests is waited for
+//     test_gpu [SUITE ...] | --list     --list: the suites; is each launch of their tests waited for; must each be a process
 //
-// Each test is a process, which meets the device anew.
+// Each test is a process, which meets the device anew; with CK_FORK=no all of a suite's are one.
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +30,12 @@ static const struct {
     {"cuda_wgmma", suite_cuda_wgmma, true},
 };
 
+// One of its tests starts processes, or leaves the device as no other can use it.
+static bool is_apart(size_t i)
+{
+    return suites[i].make == suite_cuda_jit || suites[i].make == suite_cuda_model;
+}
+
 // Returns how many tests failed. Each is told as soon as it has run, for who ends us may have enough of waiting for a kernel.
 static int run(size_t i, bool blocking)
 {
@@ -52,7 +58,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc == 2 && !strcmp(argv[1], "--list")) {
         for (size_t i = 0; i < sizeof suites / sizeof *suites; i++)
-            printf("%s %s\n", suites[i].name, suites[i].shared ? "waits" : "runs");
+            printf("%s %s%s\n", suites[i].name, suites[i].shared ? "waits" : "runs",
+                   is_apart(i) ? " apart" : "");
         return 0;
     }
     for (size_t i = 0; i < sizeof suites / sizeof *suites; i++) {
