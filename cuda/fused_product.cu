@@ -3,8 +3,8 @@
 
 #ifndef __CUDACC_RTC__
 
-// A processor has 227 KiB of shared memory (A100: 163), of which little goes to the statistics of the norm.
-enum { MOST_SHARED = 160 << 10 };
+// Of the shared memory that a device has some is for the next launch, and for the statistics of the norm.
+enum { MOST_SHARED = 160 << 10, OTHER_SHARED = 1 << 10 };
 
 static bool has_kernel(enum dtype type)
 {
@@ -28,7 +28,8 @@ bool cuda_fused_product_fits(const struct cuda_fused_shape *s, int64_t rows)
     int64_t outputs = 0;
     for (int p = 0; p < s->parts; p++) outputs += s->outputs[p];
     return has_kernel(s->type) && rows <= FUSED_ROWS && s->inputs % numbers == 0 && outputs < 1 << 30 &&
-           columns * column_bytes(s) <= MOST_SHARED;
+           columns * column_bytes(s) <= MOST_SHARED &&
+           columns * column_bytes(s) + OTHER_SHARED <= cuda_shared_most();
 }
 
 void cuda_fused_product(struct cuda_stream *s, const struct cuda_fused_product *p, int blocks)

@@ -73,6 +73,14 @@ int cuda_processors(void)
     return count;
 }
 
+size_t cuda_shared_most(void)
+{
+    int device = 0, bytes = 48 << 10;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return (size_t)bytes;
+}
+
 // The function is the driver's, which may not be there when the program is linked.
 static PFN_cuTensorMapEncodeTiled_v12000 encode_function(void)
 {

@@ -125,6 +125,19 @@ START_TEST(test_products)
 }
 END_TEST
 
+// Devices differ in their shared memory, into which the columns must fit.
+START_TEST(test_shared_memory)
+{
+    const struct cuda_fused_shape s = {
+        .type = DTYPE_BF16, .inputs = 8192, .parts = 1, .outputs = {64}, .code_stride = 16384};
+    if (!emu_here()) return;
+    ck_assert(cuda_fused_product_fits(&s, 8));
+    emu_set_shared(99 << 10);
+    ck_assert(!cuda_fused_product_fits(&s, 8) && cuda_fused_product_fits(&s, 2));
+    emu_set_shared(227 << 10);
+}
+END_TEST
+
 // ---- whole models -------------------------------------------------------------------------------------
 
 // Shapes whose rows stand on boundaries of 16 bytes: all rules apply.
@@ -228,6 +241,7 @@ Suite *suite_cuda_fused(void)
     TCase *t = tcase_create("cuda_fused");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_products, 0, TYPES);
+    tcase_add_test(t, test_shared_memory);
     tcase_add_loop_test(t, test_models, 0, MODELS);
     suite_add_tcase(s, t);
     return s;

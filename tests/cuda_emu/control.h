@@ -28,6 +28,8 @@ const char *emu_error(void);
 void emu_forget(void);
 // Does the device copy tiles by itself (compute capability 9.0)? It does unless a test says otherwise.
 void emu_set_tiles(bool there);
+// Shared memory that a block may have, of the 227 KiB that it has at first.
+void emu_set_shared(size_t bytes);
 // Launches since the program began.
 int64_t emu_launches(void);
 

@@ -305,7 +305,7 @@ static bool launch_fits(const char *kernel, size_t shared_bytes)
     if (!g.x || !g.y || !g.z || g.x > INT32_MAX || g.y > 65535 || g.z > 65535)
         wrong = "a grid with a side of 0, or y or z above 65535";
     if (grid.how == CLUSTERS && g.x % CUDA_CLUSTER) wrong = "a grid that is no number of whole clusters";
-    if (shared_bytes > MAX_SHARED) wrong = "more than 227 KiB of shared memory";
+    if (shared_bytes > cuda_shared_most()) wrong = "more shared memory than the device has";
     if (!wrong) return true;
     snprintf(world.error, sizeof world.error, "%s: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes: %s", kernel,
              g.x, g.y, g.z, s.x, s.y, s.z, shared_bytes, wrong);

@@ -161,6 +161,18 @@ int cuda_processors(void)
     return 3;
 }
 
+static size_t shared_most = emu::MAX_SHARED;
+
+void emu_set_shared(size_t bytes)
+{
+    shared_most = bytes;
+}
+
+size_t cuda_shared_most(void)
+{
+    return shared_most;
+}
+
 void *cuda_alloc(size_t bytes)
 {
     const size_t body = (bytes + ALIGN + PAGE - 1) / PAGE * PAGE;

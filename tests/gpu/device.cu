@@ -88,6 +88,10 @@ void emu_set_free(int, size_t)
 {
 }
 
+void emu_set_shared(size_t)
+{
+}
+
 bool emu_here(void)
 {
     return false;
