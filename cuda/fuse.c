@@ -313,7 +313,7 @@ static bool writes_plain(const struct node *write)
     const struct kv_write_params *p = write->params;
     const enum dtype type = p->cache.type;
     return write->op == OP_kv_write && p->head_dim <= FUSED_HEAD && p->cache.layout == KV_ROWS &&
-           (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16);
+           (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3);
 }
 
 // The writing of keys becomes the launch, which attention and queries then wait for.

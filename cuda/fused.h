@@ -70,7 +70,7 @@ struct cuda_fused_norm_add {
 void cuda_fused_norm_add(struct cuda_stream *s, const struct cuda_fused_norm_add *p);
 
 // What is done to the heads of a row between projection and attention: norm of each, rotation; then queries go to y, keys and values to the
-// cache, which stands in rows of F32, F16 or BF16.
+// cache, which stands in rows of a plain type.
 struct cuda_fused_head {
     const float *x;     // (rows, heads * dim)
     const float *w, *b; // of the norm: (dim) or (heads * dim); b may be NULL

@@ -2,7 +2,7 @@
 #ifndef CUDA_FUSED_HEADS_H
 #define CUDA_FUSED_HEADS_H
 
-#include "cuda/device.h"
+#include "cuda/e4m3.h"
 #include "cuda/fused.h"
 
 namespace fused
@@ -67,6 +67,7 @@ __device__ inline void put_cached(const struct cuda_fused_head &h, int32_t slot,
     switch (h.cache.type) {
     case DTYPE_F32: put_head((float *)to, x, h.dim); return;
     case DTYPE_F16: put_head((f16 *)to, x, h.dim); return;
+    case DTYPE_F8_E4M3: put_head((e4m3 *)to, x, h.dim); return;
     default: put_head((bf16 *)to, x, h.dim);
     }
 }

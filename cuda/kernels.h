@@ -91,7 +91,7 @@ void cuda_rope_table(struct cuda_stream *s, float *table, const int32_t *pos, co
                      struct cuda_rows rows, int32_t pairs, double magnitude, bool inverse);
 void cuda_rope(struct cuda_stream *s, float *y, const float *x, const float *table, struct cuda_rows rows,
                int32_t heads, int32_t head_dim, int32_t pairs, enum rope_pairing pairing);
-// The cache stands in rows (KV_ROWS) of F32, F16, BF16, Q8_0 or Q4_0.
+// The cache stands in rows (KV_ROWS) of F32, F16, BF16, F8_E4M3, Q8_0 or Q4_0.
 void cuda_kv_write(struct cuda_stream *s, const struct paged_kv *cache, const float *x, const int32_t *slots,
                    struct cuda_rows rows, int32_t heads, int32_t head_dim);
 

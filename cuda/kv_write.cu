@@ -1,5 +1,5 @@
 // cuda/kv_write.cu -- rows of keys or values into the blocks of the cache (ops/paged.h), in the cache's type.
-#include "cuda/device.h"
+#include "cuda/e4m3.h"
 #include "quant/quant.h"
 
 enum { THREADS = 256 };
@@ -80,6 +80,7 @@ void cuda_kv_write(struct cuda_stream *s, const struct paged_kv *cache, const fl
     case DTYPE_F32: WRITE(kv_write_kernel<float>); return;
     case DTYPE_F16: WRITE(kv_write_kernel<f16>); return;
     case DTYPE_BF16: WRITE(kv_write_kernel<bf16>); return;
+    case DTYPE_F8_E4M3: WRITE(kv_write_kernel<e4m3>); return;
     case DTYPE_Q4_0:
         TLM_ASSERT(head_dim % 32 == 0);
         WRITE(kv_write_q4_0_kernel);

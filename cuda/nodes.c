@@ -362,11 +362,11 @@ static const char *const op_names[] = {
 
 static enum tlm_status check_cache(enum dtype type, const char *what, struct tlm_error *err)
 {
-    if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_Q8_0 ||
-        type == DTYPE_Q4_0)
+    if (type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F8_E4M3 ||
+        type == DTYPE_Q8_0 || type == DTYPE_Q4_0)
         return TLM_OK;
     return error_set(err, TLM_ERR_UNSUPPORTED,
-                     "cuda: cached %s: expected F32, F16, BF16, Q8_0 or Q4_0, found %s", what,
+                     "cuda: cached %s: expected F32, F16, BF16, F8_E4M3, Q8_0 or Q4_0, found %s", what,
                      dtype_traits[type].name);
 }
 

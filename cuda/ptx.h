@@ -166,6 +166,32 @@ __device__ inline void from_f32(bf16 *h, float x)
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h->bits) : "f"(x));
 }
 
+__device__ inline uint32_t mul_f16x2(uint32_t a, uint32_t b)
+{
+    uint32_t y;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+    return y;
+}
+
+// E4M3 (cuda/e4m3.h), the first number in the low half
+#if __CUDA_ARCH__ >= 890
+#define CUDA_E4M3 1
+__device__ inline uint32_t e4m3x2_to_f16x2(uint16_t codes)
+{
+    uint32_t y;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(y) : "h"(codes));
+    return y;
+}
+__device__ inline uint16_t f32x2_to_e4m3x2(float first, float second)
+{
+    uint16_t codes;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(second), "f"(first));
+    return codes;
+}
+#else
+#define CUDA_E4M3 0
+#endif
+
 // ---- memory -----------------------------------------------------------------------------------------------
 
 template <class T> __device__ inline T load(const T *p)

@@ -391,7 +391,8 @@ START_TEST(test_rope_cuda)
 }
 END_TEST
 
-static const enum dtype cache_types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+static const enum dtype cache_types[] = {DTYPE_F32,     DTYPE_F16,  DTYPE_BF16,
+                                         DTYPE_F8_E4M3, DTYPE_Q8_0, DTYPE_Q4_0};
 
 // The bytes that the host's conversion puts there, and no others.
 START_TEST(test_kv_write_cuda)
@@ -405,6 +406,11 @@ START_TEST(test_kv_write_cuda)
     kv.data = device(NULL, bytes);
     memset(expected, 0xff, bytes);
     float *x = random_device(NULL, MOST * HEADS * DIM, 1, 3);
+    if (kv.type == DTYPE_F8_E4M3) { // from below its smallest number to above its largest, and between two
+        for (int i = 0; i < MOST * HEADS * DIM; i++)
+            x[i] = ldexpf(i % 3 ? x[i] : roundf(4 * x[i]), i % 23 - 13);
+        x[3] = INFINITY, x[5] = -INFINITY;
+    }
     for (int r = 0; r < USED; r++)
         for (int h = 0; h < HEADS; h++)
             k.from_real[kv.type](expected + (size_t)(slots[r] / KV_BLOCK) * kv.block_stride +
@@ -545,6 +551,8 @@ START_TEST(test_attention_cuda)
         {3, 3, 12, 20, 0, 2, 5, true, true, DTYPE_F32, DTYPE_BF16}, // odd sizes
         {1, 1, 256, 500, 64, 2, 0, false, false, DTYPE_F32, DTYPE_F16},
         {2, 1, 64, 32, 0, 2, 0, false, false, DTYPE_Q4_0, DTYPE_Q4_0},
+        {4, 2, 64, 64, 0, 3, 0, true, false, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
+        {3, 1, 36, 13, 40, 2, 3, false, true, DTYPE_F8_E4M3, DTYPE_F16},
     };
     orders(_i);
     try_attention(&cases[_i]);
@@ -575,6 +583,7 @@ START_TEST(test_attention_mma)
         {1, 1, 96, 96, 70, 1, 0, true, true, DTYPE_F16, DTYPE_F16},
         {4, 2, 128, 64, 0, 1, 0, true, false, DTYPE_Q8_0, DTYPE_F16}, // converted
         {3, 1, 64, 64, 50, 1, 0, false, true, DTYPE_BF16, DTYPE_Q4_0},
+        {4, 2, 64, 40, 0, 1, 0, true, false, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
         {4, 2, 64, 64, 0, 1, 0, false, false, DTYPE_F16, DTYPE_F16}, // heads in pairs
         {4, 1, 128, 128, 33, 1, 4, true, false, DTYPE_F16, DTYPE_F16},
         {3, 1, 64, 64, 0, 1, 0, true, true, DTYPE_F16, DTYPE_F16}, // tiles in pairs
@@ -583,9 +592,10 @@ START_TEST(test_attention_mma)
         {2, 1, 64, 64, 0, 1, 0, true, false, DTYPE_Q8_0, DTYPE_Q4_0}, // converted
         {4, 2, 128, 128, 37, 1, 0, false, true, DTYPE_BF16, DTYPE_Q8_0},
         {3, 3, 64, 64, 0, 1, 3, false, false, DTYPE_F16, DTYPE_BF16},
+        {4, 2, 128, 128, 0, 1, 0, false, true, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
     };
     enum { LONG_ROWS = 100 };
-    emu_set_tiles(_i >= 6);
+    emu_set_tiles(_i >= 7);
     const struct attention_case *c = &cases[_i];
     const struct attention_tile tiles[] = {{0, 64, 1, 0}, {64, 19, 1, 0}, {83, 17, 0, 0}};
     int32_t pos[LONG_ROWS], tables[SEQUENCES * TABLE];
@@ -639,6 +649,7 @@ START_TEST(test_attention_prefix)
         {4, 2, 64, 64, 0, 1, 0, true, false, DTYPE_F16, DTYPE_F16}, // by copies of tiles
         {1, 1, 128, 128, 90, 4, 0, false, true, DTYPE_F16, DTYPE_F16},
         {6, 2, 128, 128, 0, 2, 3, true, false, DTYPE_BF16, DTYPE_F16},
+        {4, 2, 64, 64, 0, 2, 0, true, false, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
         {4, 2, 64, 64, 0, 2, 0, true, false, DTYPE_F32, DTYPE_F16}, // has no such form
     };
     enum { PREFIX_ROWS = 16, SHARED_KEYS = 128 };
@@ -700,6 +711,51 @@ START_TEST(test_attention_prefix)
     done();
     free(q);
     free(y);
+}
+END_TEST
+
+// Rows that see one key give its value as it is: all codes of E4M3, by one row, by the tensor cores of many, and by copies of tiles.
+START_TEST(test_attention_e4m3)
+{
+    enum { HEADS = 4, DIM = 64, MANY = 16 };
+    const int32_t rows = _i ? MANY : 1, zeros[MANY] = {0};
+    const struct attention_tile tile = {0, rows, 0, 0};
+    emu_set_tiles(_i == 2);
+    orders(_i);
+    struct paged_kv kv = paged_layout(DTYPE_F8_E4M3, KV_ROWS, 1, DIM);
+    char codes[HEADS * KV_BLOCK * DIM] = {0};
+    for (int i = 0; i < HEADS * DIM; i++) codes[i / DIM * KV_BLOCK * DIM + i % DIM] = (char)i;
+    struct cuda_attention a = {
+        .y = empty_device(rows * HEADS * DIM),
+        .partial = empty_device(cuda_attention_partial(rows, HEADS, DIM, 1)),
+        .q = random_device(NULL, rows * HEADS * DIM, 13, 2),
+        .k = kv,
+        .v = kv,
+        .tiles = device(&tile, sizeof tile),
+        .pos = device(zeros, sizeof zeros),
+        .tables = device(zeros, sizeof zeros),
+        .tile_count = some_rows(1, 1),
+        .rows = some_rows(rows, rows),
+        .table_stride = 1,
+        .heads = HEADS,
+        .kv_heads = HEADS,
+        .head_dim = DIM,
+        .value_dim = DIM,
+        .splits = 1,
+        .scale = 1,
+    };
+    a.v.data = device(codes, sizeof codes);
+    memset(codes, 0x38, sizeof codes); // ones
+    a.k.data = device(codes, sizeof codes);
+    cuda_attention(NULL, &a);
+    ck_assert_msg(!emu_error(), "%s", emu_error());
+    for (int i = 0; i < rows * HEADS * DIM; i++) {
+        const float want = f32_from_f8_e4m3((uint8_t)(i % (HEADS * DIM)));
+        ck_assert_msg(isnan(want) ? isnan(a.y[i]) : a.y[i] == want, "code %02x gives %g", i % 256,
+                      (double)a.y[i]);
+    }
+    emu_set_tiles(true);
+    done();
 }
 END_TEST
 
@@ -775,9 +831,10 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_convert);
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
-    tcase_add_loop_test(t, test_attention_cuda, 0, 7);
-    tcase_add_loop_test(t, test_attention_mma, 0, 14);
-    tcase_add_loop_test(t, test_attention_prefix, 0, 6);
+    tcase_add_loop_test(t, test_attention_cuda, 0, 9);
+    tcase_add_loop_test(t, test_attention_mma, 0, 16);
+    tcase_add_loop_test(t, test_attention_prefix, 0, 7);
+    tcase_add_loop_test(t, test_attention_e4m3, 0, 3);
     tcase_add_test(t, test_cross_entropy_cuda);
     tcase_add_test(t, test_argmax_cuda);
     suite_add_tcase(s, t);

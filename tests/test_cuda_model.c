@@ -105,6 +105,7 @@ START_TEST(test_types)
         {DTYPE_F16, "f16", "f64", 2e-3, 77, 70}, // by tensor cores, and not
         {DTYPE_Q4_K, "f16", "f64", 0.1, 77, 70}, // as bf16, and not
         {DTYPE_Q8_0, "f16", "f64", 0.1, 77, 70},
+        {DTYPE_F32, "f8_e4m3", "ref", 1e-2, 13, 8},
         {DTYPE_F32, "q4_0", "ref", 1e-2, 13, 8},  // the same codes in the cache, but for ties
         {DTYPE_F32, "q8_0", "ref", 1e-2, 13, 11}, // prompts over f16
         // likewise: more ties fall elsewhere; codes of 4 bits are 0.3 off f64
@@ -273,7 +274,7 @@ Suite *suite_cuda_model(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_golden);
     tcase_add_loop_test(t, test_architectures_cuda, 0, PARTS);
-    tcase_add_loop_test(t, test_types, 0, 14);
+    tcase_add_loop_test(t, test_types, 0, 15);
     tcase_add_loop_test(t, test_many_rows, 0, 3);
     tcase_add_loop_test(t, test_forks_cuda, 0, 2);
     tcase_add_test(t, test_choice);

@@ -227,6 +227,15 @@ inline void from_f32(bf16 *h, float x)
     h->bits = bf16_from_f32(x);
 }
 
+inline uint32_t mul_f16x2(uint32_t a, uint32_t b)
+{
+    const uint16_t low = f16_from_f32(f32_from_f16((uint16_t)a) * f32_from_f16((uint16_t)b));
+    const uint16_t high = f16_from_f32(f32_from_f16((uint16_t)(a >> 16)) * f32_from_f16((uint16_t)(b >> 16)));
+    return low | (uint32_t)high << 16;
+}
+
+#define CUDA_E4M3 0
+
 // ---- memory -----------------------------------------------------------------------------------------------
 
 template <class T> T load(const T *p, EMU_HERE)

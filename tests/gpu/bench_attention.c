@@ -1,4 +1,4 @@
-// tests/gpu/bench_attention.c -- attention over a paged cache of f16: a token behind many beside a copy, a prompt by its operations.
+// tests/gpu/bench_attention.c -- attention over a paged cache of f16 or E4M3: a token behind many beside a copy, a prompt by its operations.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 struct shape {
     int32_t heads, kv_heads, d;
     int64_t rows, keys; // the rows are the last of the keys
+    enum dtype cache;
 };
 
 static void run_attention(void *user, int turn)
@@ -18,18 +19,21 @@ static void run_attention(void *user, int turn)
     cuda_attention(NULL, user);
 }
 
-// f16 numbers of bench_number(), for the host's reference and the device.
+// Numbers of bench_number() in the cache's type, for the host's reference and the device.
 static struct paged_kv make_cache(struct bench *b, const struct shape *s, uint64_t stream, char **host)
 {
     const int32_t blocks = (int32_t)((s->keys + KV_BLOCK - 1) / KV_BLOCK);
-    struct paged_kv kv = paged_layout(DTYPE_F16, KV_ROWS, blocks, s->d);
-    const size_t bytes = (size_t)s->kv_heads * kv.head_stride;
-    uint16_t period[BENCH_PERIOD];
-    for (int64_t i = 0; i < BENCH_PERIOD; i++) period[i] = f16_from_f32(bench_number(stream, i));
+    struct paged_kv kv = paged_layout(s->cache, KV_ROWS, blocks, s->d);
+    const size_t bytes = (size_t)s->kv_heads * kv.head_stride, some = dtype_row_bytes(s->cache, BENCH_PERIOD);
+    float numbers[BENCH_PERIOD];
+    for (int64_t i = 0; i < BENCH_PERIOD; i++) numbers[i] = bench_number(stream, i);
+    char *period = malloc(some);
     *host = malloc(bytes);
-    TLM_ASSERT(*host);
-    for (size_t at = 0; at < bytes; at += sizeof period)
-        memcpy(*host + at, period, bytes - at < sizeof period ? bytes - at : sizeof period);
+    TLM_ASSERT(*host && period);
+    kernels_for(ISA_REF).from_real[s->cache](period, numbers, BENCH_PERIOD);
+    for (size_t at = 0; at < bytes; at += some)
+        memcpy(*host + at, period, bytes - at < some ? bytes - at : some);
+    free(period);
     kv.data = bench_put(b, *host, bytes);
     return kv;
 }
@@ -131,11 +135,13 @@ static void one_attention(struct bench *b, const struct shape *s)
     cuda_attention(NULL, &a);
     double seen = 0;
     for (int64_t r = 0; r < s->rows; r++) seen += (double)(s->keys - s->rows + r + 1);
-    snprintf(name, sizeof name, prompt ? "prompt, d%d, causal, %d tokens" : "a token, d%d, behind %d keys",
-             s->d, (int)s->keys);
+    snprintf(name, sizeof name,
+             prompt ? "prompt, d%d, causal, %d tokens%s" : "a token, d%d, behind %d keys%s", s->d,
+             (int)s->keys, s->cache == DTYPE_F8_E4M3 ? " of F8_E4M3" : "");
     const struct bench_case c = {"attention",
                                  name,
-                                 4.0 * (double)s->kv_heads * s->d * (double)s->keys,
+                                 2.0 * (double)s->kv_heads *
+                                     (double)(dtype_row_bytes(s->cache, s->d) * (size_t)s->keys),
                                  4.0 * (double)width * seen,
                                  prompt ? BACKEND_PRODUCT : BACKEND_COPY,
                                  attention_error(&a, s, host_k, host_v)};
@@ -206,13 +212,17 @@ static void training_attention(struct bench *b, const struct shape *s)
 
 void bench_attention(struct bench *b)
 {
-    static const struct shape small_rows = {4, 2, 64, 80, 80}, whole_rows = {4, 4, 128, 16384, 16384};
+    static const struct shape small_rows = {4, 2, 64, 80, 80, DTYPE_F16},
+                              whole_rows = {4, 4, 128, 16384, 16384, DTYPE_F16};
     training_attention(b, b->small ? &small_rows : &whole_rows);
-    static const struct shape small[] = {{4, 2, 64, 1, 200}, {4, 2, 64, 80, 80}};
+    static const struct shape small[] = {
+        {4, 2, 64, 1, 200, DTYPE_F16}, {4, 2, 64, 1, 200, DTYPE_F8_E4M3}, {4, 2, 64, 80, 80, DTYPE_F16}};
     static const struct shape whole[] = {
-        {32, 8, 128, 1, 4096}, {32, 8, 128, 1, 16384}, {32, 8, 128, 2048, 2048}, {32, 32, 128, 16384, 16384}};
+        {32, 8, 128, 1, 4096, DTYPE_F16},        {32, 8, 128, 1, 16384, DTYPE_F16},
+        {32, 8, 128, 1, 16384, DTYPE_F8_E4M3},   {32, 8, 128, 2048, 2048, DTYPE_F16},
+        {32, 8, 128, 2048, 2048, DTYPE_F8_E4M3}, {32, 32, 128, 16384, 16384, DTYPE_F16}};
     if (b->small)
-        for (int i = 0; i < 2; i++) one_attention(b, &small[i]);
+        for (size_t i = 0; i < sizeof small / sizeof *small; i++) one_attention(b, &small[i]);
     else
-        for (int i = 0; i < 4; i++) one_attention(b, &whole[i]);
+        for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) one_attention(b, &whole[i]);
 }
