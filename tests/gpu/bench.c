@@ -162,7 +162,7 @@ static const struct group {
     {"layers", bench_layers, false},    {"steps", bench_steps, false},
     {"draws", bench_sample, false},
 };
-enum { GROUPS = sizeof groups / sizeof *groups, GROUP_SECONDS = 100 };
+enum { GROUPS = sizeof groups / sizeof *groups, GROUP_SECONDS = 170 };
 
 static void run_group(const struct group *g, bool small)
 {
