@@ -111,18 +111,22 @@ __device__ void soften(int32_t heads, shared<float> scores, shared<float> top, s
     }
 }
 
-// o = o * rescale + sum of p v over the keys of the tile: a thread takes numbers threadIdx.x, + THREADS ... of all heads.
+// o = o * rescale + sum of p v over the keys of the tile: a thread takes numbers threadIdx.x, + THREADS ... of all heads. o is in registers as
+// long as its indices are known, so loops over them are unrolled.
 template <int THREADS>
 __device__ void add_values(const struct cuda_attention &a, const struct job &j, int32_t tile,
                            shared<float> scores, shared<float> rescale, float (&o)[HEADS][dims<THREADS>])
 {
     const int32_t from = j.from > tile ? j.from : tile, to = j.to < tile + TILE ? j.to : tile + TILE;
+#pragma unroll
     for (int d = 0; d < dims<THREADS>; d++) {
         const int32_t i = (int32_t)threadIdx.x + d * THREADS;
         if (i >= a.value_dim) break;
+#pragma unroll
         for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] *= rescale[h];
         for (int32_t key = from; key < to; key++) {
             const float v = kv_number(a.v, cache_row(a.v, j.table, key, j.kv_head), i);
+#pragma unroll
             for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] += scores[h * TILE + key - tile] * v;
         }
     }
@@ -155,9 +159,11 @@ __device__ void attend(const struct cuda_attention &a, const struct job &j, shar
         add_values<THREADS>(a, j, tile, scores, rescale, o);
         __syncthreads();
     }
+#pragma unroll
     for (int h = 0; h < HEADS && h < j.heads; h++) {
         float *to = a.partial + ((j.row * a.heads + j.head + h) * a.splits + j.split) * (a.value_dim + 2);
         if (threadIdx.x == 0) store(to, (float)top[h]), store(to + 1, (float)total[h]);
+#pragma unroll
         for (int d = 0; d < dims<THREADS>; d++) {
             const int32_t i = (int32_t)threadIdx.x + d * THREADS;
             if (i < a.value_dim) store(to + 2 + i, o[h][d]);

@@ -63,22 +63,25 @@ static size_t whole(size_t bytes)
     return (bytes + BOUNDARY - 1) / BOUNDARY * BOUNDARY;
 }
 
-// `count` matrices of (outputs, inputs), one behind the other in one allocation.
-static void make_weights(struct llama_step *s, struct cuda_matrix *w, const struct tensor *t, int count)
+// `count` matrices, one behind the other in one allocation, which is returned: drawn, or those that stand `like` it.
+static const char *make_weights(struct llama_step *s, struct cuda_matrix *w, const struct tensor *t,
+                                int count, const char *like)
 {
     size_t bytes = 0;
     struct upload_ring ring;
     struct tlm_error err;
     for (int m = 0; m < count; m++) bytes += whole(planes_bytes(&t[m]));
-    char *at = alloc(s, bytes);
+    char *begin = alloc(s, bytes), *at = begin;
     TLM_ASSERT(!upload_open(&ring, &err));
+    if (like) cuda_copy(NULL, begin, like, bytes);
     for (int m = 0; m < count; m++) {
-        if (upload_stand_in(&ring, &t[m], at, &err)) fprintf(stderr, "%s\n", err.text), exit(1);
+        if (!like && upload_stand_in(&ring, &t[m], at, &err)) fprintf(stderr, "%s\n", err.text), exit(1);
         w[m] = planes_matrix(&t[m], at, 0);
         s->bytes += (double)w[m].outputs * (double)(w[m].code_stride + w[m].scale_stride);
         at += whole(planes_bytes(&t[m]));
     }
     upload_close(&ring);
+    return begin;
 }
 
 // ---- what changes from step to step -------------------------------------------------------------------
@@ -246,11 +249,12 @@ void llama_step_open(struct llama_step *s, const struct llama_sizes *z, int bloc
     uint32_t *zeros = calloc((size_t)count + 1, sizeof *zeros);
     TLM_ASSERT(s->tasks && zeros);
     const struct buffers b = make_buffers(s);
+    const char *layer = NULL;
     for (int32_t l = 0; l < z->layers; l++) {
-        make_weights(s, w, shape, MATRICES);
+        layer = make_weights(s, w, shape, MATRICES, layer);
         add_layer(s, &b, w, l);
     }
-    make_weights(s, w, &head, 1);
+    make_weights(s, w, &head, 1, NULL);
     s->tasks[count - 1] = normed(product(w, 1, b.attention.rows, b.x, (float *[]){s->logits}), b.norm);
     TLM_ASSERT(persistent_plan(s->tasks, count, blocks));
     s->step = (struct persistent_step){.host = s->tasks,

@@ -10,17 +10,18 @@ using namespace fused;
 // Tasks at hand: the one that is done, those whose weights may be brought meanwhile, and room for one more.
 constexpr int RING = 4, WORDS = sizeof(struct persistent_task) / sizeof(uint64_t),
               PRODUCT = offsetof(struct persistent_task, product) / sizeof(uint64_t);
-static_assert(sizeof(struct persistent_task) % sizeof(uint64_t) == 0, "tasks are copied by words");
 static_assert(PERSISTENT_WARPS == WARPS, "of a block");
 
 // ---- what comes -------------------------------------------------------------------------------------------
 
-// A task's description is in shared memory before it is needed: whoever has waited for a counter finds nothing in the first-level cache.
+// A task's description is on its way to shared memory while tasks in front of it are done: whoever has waited for a counter finds nothing in
+// the first-level cache. It is there behind the next wait and barrier.
 __device__ static void fetch_task(const struct persistent_step &p, int task, shared<uint64_t> ring)
 {
     const uint64_t *from = (const uint64_t *)(p.tasks + task);
-    for (int i = (int)threadIdx.x; i < WORDS && task < p.count; i += THREADS)
-        ring[task % RING * WORDS + i] = load(from + i);
+    for (int i = 2 * (int)threadIdx.x; i < WORDS && task < p.count; i += 2 * THREADS)
+        copy_async16(ring + task % RING * WORDS + i, from + i);
+    copy_async_commit();
 }
 
 // The weights that a warp will read, in the order in which it will: unit `unit` of `task` is the next to be brought, and `bytes` are brought
@@ -68,14 +69,14 @@ template <int TYPE, class W> struct of_type {
 };
 
 template <class FIRST, class... REST, class A>
-__device__ static void product_task(const struct cuda_fused_product &d, shared<char> memory, A ahead)
+__device__ static void product_task(const struct cuda_fused_product &d, int rows, shared<char> memory,
+                                    A ahead)
 {
     if constexpr (sizeof...(REST) > 0)
         if ((int)d.shape.type != FIRST::type) {
-            product_task<REST...>(d, memory, ahead);
+            product_task<REST...>(d, rows, memory, ahead);
             return;
         }
-    const int rows = (int)row_count(d.rows);
     if (rows == 1)
         walk<typename FIRST::weights, 1>(d, rows, memory, ahead);
     else if (rows)
@@ -100,8 +101,8 @@ __device__ static struct place place_of(const struct cuda_attention &a, int unit
     return {unit / parts % tiles, unit % parts, unit / parts / tiles};
 }
 
-__device__ static int in_cache(const struct cuda_attention &a, int64_t row,
-                               const struct attention_few::job &j)
+__device__ static bool in_cache(const struct cuda_attention &a, int64_t row,
+                                const struct attention_few::job &j)
 {
     const int32_t key = load(a.pos + row);
     return key >= j.from && key < j.to;
@@ -192,6 +193,7 @@ template <class... TYPES> __global__ void __launch_bounds__(THREADS, 1) step_ker
     SHARED(uint64_t, ring, RING * WORDS);
     struct stream at = {0, first_unit(), 0};
     for (int i = 0; i < RING - 1; i++) fetch_task(p, i, ring);
+    copy_async_wait<0>();
     __syncthreads();
     for (int i = 0; i < p.count; i++) {
         const struct persistent_task &t = shared_as<struct persistent_task>(ring)[i % RING];
@@ -199,17 +201,19 @@ template <class... TYPES> __global__ void __launch_bounds__(THREADS, 1) step_ker
         fetch_task(p, i + RING - 1, ring);
         bring(p, i, ring, at);
         if ((int)blockIdx.x < task_units(t)) {
+            const int rows = (int)(product ? row_count(t.product.rows) : row_count(t.attention.of.rows));
             if (!product) prefetch_keys(t.attention.of, (int)blockIdx.x);
             if (threadIdx.x == 0 && t.wait >= 0) count_wait(p.counters + t.wait, t.target);
             __syncthreads();
             if (product)
-                product_task<TYPES...>(t.product, memory, [&](int) {
+                product_task<TYPES...>(t.product, rows, memory, [&](int) {
                     at.bytes -= unit_bytes(t.product.shape);
                     bring(p, i, ring, at);
                 });
-            else
+            else if (rows)
                 attention_task(t.attention, memory);
         }
+        copy_async_wait<0>();
         __syncthreads();
         if (threadIdx.x == 0 && t.raise >= 0 && (int)blockIdx.x < task_units(t))
             count_raise(p.counters + t.raise, 1);
@@ -255,10 +259,9 @@ static bool launched(struct cuda_stream *s, const struct persistent_step *p, int
     size_t bytes = 0;
     for (int32_t i = 0; i < p->count; i++) {
         const struct persistent_task *t = &p->host[i];
-        const int type = (int)t->product.shape.type;
         const size_t own = task_bytes<typename FIRST::weights>(t);
-        if (t->kind == PERSISTENT_PRODUCT && type != FIRST::type && !((type == REST::type) || ...))
-            return false;
+        const int type = t->kind == PERSISTENT_PRODUCT ? (int)t->product.shape.type : FIRST::type;
+        if (type != FIRST::type && !((type == REST::type) || ...)) return false;
         bytes = own > bytes ? own : bytes;
     }
     CUDA_LAUNCH_TOGETHER((step_kernel<FIRST, REST...>), (unsigned)blocks, THREADS, bytes, s, *p);
