@@ -1,5 +1,6 @@
 // cuda/convert.cu -- activations in the types that products take: f16 and bf16, rounded to nearest even, and codes of 8 bits.
 #include "cuda/device.h"
+#include "cuda/gradient.h"
 
 enum { THREADS = 256 };
 
@@ -10,6 +11,27 @@ template <class T> __global__ void convert_kernel(T *y, const float *x, struct c
     T number;
     from_f32(&number, load(x + i));
     store(y + i, number);
+}
+
+// A block a row
+static __global__ void narrow_kernel(bf16 *to, int64_t stride, const float *x, struct cuda_rows rows,
+                                     int64_t cols)
+{
+    const int64_t row = blockIdx.x;
+    if (row >= row_count(rows)) return;
+    for (int64_t i = threadIdx.x; i < stride; i += THREADS) {
+        bf16 number;
+        from_f32(&number, i < cols ? load(x + row * cols + i) : 0);
+        store(to + row * stride + i, number);
+    }
+}
+
+void cuda_narrow(struct cuda_stream *s, void *to, int64_t stride, const float *x, struct cuda_rows rows,
+                 int64_t cols)
+{
+    if (rows.most)
+        CUDA_LAUNCH(narrow_kernel, blocks_for(rows.most, 1), THREADS, 0, s, (bf16 *)to, stride, x, rows,
+                    cols);
 }
 
 // A warp a block of 32 numbers: the one of largest size becomes 127 or -127, halves go away from zero.

@@ -18,7 +18,7 @@ struct cuda_base {
     const int32_t *resumed;
 };
 
-// ---- products (cuda/matmul_tile.cu, cuda/matmul_mma.cu): y (m, n) = base + x (m, k) w (k, n)
+// ---- products (cuda/matmul_tile.cu, cuda/matmul_mma.cu, cuda/matmul_dw_wgmma.cu): y (m, n) = base + x (m, k) w (k, n)
 //
 // Types of x and w: both F32, F32 and F16, both BF16.
 struct cuda_product {
@@ -29,9 +29,11 @@ struct cuda_product {
     struct cuda_rows m, k;
     int64_t n;
     struct cuda_base base;
+    bool
+        turned; // x is (k, m): the gradient of a weight sums over rows of the step, which both have side by side
     float *parts; // scratch: cuda_product_parts() results, where these are more than one
     // Several products at once; count 0: one. Numbers from one to the next, and from row to row of y; `first` (count + 1, of the device):
-    // where the rows of x and y begin that are a product's, or with over_k its steps of k, all of them side by side.
+    // where the rows of x and y begin that are a product's, or with over_k its steps of k (rows of x and w), all of them side by side.
     struct cuda_product_groups {
         int64_t count;
         const int32_t *first; // NULL: each has all
@@ -50,9 +52,11 @@ static inline int64_t cuda_product_parts(enum dtype w_type, int64_t m, int64_t n
     return w_type == DTYPE_BF16 && parts > 1 ? parts : 1;
 }
 void cuda_matmul_nn(struct cuda_stream *s, const struct cuda_product *p);
-// to (cols, rows.most) of F32 or BF16; columns behind the rows of the step become 0 (cuda/rows_dx.cu)
-void cuda_transpose(struct cuda_stream *s, void *to, enum dtype type, const float *x, struct cuda_rows rows,
-                    int64_t cols);
+// to (cols, rows.most); columns behind the rows of the step become 0 (cuda/rows_dx.cu)
+void cuda_transpose(struct cuda_stream *s, float *to, const float *x, struct cuda_rows rows, int64_t cols);
+// to (rows, stride) of BF16; numbers behind cols become 0: rows on boundaries of 16 bytes for the tiles of products (cuda/convert.cu)
+void cuda_narrow(struct cuda_stream *s, void *to, int64_t stride, const float *x, struct cuda_rows rows,
+                 int64_t cols);
 
 // ---- rows (cuda/rows_dx.cu)
 // y (rows) = base + dy's `count` rows from `begin` on
@@ -79,6 +83,23 @@ void cuda_softcap_dx(struct cuda_stream *s, float *dx, const float *dy, const fl
 // seed: two words of the device (cuda/dropout.cu)
 void cuda_dropout(struct cuda_stream *s, float *y, const float *x, const uint32_t *seed,
                   struct cuda_rows rows, int64_t cols, uint64_t stream, double rate);
+
+// ---- the loss beside a teacher's logits (cuda/distill.cu)
+struct cuda_distill {
+    double *loss;             // (rows)
+    void *dx;                 // (rows, dx_stride), may be x where that is F32
+    enum dtype dx_type;       // F32 or BF16
+    int64_t dx_stride;        // numbers; those behind vocab become 0
+    const float *x, *teacher; // (rows, vocab)
+    const int32_t *targets;   // (rows); below 0: no loss, no gradient
+    struct cuda_rows rows;
+    int64_t vocab;
+    double share;         // of the loss that is the divergence
+    const double *factor; // of the device: dx is times this
+};
+void cuda_distill(struct cuda_stream *s, const struct cuda_distill *a);
+// cuda_cross_entropy() with a gradient as cuda_distill() leaves it; `teacher` and `share` are not read (cuda/cross_entropy.cu).
+void cuda_cross_entropy_dx(struct cuda_stream *s, const struct cuda_distill *a);
 
 // ---- norms (cuda/norm_dx.cu)
 struct cuda_norm_dx {

@@ -34,33 +34,25 @@ __device__ inline struct group group_of(const struct cuda_matrix &w, struct cuda
     return p;
 }
 
-// What a block of a gradient's product works on (struct cuda_product): that of blockIdx.z, where there are several.
-template <class X, class W> struct product_part {
-    float *y;
-    const float *base; // or NULL
-    const X *x;
-    const W *w;
-    int64_t y_stride, rows, k_begin, k_end;
+// What a block of a gradient's product works on (struct cuda_product): that of number g, where there are several. Numbers from the
+// beginnings of x, w and y (and base) on.
+struct product_part {
+    int64_t x, w, y, y_stride, rows, k_begin, k_end;
 };
 
-template <class X, class W> __device__ inline product_part<X, W> part_of(const struct cuda_product &p)
+__device__ inline struct product_part part_of(const struct cuda_product &p, int64_t g)
 {
-    product_part<X, W> q;
-    q.y = p.y, q.base = has_base(p.base) ? p.base.from : NULL, q.x = (const X *)p.x, q.w = (const W *)p.w;
-    q.y_stride = p.n, q.rows = row_count(p.m), q.k_begin = 0, q.k_end = row_count(p.k);
+    struct product_part q = {0, 0, 0, p.n, row_count(p.m), 0, row_count(p.k)};
     if (!p.groups.count) return q;
-    const int64_t g = blockIdx.z;
-    int64_t y = g * p.groups.y_step;
-    q.x += g * p.groups.x_step, q.w += g * p.groups.w_step, q.y_stride = p.groups.y_stride;
+    q.x = g * p.groups.x_step, q.w = g * p.groups.w_step, q.y = g * p.groups.y_step;
+    q.y_stride = p.groups.y_stride;
     if (p.groups.first) {
         const int64_t first = load(p.groups.first + g), last = load(p.groups.first + g + 1);
         if (p.groups.over_k)
             q.k_begin = first, q.k_end = last;
         else
-            q.rows = last - first, q.x += first * p.x_stride, y += first * q.y_stride;
+            q.rows = last - first, q.x += first * p.x_stride, q.y += first * q.y_stride;
     }
-    q.y += y;
-    if (q.base) q.base += y;
     return q;
 }
 

@@ -5,8 +5,9 @@
 // row r stands at place c ^ (r / 2 % 4) of the row, so that the eight rows which ldmatrix reads at once lie in different banks.
 //
 // Gradients have weights of which k is the row (nn): a panel of them is 32 rows of 256 bytes, piece c of row r at place c ^ (r % 8), and
-// ldmatrix turns the fragments round. Where a product has few outputs and a long k, that is cut into parts
-// (blockIdx.z); of products of several matrices blockIdx.z is the matrix.
+// ldmatrix turns the fragments round. Those of weights have an x like that, too (turned). Where a product has few outputs and a long k,
+// that is cut into parts (blockIdx.z); of products of several matrices blockIdx.z is the matrix, whose rows, or steps of k, may begin
+// anywhere: they are rows of memory.
 #include "cuda/groups.h"
 #include "cuda/products.h"
 
@@ -55,20 +56,27 @@ __device__ static void fetch_wide(shared<T> panel, const T *from, size_t stride,
     }
 }
 
+enum form { NT, NN, TURNED };
+
 // Multiplies the warp's part of two panels.
-template <class T, bool NN>
+template <class T, form FORM>
 __device__ static void multiply(float (&c)[TILES_M][TILES_N][4], shared<T> x, shared<T> w)
 {
     const int lane = lane_id(), m0 = warp_id() / 4 * WARP_ROWS, n0 = warp_id() % 4 * WARP_OUTPUTS;
     for (int step = 0; step < DEPTH / 16; step++) {
         uint32_t a[TILES_M][4], b[TILES_N][2];
         // Matrices of an A fragment: rows 0-7 and 8-15 of the first eight steps of k, then of the next eight.
-        for (int m = 0; m < TILES_M; m++)
-            ldmatrix(a[m], x + piece_at(m0 + m * 16 + lane % 16, step * 2 + lane / 16));
+        for (int m = 0; m < TILES_M; m++) {
+            if constexpr (FORM == TURNED)
+                ldmatrix_transposed(a[m], x + wide_piece_at(step * 16 + lane / 16 * 8 + lane % 8,
+                                                            m0 / 8 + m * 2 + lane / 8 % 2));
+            else
+                ldmatrix(a[m], x + piece_at(m0 + m * 16 + lane % 16, step * 2 + lane / 16));
+        }
         // Two B fragments at once: outputs 0-7 of both halves of k, then outputs 8-15.
         for (int n = 0; n < TILES_N; n += 2) {
             uint32_t both[4];
-            if constexpr (NN)
+            if constexpr (FORM != NT)
                 ldmatrix_transposed(both, w + wide_piece_at(step * 16 + lane % 16, n0 / 8 + n + lane / 16));
             else
                 ldmatrix(both, w + piece_at(n0 + n * 8 + lane / 16 * 8 + lane % 8, step * 2 + lane / 8 % 2));
@@ -84,10 +92,11 @@ struct part {
     int64_t k0, k;
 };
 
-// The tile of rows t0 .. of a matrix; y is that of the part.
-template <class T, bool NN>
+// The tile of rows t0 .. of a matrix; y and base are those of the part.
+template <class T, form FORM>
 __device__ static void multiply_tile(const struct cuda_tiles &tiles, const struct group &group,
-                                     const struct part &part, int64_t t0, float *y, shared<T> panels)
+                                     const struct part &part, int64_t t0, float *y, const float *base,
+                                     shared<T> panels)
 {
     const struct cuda_product &p = tiles.p;
     const int64_t n0 = (int64_t)blockIdx.x * OUTPUTS, k0 = part.k0, k = part.k;
@@ -98,8 +107,11 @@ __device__ static void multiply_tile(const struct cuda_tiles &tiles, const struc
     for (int64_t i = 0; i < steps + STAGES - 1; i++) {
         if (i < steps) {
             const shared<T> stage = panels + i % STAGES * 2 * PANEL;
-            fetch(stage, x, (size_t)p.x_stride, t0, group.rows, at, k);
-            if constexpr (NN)
+            if constexpr (FORM == TURNED)
+                fetch_wide(stage, x, (size_t)p.x_stride, t0, group.rows, at, k);
+            else
+                fetch(stage, x, (size_t)p.x_stride, t0, group.rows, at, k);
+            if constexpr (FORM != NT)
                 fetch_wide(stage + PANEL, w, (size_t)p.w_stride, n0, p.n, at, k);
             else
                 fetch(stage + PANEL, w, (size_t)p.w_stride, n0, p.n, at, k);
@@ -110,10 +122,9 @@ __device__ static void multiply_tile(const struct cuda_tiles &tiles, const struc
         copy_async_wait<STAGES - 1>();
         __syncthreads();
         const shared<T> stage = panels + (i - (STAGES - 1)) % STAGES * 2 * PANEL;
-        multiply<T, NN>(c, stage, stage + PANEL);
+        multiply<T, FORM>(c, stage, stage + PANEL);
         __syncthreads();
     }
-    const bool based = has_base(p.base);
     const int64_t row = t0 + warp_id() / 4 * WARP_ROWS + lane_id() / 4;
     const int64_t column = n0 + warp_id() % 4 * WARP_OUTPUTS + lane_id() % 4 * 2;
 #pragma unroll // c is registers
@@ -124,13 +135,13 @@ __device__ static void multiply_tile(const struct cuda_tiles &tiles, const struc
             for (int i = 0; i < 4; i++) {
                 const int64_t t = row + m * 16 + i / 2 * 8, o = column + n * 8 + i % 2;
                 if (t >= group.rows || o >= p.n) continue;
-                const int64_t at = t * tiles.y_stride + o;
+                const int64_t at = t * group.y_stride + o;
                 const float unit = tiles.scale ? load(tiles.scale + group.first + t) : 1;
-                store(y + at, based ? load(p.base.from + at) + unit * c[m][n][i] : unit * c[m][n][i]);
+                store(y + at, base ? load(base + at) + unit * c[m][n][i] : unit * c[m][n][i]);
             }
 }
 
-template <class T, bool NN>
+template <class T, form FORM>
 __global__ void __launch_bounds__(THREADS) matmul_mma_kernel(struct cuda_tiles tiles)
 {
     SHARED_DYNAMIC(char, memory);
@@ -141,19 +152,26 @@ __global__ void __launch_bounds__(THREADS) matmul_mma_kernel(struct cuda_tiles t
     struct part part = {0, all};
     struct group group = {};
     float *y = p.y;
-    if (tiles.groups.count) {
+    const float *base = has_base(p.base) ? p.base.from : NULL;
+    if (p.groups.count) { // of gradients
+        const struct product_part q = part_of(p, blockIdx.z);
+        part = {q.k_begin, q.k_end};
+        group.codes = (const uint8_t *)((const T *)p.w + q.w), group.x = q.x, group.rows = q.rows;
+        group.y_stride = q.y_stride, y += q.y;
+        if (base) base += q.y;
+    } else if (tiles.groups.count) {
         struct cuda_matrix w = {};
         w.codes = p.w, w.code_stride = (size_t)p.w_stride * sizeof(T), w.outputs = p.n, w.inputs = p.k.most;
         group = group_of(w, p.m, tiles.groups);
         if (tiles.groups.first) group.x = group.first * p.x_stride, group.y = group.first * tiles.y_stride;
-        y += group.y;
+        group.y_stride = tiles.y_stride, y += group.y;
     } else {
-        group.codes = (const uint8_t *)p.w, group.rows = row_count(p.m);
+        group.codes = (const uint8_t *)p.w, group.rows = row_count(p.m), group.y_stride = tiles.y_stride;
         part.k0 = blockIdx.z * each, part.k = part.k0 + each < all ? part.k0 + each : all;
         y += blockIdx.z * p.m.most * p.n;
     }
     for (int64_t t0 = (int64_t)blockIdx.y * ROWS; t0 < group.rows; t0 += (int64_t)gridDim.y * ROWS)
-        multiply_tile<T, NN>(tiles, group, part, t0, y, panels);
+        multiply_tile<T, FORM>(tiles, group, part, t0, y, base, panels);
 }
 
 // The parts in order.
@@ -166,22 +184,25 @@ static __global__ void add_parts_kernel(struct cuda_product p, int64_t parts)
     store(p.y + i, sum);
 }
 
-template <class T, bool NN> static void launch(struct cuda_stream *s, const struct cuda_tiles *t)
+template <class T, form FORM> static void launch(struct cuda_stream *s, const struct cuda_tiles *t)
 {
-    if (matmul_wgmma(s, t, NN)) return;
     const struct cuda_product *p = &t->p;
-    const dim3 grid((unsigned)ceil_div(p->n, (int64_t)OUTPUTS), tiles_for(p->m, t->groups, ROWS),
-                    (unsigned)(t->groups.count ? t->groups.count : t->parts));
-    CUDA_LAUNCH((matmul_mma_kernel<T, NN>), grid, THREADS, STAGES * 2 * PANEL * sizeof(T), s, *t);
+    const auto &own = p->groups;
+    const struct cuda_groups groups =
+        own.count ? cuda_groups{own.count, own.over_k ? NULL : own.first} : t->groups;
+    const dim3 grid((unsigned)ceil_div(p->n, (int64_t)OUTPUTS), tiles_for(p->m, groups, ROWS),
+                    (unsigned)(groups.count ? groups.count : t->parts));
+    CUDA_LAUNCH((matmul_mma_kernel<T, FORM>), grid, THREADS, STAGES * 2 * PANEL * sizeof(T), s, *t);
 }
 
 void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t)
 {
     TLM_ASSERT(t->p.x_type == t->p.w_type);
+    if (matmul_wgmma(s, t, false)) return;
     if (t->p.w_type == DTYPE_F16)
-        launch<f16, false>(s, t);
+        launch<f16, NT>(s, t);
     else
-        launch<bf16, false>(s, t);
+        launch<bf16, NT>(s, t);
 }
 
 void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cuda_matrix *w,
@@ -199,11 +220,15 @@ void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cud
 
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p)
 {
-    const int64_t parts = cuda_product_parts(DTYPE_BF16, p->m.most, p->n, p->k.most);
+    const int64_t parts = p->groups.count ? 1 : cuda_product_parts(DTYPE_BF16, p->m.most, p->n, p->k.most);
     struct cuda_tiles t = {};
     t.p = *p, t.y_stride = p->n, t.parts = parts, t.passes = 1;
     if (parts > 1) t.p.y = p->parts, t.p.base = {NULL, NULL};
-    launch<bf16, true>(s, &t);
+    if (p->turned || p->groups.count) {
+        if (!matmul_gradient_wgmma(s, &t)) p->turned ? launch<bf16, TURNED>(s, &t) : launch<bf16, NN>(s, &t);
+    } else if (!matmul_wgmma(s, &t, true)) {
+        launch<bf16, NN>(s, &t);
+    }
     if (parts > 1)
         CUDA_LAUNCH(add_parts_kernel, blocks_for(p->m.most * p->n, THREADS), THREADS, 0, s, *p, parts);
 }

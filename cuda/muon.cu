@@ -98,14 +98,13 @@ void cuda_muon(struct cuda_stream *s, const struct update_matrix *u)
     float *x = u->x, *y = u->y;
     if (!count) return;
     CUDA_LAUNCH(muon_momentum_kernel, blocks_for(u->rows, WARPS), THREADS, 0, s, *u, tall ? y : x);
-    if (tall) cuda_transpose(s, x, DTYPE_F32, y, {NULL, u->rows}, u->cols);
-    CUDA_LAUNCH(muon_normalise_kernel, dim3((unsigned)(blocks < most ? blocks : most)), THREADS,
-                0, s, *u);
+    if (tall) cuda_transpose(s, x, y, {NULL, u->rows}, u->cols);
+    CUDA_LAUNCH(muon_normalise_kernel, dim3((unsigned)(blocks < most ? blocks : most)), THREADS, 0, s, *u);
     for (int i = 0; i < u->iterations; i++) {
         iterate(s, u, y, x);
         float *next = y;
         y = x, x = next;
     }
-    if (tall) cuda_transpose(s, y, DTYPE_F32, x, {NULL, u->cols}, u->rows);
+    if (tall) cuda_transpose(s, y, x, {NULL, u->cols}, u->rows);
     CUDA_LAUNCH(muon_write_kernel, dim3((unsigned)blocks), THREADS, 0, s, *u, tall ? y : x);
 }

@@ -27,7 +27,12 @@ RUN(select)
 RUN(convert)
 {
     UNUSED;
-    cuda_convert(stream_of(g), n->out.data, type_of_activations(g, n), input(n, 0), rows(g, n), n->out.ne[0]);
+    const int64_t cols = n->in[0]->out.ne[0];
+    if (n->out.type == DTYPE_BF16 && n->out.ne[0] > cols) // cuda/narrow.c
+        cuda_narrow(stream_of(g), n->out.data, n->out.ne[0], input(n, 0), rows(g, n), cols);
+    else
+        cuda_convert(stream_of(g), n->out.data, type_of_activations(g, n), input(n, 0), rows(g, n),
+                     n->out.ne[0]);
 }
 
 RUN(rmsnorm)
@@ -324,7 +329,6 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     [OP_move] = {"move", units_none, run_move, NULL, false},
 #define LAUNCH_GRADIENT(name, scratch) [OP_##name] = {#name, units_one, cuda_run_##name, scratch, false}
     LAUNCH_GRADIENT(matmul_nn, cuda_scratch_matmul_nn),
-    LAUNCH_GRADIENT(transpose, NULL),
     LAUNCH_GRADIENT(rows, NULL),
     LAUNCH_GRADIENT(rows_dx, NULL),
     LAUNCH_GRADIENT(sum_rows, NULL),
@@ -338,6 +342,7 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH_GRADIENT(attention_dx, cuda_scratch_attention_dx),
     LAUNCH_GRADIENT(dropout, NULL),
     LAUNCH_GRADIENT(cross_entropy, NULL),
+    LAUNCH_GRADIENT(distill, NULL),
     LAUNCH_GRADIENT(sum_heads, NULL),
     LAUNCH_GRADIENT(combine_dx, NULL),
     LAUNCH_GRADIENT(combine_dw, NULL),

@@ -98,7 +98,6 @@ CUDA_DECLARE(matmul_heads_dw);
 // ---- cuda/nodes_gradient.c
 
 CUDA_DECLARE(matmul_nn);
-CUDA_DECLARE(transpose);
 CUDA_DECLARE(rows);
 CUDA_DECLARE(rows_dx);
 CUDA_DECLARE(sum_rows);
@@ -112,6 +111,7 @@ CUDA_DECLARE(slice_dx);
 CUDA_DECLARE(attention_dx);
 CUDA_DECLARE(dropout);
 CUDA_DECLARE(cross_entropy);
+CUDA_DECLARE(distill);
 // What a gradient is added to.
 struct cuda_base cuda_gradient_base(const struct node *n);
 size_t cuda_scratch_matmul_nn(const struct graph *g, const struct node *n);

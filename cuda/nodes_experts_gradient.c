@@ -91,7 +91,7 @@ static void product_dx(const struct graph *g, const struct node *n, struct cuda_
     cuda_matmul_nn(stream_of(g), &p);
 }
 
-// dw of one matrix is dy^T x, and dy comes transposed.
+// dw of one matrix is dy^T x.
 static void product_dw(const struct graph *g, const struct node *n, struct cuda_product_groups groups)
 {
     const struct node *dy = n->in[0], *x = n->in[1];
@@ -110,6 +110,7 @@ static void product_dw(const struct graph *g, const struct node *n, struct cuda_
         .k = rows(g, x),
         .n = n->out.ne[0],
         .base = cuda_gradient_base(n),
+        .turned = true,
         .groups = groups,
     };
     cuda_matmul_nn(stream_of(g), &p);
@@ -123,7 +124,7 @@ RUN(matmul_experts_dx)
                (struct cuda_product_groups){.first = cuda_order_of(n->in[2]).offset, .y_stride = width});
 }
 
-// An expert's sum is over its pairs, which are columns of dy and rows of x.
+// An expert's sum is over its pairs, which are rows of dy and x.
 RUN(matmul_experts_dw)
 {
     UNUSED;
@@ -141,7 +142,5 @@ RUN(matmul_heads_dx)
 RUN(matmul_heads_dw)
 {
     UNUSED;
-    product_dw(
-        g, n,
-        (struct cuda_product_groups){.x_step = n->out.ne[1] * n->in[0]->out.ne[0], .w_step = n->out.ne[0]});
+    product_dw(g, n, (struct cuda_product_groups){.x_step = n->out.ne[1], .w_step = n->out.ne[0]});
 }

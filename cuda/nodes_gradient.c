@@ -17,16 +17,17 @@ struct cuda_base cuda_gradient_base(const struct node *n)
 size_t cuda_scratch_matmul_nn(const struct graph *g, const struct node *n)
 {
     (void)g;
-    const struct tensor *x = &n->in[0]->out, *w = &n->in[1]->out;
-    const int64_t parts = cuda_product_parts(w->type, x->ne[1], n->out.ne[0], w->ne[1]);
-    return parts > 1 ? (size_t)(parts * x->ne[1] * n->out.ne[0]) * sizeof(float) : 0;
+    const struct tensor *w = &n->in[1]->out, *y = &n->out;
+    const int64_t parts = cuda_product_parts(w->type, y->ne[1], y->ne[0], w->ne[1]);
+    return parts > 1 ? (size_t)parts * tensor_bytes(y) : 0;
 }
 
-// k is the rows of w: those of the step where w is an activation.
+// k is the rows of w: those of the step where w is an activation, and with it x, the gradient by the outputs.
 RUN(matmul_nn)
 {
     (void)begin, (void)end;
     const struct node *x = n->in[0], *w = n->in[1];
+    const bool turned = n->effect == EFFECT_GRADIENT;
     const struct cuda_product p = {
         .y = n->out.data,
         .x = x->out.data,
@@ -35,20 +36,14 @@ RUN(matmul_nn)
         .w_type = w->out.type,
         .x_stride = x->out.ne[0],
         .w_stride = w->out.ne[0],
-        .m = rows(g, x),
+        .m = turned ? (struct cuda_rows){NULL, n->out.ne[1]} : rows(g, x),
         .k = rows(g, w),
         .n = n->out.ne[0],
         .base = cuda_gradient_base(n),
+        .turned = turned,
         .parts = scratch,
     };
     cuda_matmul_nn(stream_of(g), &p);
-}
-
-RUN(transpose)
-{
-    UNUSED;
-    const struct node *x = n->in[0];
-    cuda_transpose(stream_of(g), n->out.data, n->out.type, x->out.data, rows(g, x), x->out.ne[0]);
 }
 
 // ---- rows ---------------------------------------------------------------------------------------------
@@ -166,12 +161,40 @@ RUN(dropout)
                  p->rate);
 }
 
+// The logits are what the node's result takes the place of, or where it is narrow its last input (cuda/narrow.c); `teacher` is the number
+// of the input, or 0.
+static struct cuda_distill loss_node(const struct graph *g, const struct node *n, int teacher, int64_t begin)
+{
+    const struct node *x = n->base ? n->base : n->in[n->input_count - 1];
+    return (struct cuda_distill){
+        .loss = (double *)n->in[1]->out.data + begin,
+        .dx = n->out.data,
+        .dx_type = n->out.type,
+        .dx_stride = n->out.ne[0],
+        .x = x->out.data,
+        .teacher = teacher ? input(n, teacher) : NULL,
+        .targets = (const int32_t *)n->in[0]->out.data + begin,
+        .rows = rows(g, n),
+        .vocab = x->out.ne[0],
+        .factor = input(n, 2),
+    };
+}
+
 RUN(cross_entropy)
 {
-    UNUSED;
+    (void)begin, (void)end, (void)scratch;
     const struct rows_params *p = n->params;
-    cuda_cross_entropy(stream_of(g), (double *)n->in[1]->out.data + p->begin, n->out.data, n->base->out.data,
-                       (const int32_t *)n->in[0]->out.data + p->begin, rows(g, n), n->out.ne[0], input(n, 2));
+    const struct cuda_distill a = loss_node(g, n, 0, p->begin);
+    cuda_cross_entropy_dx(stream_of(g), &a);
+}
+
+RUN(distill)
+{
+    (void)begin, (void)end, (void)scratch;
+    const struct distill_params *p = n->params;
+    struct cuda_distill a = loss_node(g, n, 3, p->begin);
+    a.share = p->share;
+    cuda_distill(stream_of(g), &a);
 }
 
 // ---- attention ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ extern "C" {
 
 struct bf16;
 
-// A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + scale * x w^T, or x w (nn).
+// A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + scale * x w^T, x w (nn), or x^T w (turned).
 struct cuda_tiles {
     struct cuda_product
         p; // w (outputs, K) of all matrices one behind the other; x_stride, y_stride from row to row
@@ -38,6 +38,8 @@ bool matmul_wgmma(struct cuda_stream *s, const struct cuda_tiles *t, bool nn);
 enum wgmma_form { WGMMA_128, WGMMA_256, WGMMA_PAIRS_128, WGMMA_PAIRS_256, WGMMA_FORMS };
 enum wgmma_form matmul_wgmma_form(const struct cuda_tiles *t); // the one that it takes
 bool matmul_wgmma_as(struct cuda_stream *s, const struct cuda_tiles *t, bool nn, enum wgmma_form form);
+// Those of gradients whose x is turned, or of several matrices (t->p.groups): the same, and false likewise (cuda/matmul_dw_wgmma.cu)
+bool matmul_gradient_wgmma(struct cuda_stream *s, const struct cuda_tiles *t);
 // Many columns without them; w (N, K), no base
 void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
 

@@ -51,8 +51,7 @@ void cuda_slice_dx(struct cuda_stream *s, float *y, const float *dy, struct cuda
 enum { SQUARE = 32, SQUARE_THREADS = 256 };
 
 // A block a square of 32 x 32: read along the columns, written along the rows. to: (cols, rows.most)
-template <class T>
-__global__ void transpose_kernel(T *to, const float *x, struct cuda_rows rows, int64_t cols)
+static __global__ void transpose_kernel(float *to, const float *x, struct cuda_rows rows, int64_t cols)
 {
     SHARED(float, square, SQUARE *(SQUARE + 1));
     const int64_t c0 = (int64_t)blockIdx.x * SQUARE, r0 = (int64_t)blockIdx.y * SQUARE;
@@ -62,25 +61,16 @@ __global__ void transpose_kernel(T *to, const float *x, struct cuda_rows rows, i
         square[i * (SQUARE + 1) + lane] =
             r0 + i < used && c0 + lane < cols ? load(x + (r0 + i) * cols + c0 + lane) : 0;
     __syncthreads();
-    for (int i = warp_id(); i < SQUARE; i += SQUARE_THREADS / WARP_LANES) {
-        if (c0 + i >= cols || r0 + lane >= rows.most) continue;
-        T number;
-        from_f32(&number, square[lane * (SQUARE + 1) + i]);
-        store(to + (c0 + i) * rows.most + r0 + lane, number);
-    }
+    for (int i = warp_id(); i < SQUARE; i += SQUARE_THREADS / WARP_LANES)
+        if (c0 + i < cols && r0 + lane < rows.most)
+            store(to + (c0 + i) * rows.most + r0 + lane, (float)square[lane * (SQUARE + 1) + i]);
 }
 
-void cuda_transpose(struct cuda_stream *s, void *to, enum dtype type, const float *x, struct cuda_rows rows,
-                    int64_t cols)
+void cuda_transpose(struct cuda_stream *s, float *to, const float *x, struct cuda_rows rows, int64_t cols)
 {
     const dim3 grid((unsigned)ceil_div(cols, (int64_t)SQUARE),
                     (unsigned)ceil_div(rows.most, (int64_t)SQUARE));
-    TLM_ASSERT(type == DTYPE_F32 || type == DTYPE_BF16);
-    if (!rows.most || !cols) return;
-    if (type == DTYPE_F32)
-        CUDA_LAUNCH(transpose_kernel<float>, grid, SQUARE_THREADS, 0, s, (float *)to, x, rows, cols);
-    else
-        CUDA_LAUNCH(transpose_kernel<bf16>, grid, SQUARE_THREADS, 0, s, (bf16 *)to, x, rows, cols);
+    if (rows.most && cols) CUDA_LAUNCH(transpose_kernel, grid, SQUARE_THREADS, 0, s, to, x, rows, cols);
 }
 
 // ---- sums over rows ---------------------------------------------------------------------------------------

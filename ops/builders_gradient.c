@@ -42,11 +42,17 @@ struct node *g_matmul_nn(struct graph *g, struct node *x, struct node *w, struct
                INPUTS(x, w));
 }
 
-struct node *g_matmul_dw(struct graph *g, struct node *dy_t, struct node *x, const struct weight_gradient *w)
+// dy of `outputs` columns, as it stands or transposed, beside x
+static bool dy_fits(const struct node *dy, const struct node *x, int64_t outputs)
 {
-    TLM_ASSERT(dy_t->op == OP_transpose && dy_t->out.ne[0] == x->out.ne[1]);
-    TLM_ASSERT(w->to->ne[0] <= x->out.ne[0] && w->to->ne[1] == dy_t->out.ne[1]);
-    return add_gradient(g, OP_matmul_nn, NULL, 0, w, INPUTS(dy_t, x));
+    const int axis = dy->op == OP_transpose; // that of the columns
+    return dy->out.ne[axis] == outputs && dy->out.ne[!axis] == x->out.ne[1];
+}
+
+struct node *g_matmul_dw(struct graph *g, struct node *dy, struct node *x, const struct weight_gradient *w)
+{
+    TLM_ASSERT(dy_fits(dy, x, w->to->ne[1]) && w->to->ne[0] <= x->out.ne[0]);
+    return add_gradient(g, OP_matmul_nn, NULL, 0, w, INPUTS(dy, x));
 }
 
 struct node *g_transpose(struct graph *g, struct node *x, enum dtype type)
@@ -62,11 +68,11 @@ struct node *g_matmul_heads_dx(struct graph *g, struct node *w, struct node *dy)
                0, NULL, INPUTS(dy, w));
 }
 
-struct node *g_matmul_heads_dw(struct graph *g, struct node *dy_t, struct node *x,
+struct node *g_matmul_heads_dw(struct graph *g, struct node *dy, struct node *x,
                                const struct weight_gradient *w)
 {
-    TLM_ASSERT(dy_t->op == OP_transpose);
-    return add_gradient(g, OP_matmul_heads_dw, NULL, 0, w, INPUTS(dy_t, x));
+    TLM_ASSERT(dy_fits(dy, x, w->to->ne[1] * w->to->ne[2]));
+    return add_gradient(g, OP_matmul_heads_dw, NULL, 0, w, INPUTS(dy, x));
 }
 
 struct node *g_rows(struct graph *g, struct node *x, int64_t begin, int64_t count)
@@ -216,11 +222,11 @@ struct node *g_matmul_experts_dx(struct graph *g, struct node *w, struct node *s
                INPUTS(dy, w, sorted));
 }
 
-struct node *g_matmul_experts_dw(struct graph *g, struct node *dy_t, struct node *x, struct node *sorted,
+struct node *g_matmul_experts_dw(struct graph *g, struct node *dy, struct node *x, struct node *sorted,
                                  const struct weight_gradient *w)
 {
-    TLM_ASSERT(dy_t->op == OP_transpose);
-    return add_gradient(g, OP_matmul_experts_dw, NULL, 0, w, INPUTS(dy_t, x, sorted));
+    TLM_ASSERT(dy_fits(dy, x, w->to->ne[1]));
+    return add_gradient(g, OP_matmul_experts_dw, NULL, 0, w, INPUTS(dy, x, sorted));
 }
 
 struct node *g_bias_experts_dw(struct graph *g, struct node *dy, struct node *sorted,

@@ -35,12 +35,13 @@ struct weight_gradient {
 
 // (T, N) of x (T, K) and w (K, N): a weight matrix, or an activation whose rows are summed over
 struct node *g_matmul_nn(struct graph *g, struct node *x, struct node *w, struct node *base);
-// w's gradient (N, K) of dy_t, the transposed (N, T) gradient of w's outputs, and x (T, K)
-struct node *g_matmul_dw(struct graph *g, struct node *dy_t, struct node *x, const struct weight_gradient *w);
+// w's gradient (N, K) of dy (T, N), the gradient of w's outputs, and x (T, K). dy comes transposed (g_transpose) where the backend's
+// products want it; these take it either way, as do those of heads and experts.
+struct node *g_matmul_dw(struct graph *g, struct node *dy, struct node *x, const struct weight_gradient *w);
 // (C, T) in `type` of x (T, C)
 struct node *g_transpose(struct graph *g, struct node *x, enum dtype type);
 struct node *g_matmul_heads_dx(struct graph *g, struct node *w, struct node *dy);
-struct node *g_matmul_heads_dw(struct graph *g, struct node *dy_t, struct node *x,
+struct node *g_matmul_heads_dw(struct graph *g, struct node *dy, struct node *x,
                                const struct weight_gradient *w);
 // rows begin .. begin + count of x, and the way back: dy's rows added to a matrix of `rows` rows
 struct node *g_rows(struct graph *g, struct node *x, int64_t begin, int64_t count);
@@ -85,7 +86,7 @@ struct node *g_combine_dw(struct graph *g, struct node *dy, struct node *x, stru
 struct node *g_gather_dx(struct graph *g, const struct node *x, struct node *sorted,
                          struct node *dy); // (rows, D)
 struct node *g_matmul_experts_dx(struct graph *g, struct node *w, struct node *sorted, struct node *dy);
-struct node *g_matmul_experts_dw(struct graph *g, struct node *dy_t, struct node *x, struct node *sorted,
+struct node *g_matmul_experts_dw(struct graph *g, struct node *dy, struct node *x, struct node *sorted,
                                  const struct weight_gradient *w);
 struct node *g_bias_experts_dw(struct graph *g, struct node *dy, struct node *sorted,
                                const struct weight_gradient *w);

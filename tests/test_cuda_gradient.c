@@ -204,18 +204,13 @@ START_TEST(test_transpose_cuda)
     for (int i = 0; i < 5; i++) {
         const int64_t most = shapes[i][0], cols = shapes[i][1], used = most > 1 ? most - 1 : 1;
         float *x = random_device(NULL, most * cols, 1, 3), *f32 = empty_device(most * cols);
-        uint16_t *bf16 = device(NULL, (size_t)(most * cols) * 2);
         const struct cuda_rows rows = some_rows((int32_t)used, most);
         orders(i);
-        cuda_transpose(NULL, f32, DTYPE_F32, x, rows, cols);
-        cuda_transpose(NULL, bf16, DTYPE_BF16, x, rows, cols);
+        cuda_transpose(NULL, f32, x, rows, cols);
         ck_assert_msg(!emu_error(), "%s", emu_error());
         for (int64_t r = 0; r < most; r++)
-            for (int64_t c = 0; c < cols; c++) {
-                const float expected = r < used ? x[r * cols + c] : 0;
-                ck_assert_float_eq(f32[c * most + r], expected);
-                ck_assert_uint_eq(bf16[c * most + r], bf16_from_f32(expected));
-            }
+            for (int64_t c = 0; c < cols; c++)
+                ck_assert_float_eq(f32[c * most + r], r < used ? x[r * cols + c] : 0);
         done();
     }
 }
@@ -265,6 +260,93 @@ START_TEST(test_embed_dw)
 }
 END_TEST
 
+// ---- the loss beside a teacher's logits ---------------------------------------------------------------
+
+typedef double distill_f64(double *, const double *, const double *, int32_t, int64_t, double, double);
+
+// What one of both lacks altogether counts for nothing, or for infinitely much; beside itself a model has no divergence.
+START_TEST(test_distill_cuda)
+{
+    distill_f64 *oracle = (distill_f64 *)kernels_for_f64().distill;
+    static double x[MOST * WIDEST], t[MOST * WIDEST], dx[MOST * WIDEST];
+    for (int i = 0; i < ODD; i++)
+        for (int turn = 0; turn < 4;
+             turn++) { // a gradient apart or in the place of x; extremes; the same twice
+            const int64_t vocab = odd[i];
+            const int32_t targets[MOST] = {(int32_t)(vocab - 1), -1, (int32_t)(vocab / 2), 0, 0};
+            const double factor = 0.25;
+            double loss[USED];
+            struct cuda_distill a = {.dx_type = DTYPE_F32,
+                                     .dx_stride = vocab,
+                                     .loss = device(NULL, MOST * sizeof *a.loss),
+                                     .targets = device(targets, sizeof targets),
+                                     .rows = some_rows(USED, MOST),
+                                     .vocab = vocab,
+                                     .share = turn % 2 ? 0.5 : 1,
+                                     .factor = device(&factor, sizeof factor)};
+            float *logits = random_device(x, MOST * vocab, 1, 20),
+                  *teacher = random_device(t, MOST * vocab, turn == 3 ? 1 : 2, turn == 3 ? 20 : 5);
+            if (turn == 2)
+                t[0] = teacher[0] = vocab > 1 ? -INFINITY : 0, x[vocab / 3] = logits[vocab / 3] = 90;
+            a.x = logits, a.teacher = teacher, a.dx = turn ? logits : empty_device(MOST * vocab);
+            for (int r = 0; r < USED; r++)
+                loss[r] =
+                    oracle(dx + r * vocab, x + r * vocab, t + r * vocab, targets[r], vocab, a.share, factor);
+            orders(i);
+            cuda_distill(NULL, &a);
+            ck_assert_msg(!emu_error(), "%s", emu_error());
+            for (int r = 0; r < USED; r++)
+                ck_assert_msg(fabs(a.loss[r] - loss[r]) <= 1e-5 * (1 + fabs(loss[r])),
+                              "%d columns: expected %g, found %g", (int)vocab, loss[r], a.loss[r]);
+            ck_assert(isnan(a.loss[USED]));
+            for (int64_t v = 0; v < USED * vocab; v++)
+                ck_assert(fabs(((float *)a.dx)[v] - dx[v]) <= 1e-6 * factor);
+            done();
+        }
+}
+END_TEST
+
+// Gradients of the loss in bf16, in rows on boundaries: the numbers of f32, rounded. The last vocabulary does not stay in shared memory.
+START_TEST(test_narrow_losses)
+{
+    static const int64_t vocabs[] = {1, 8, 13, 1000, 24 * 1024 + 333};
+    enum { ROWS = 3 };
+    for (int i = 0; i < 5; i++)
+        for (int taught = 0; taught < 2; taught++) {
+            const int64_t vocab = vocabs[i], stride = (vocab + 7) / 8 * 8;
+            const int32_t targets[ROWS] = {(int32_t)(vocab - 1), -1, 0};
+            const double factor = 0.25;
+            struct cuda_distill a = {.loss = device(NULL, ROWS * sizeof *a.loss),
+                                     .dx_type = DTYPE_F32,
+                                     .dx_stride = vocab,
+                                     .x = random_device(NULL, ROWS * vocab, 1, 9),
+                                     .teacher = random_device(NULL, ROWS * vocab, 2, 9),
+                                     .targets = device(targets, sizeof targets),
+                                     .rows = some_rows(ROWS, ROWS),
+                                     .vocab = vocab,
+                                     .share = 0.5,
+                                     .factor = device(&factor, sizeof factor)};
+            const float *f32 = a.dx = empty_device(ROWS * vocab);
+            void (*launch)(struct cuda_stream *, const struct cuda_distill *) =
+                taught ? cuda_distill : cuda_cross_entropy_dx;
+            orders(i);
+            launch(NULL, &a);
+            const uint16_t *bf16 = a.dx = device(NULL, (size_t)(ROWS * stride) * 2);
+            a.dx_type = DTYPE_BF16, a.dx_stride = stride;
+            launch(NULL, &a);
+            ck_assert_msg(!emu_error(), "%s", emu_error());
+            for (int64_t r = 0; r < ROWS; r++)
+                for (int64_t v = 0; v < stride; v++)
+                    ck_assert_uint_eq(bf16[r * stride + v],
+                                      v < vocab ? bf16_from_f32(f32[r * vocab + v]) : 0);
+            uint16_t *again = device(NULL, (size_t)(ROWS * stride) * 2);
+            cuda_narrow(NULL, again, stride, f32, some_rows(ROWS, ROWS), vocab);
+            ck_assert_mem_eq(again, bf16, (size_t)(ROWS * stride) * 2);
+            done();
+        }
+}
+END_TEST
+
 // ---- products -----------------------------------------------------------------------------------------
 
 static double product_number(const void *x, enum dtype type, int64_t i)
@@ -290,17 +372,20 @@ struct product_case {
     int64_t m, used, n, k, k_used, x_stride, w_stride;
 };
 
-static void try_product(enum dtype type, const struct product_case *c, int kind)
+// turned: x is (k, m), in rows on boundaries where those of the case are.
+static void try_product(enum dtype type, const struct product_case *c, int kind, bool turned)
 {
     const enum dtype x_type = type == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    const int64_t x_stride = !turned ? c->x_stride : c->x_stride % 8 ? c->m : (c->m + 7) / 8 * 8;
     double *y = calloc((size_t)(c->m * c->n), sizeof *y);
     struct cuda_product p = {
         .y = empty_device(c->m * c->n),
-        .x = random_of(x_type, c->m * c->x_stride, 1),
+        .x = random_of(x_type, (turned ? c->k : c->m) * x_stride, 1),
         .w = random_of(type, c->k * c->w_stride, 2),
         .x_type = x_type,
         .w_type = type,
-        .x_stride = c->x_stride,
+        .x_stride = x_stride,
+        .turned = turned,
         .w_stride = c->w_stride,
         .m = some_rows((int32_t)c->used, c->m),
         .k = some_rows((int32_t)c->k_used, c->k),
@@ -311,7 +396,7 @@ static void try_product(enum dtype type, const struct product_case *c, int kind)
     for (int64_t m = 0; m < c->used; m++)
         for (int64_t n = 0; n < c->n; n++)
             for (int64_t k = 0; k < c->k_used; k++)
-                y[m * c->n + n] += product_number(p.x, x_type, m * c->x_stride + k) *
+                y[m * c->n + n] += product_number(p.x, x_type, turned ? k * x_stride + m : m * x_stride + k) *
                                    product_number(p.w, type, k * c->w_stride + n);
     cuda_matmul_nn(NULL, &p);
     expect(dtype_traits[type].name, p.y, y, c->used, c->m, c->n, 1e-5);
@@ -340,7 +425,76 @@ START_TEST(test_matmul_nn_cuda)
     for (int i = 0; i < 11; i++) {
         orders(_i + i);
         emu_set_tiles(_i != 3);
-        try_product(types[_i < 3 ? _i : 2], &cases[i], i % BASES);
+        for (int turned = 0; turned < 2; turned++)
+            try_product(types[_i < 3 ? _i : 2], &cases[i], (i + turned) % BASES, turned);
+    }
+    emu_set_tiles(true);
+}
+END_TEST
+
+// Several products at once: of experts, whose rows begin anywhere, one has none, and of heads.
+enum { GROUPED = 4, GROUP_MOST = 150 };
+
+struct grouped_case {
+    bool experts, turned;
+    int64_t k, n; // of a matrix
+};
+
+static void try_groups(enum dtype type, const struct grouped_case *c, int kind)
+{
+    static const int32_t first[GROUPED + 1] = {0, 5, 5, 75, 148};
+    const enum dtype x_type = type == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    const int64_t count = GROUPED, heads = c->experts ? 1 : count, used = c->experts ? first[GROUPED] : 149;
+    // x is by the outputs, (rows, heads k); w of a step back (count, k, n), of a gradient (rows, heads n)
+    const int64_t x_cols = heads * c->k;
+    const int64_t all = c->turned ? count * c->k * c->n : GROUP_MOST * heads * c->n;
+    const int64_t w_count = c->turned ? GROUP_MOST * heads * c->n : count * c->k * c->n;
+    double *y = calloc((size_t)all, sizeof *y);
+    struct cuda_product p = {
+        .y = empty_device(all),
+        .x = random_of(x_type, GROUP_MOST * x_cols, 1),
+        .w = random_of(type, w_count, 2),
+        .x_type = x_type,
+        .w_type = type,
+        .x_stride = x_cols,
+        .w_stride = c->turned ? heads * c->n : c->n,
+        .m = c->turned ? (struct cuda_rows){NULL, c->k} : some_rows((int32_t)used, GROUP_MOST),
+        .k = c->turned ? some_rows((int32_t)used, GROUP_MOST) : (struct cuda_rows){NULL, c->k},
+        .n = c->n,
+        .turned = c->turned,
+        .groups = {.count = count, .over_k = c->experts && c->turned},
+    };
+    p.groups.first = c->experts ? device(first, sizeof first) : NULL;
+    if (!c->experts) p.groups.x_step = c->k;
+    p.groups.w_step = !c->turned ? c->k * c->n : c->experts ? 0 : c->n;
+    p.groups.y_step = c->turned ? c->k * c->n : c->experts ? 0 : c->n;
+    p.groups.y_stride = c->turned ? c->n : heads * c->n;
+    const int64_t written = c->turned ? all : used * heads * c->n;
+    p.base = c->turned ? try_base(kind, y, all, all) : no_base;
+    for (int64_t g = 0; g < count; g++)
+        for (int64_t r = c->experts ? first[g] : 0; r < (c->experts ? first[g + 1] : used); r++)
+            for (int64_t k = 0; k < c->k; k++)
+                for (int64_t n = 0; n < c->n; n++) {
+                    const int64_t x = r * x_cols + g * p.groups.x_step + k;
+                    const int64_t w = (c->turned ? r * p.w_stride : k * c->n) + g * p.groups.w_step + n;
+                    y[g * p.groups.y_step + (c->turned ? k : r) * p.groups.y_stride + n] +=
+                        product_number(p.x, x_type, x) * product_number(p.w, type, w);
+                }
+    cuda_matmul_nn(NULL, &p);
+    expect(dtype_traits[type].name, p.y, y, written, all, 1, 1e-5);
+    done();
+    free(y);
+}
+
+START_TEST(test_matmul_groups)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_BF16};
+    static const int64_t sizes[][2] = {{40, 24}, {72, 264}, {7, 12}, {136, 136}};
+    for (int i = 0; i < 16; i++) {
+        const struct grouped_case c = {i & 1, i & 2, sizes[i / 4][0], sizes[i / 4][1]};
+        orders(_i + i);
+        emu_set_tiles(_i != 2);
+        try_groups(types[_i], &c, i % BASES);
     }
     emu_set_tiles(true);
 }
@@ -750,7 +904,10 @@ Suite *suite_cuda_gradient(void)
     tcase_add_test(t, test_transpose_cuda);
     tcase_add_test(t, test_sum_rows);
     tcase_add_test(t, test_embed_dw);
+    tcase_add_test(t, test_distill_cuda);
+    tcase_add_test(t, test_narrow_losses);
     tcase_add_loop_test(t, test_matmul_nn_cuda, 0, 4);
+    tcase_add_loop_test(t, test_matmul_groups, 0, 3);
     tcase_add_loop_test(t, test_attention_rows, 0, 12);
     tcase_add_test(t, test_sum_squares_cuda);
     tcase_add_loop_test(t, test_updates_cuda, 0, 3);

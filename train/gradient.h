@@ -23,6 +23,8 @@ struct gradient {
     struct graph *g;
     const struct kernels *kernels; // the types that products take
     enum recompute recompute;
+    bool
+        turns; // products of weights' gradients take the gradients of their outputs as they stand, not transposed
     struct gradient_slot *slots; // those that are trained; all others are frozen
     int64_t slot_count;
     struct node *resumed; // one I32: not 0 where the slots hold the sum of earlier passes of the batch

@@ -14,31 +14,34 @@ static struct node *as_factor(struct gradient *c, struct node *dy, enum dtype w)
     return want == dy->out.type ? dy : g_convert(c->g, dy, want);
 }
 
-// The transposed dy, for products with x.
-static struct node *as_rows(struct gradient *c, struct node *dy, const struct node *x)
+// dy for products with x, transposed, or where these turn it themselves what as_factor() may have made of it already.
+static struct node *as_rows(struct gradient *c, struct node *dy, struct node *factor, const struct node *x)
 {
-    return g_transpose(c->g, dy, c->kernels->matmul_nn[x->out.type].x_type);
+    const enum dtype want = c->kernels->matmul_nn[x->out.type].x_type;
+    if (!c->turns) return g_transpose(c->g, dy, want);
+    return factor && factor->out.type == want ? factor : as_factor(c, dy, x->out.type);
 }
 
 static void rule_matmul(struct gradient *c, struct node *n, struct node *dy)
 {
     struct node *x = n->in[0], *w = n->in[1];
     struct gradient_slot *s = gradient_slot_of(c, w->out.data);
-    if (gradient_needed(c, x))
-        gradient_set(c, x, g_matmul_nn(c->g, as_factor(c, dy, w->out.type), w, gradient_base(c, x)));
+    struct node *factor = gradient_needed(c, x) ? as_factor(c, dy, w->out.type) : NULL;
+    if (factor) gradient_set(c, x, g_matmul_nn(c->g, factor, w, gradient_base(c, x)));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_matmul_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), &to);
+    s->writer = g_matmul_dw(c->g, as_rows(c, dy, factor, x), gradient_value(c, x), &to);
 }
 
 static void rule_matmul_heads(struct gradient *c, struct node *n, struct node *dy)
 {
     struct node *x = n->in[0], *w = n->in[1];
     struct gradient_slot *s = gradient_slot_of(c, w->out.data);
-    if (gradient_needed(c, x)) gradient_add(c, x, g_matmul_heads_dx(c->g, w, as_factor(c, dy, w->out.type)));
+    struct node *factor = gradient_needed(c, x) ? as_factor(c, dy, w->out.type) : NULL;
+    if (factor) gradient_add(c, x, g_matmul_heads_dx(c->g, w, factor));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer = g_matmul_heads_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), &to);
+    s->writer = g_matmul_heads_dw(c->g, as_rows(c, dy, factor, x), gradient_value(c, x), &to);
 }
 
 static void rule_embed(struct gradient *c, struct node *n, struct node *dy)
@@ -204,13 +207,12 @@ static void rule_matmul_experts(struct gradient *c, struct node *n, struct node 
 {
     struct node *x = n->in[0], *w = n->in[1];
     struct gradient_slot *s = gradient_slot_of(c, w->out.data);
-    if (gradient_needed(c, x))
-        gradient_add(
-            c, x, g_matmul_experts_dx(c->g, w, gradient_value(c, n->in[2]), as_factor(c, dy, w->out.type)));
+    struct node *factor = gradient_needed(c, x) ? as_factor(c, dy, w->out.type) : NULL;
+    if (factor) gradient_add(c, x, g_matmul_experts_dx(c->g, w, gradient_value(c, n->in[2]), factor));
     if (!s) return;
     struct weight_gradient to = gradient_of_slot(c, s);
-    s->writer =
-        g_matmul_experts_dw(c->g, as_rows(c, dy, x), gradient_value(c, x), gradient_value(c, n->in[2]), &to);
+    s->writer = g_matmul_experts_dw(c->g, as_rows(c, dy, factor, x), gradient_value(c, x),
+                                    gradient_value(c, n->in[2]), &to);
 }
 
 static void rule_bias_experts(struct gradient *c, struct node *n, struct node *dy)

@@ -160,6 +160,7 @@ static enum tlm_status plan_losses(struct pass *p, struct head_chunks *c, struct
         struct gradient gradient = {.g = g,
                                     .kernels = kernels,
                                     .recompute = p->config.recompute,
+                                    .turns = p->runner != NULL,
                                     .slots = slots,
                                     .slot_count = slot_count,
                                     .resumed = leaf(g, DTYPE_I32, 1, p->resumed)};

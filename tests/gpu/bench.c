@@ -157,10 +157,10 @@ static const struct group {
     void (*run)(struct bench *b);
     bool notes; // tells what cuBLAS and the compiler of kernels had to say
 } groups[] = {
-    {"rows", bench_rows, false},        {"updates", bench_updates, false},
-    {"products", bench_products, true}, {"attention", bench_attention, false},
-    {"layers", bench_layers, false},    {"steps", bench_steps, false},
-    {"draws", bench_sample, false},
+    {"rows", bench_rows, false},           {"updates", bench_updates, false},
+    {"gradients", bench_gradients, false}, {"products", bench_products, true},
+    {"attention", bench_attention, false}, {"layers", bench_layers, false},
+    {"steps", bench_steps, false},         {"draws", bench_sample, false},
 };
 enum { GROUPS = sizeof groups / sizeof *groups, GROUP_SECONDS = 170 };
 

@@ -26,7 +26,8 @@ void bench_free_all(struct bench *b);
 
 // What one launch does at least, and how far its result is from the double reference.
 struct bench_case {
-    const char *group, *name; // group: "rows", "gemv", "gemm", "attention", "draws", "layers", "steps"
+    // group: "rows", "gemv", "gemm", "attention", "draws", "layers", "steps", "updates", "gradients"
+    const char *group, *name;
     double bytes, operations; // its rate is of those that its limit is about
     enum backend_limit limit;
     double error;
@@ -41,6 +42,7 @@ double bench_error(const float *a, const double *b, int64_t count);
 void bench_rows(struct bench *b);      // norms, elementwise, conversions (tests/gpu/bench_rows.c)
 void bench_sample(struct bench *b);    // draws of tokens (tests/gpu/bench_sample.c)
 void bench_updates(struct bench *b);   // optimizers (tests/gpu/bench_updates.c)
+void bench_gradients(struct bench *b); // products of gradients, losses (tests/gpu/bench_gradient.c)
 void bench_products(struct bench *b);  // tests/gpu/bench_products.c
 void bench_attention(struct bench *b); // tests/gpu/bench_attention.c
 void bench_layers(struct bench *b);    // tests/gpu/bench_layer.c
