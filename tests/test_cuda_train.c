@@ -22,11 +22,12 @@ struct training {
     int passes;
     double dropout, tolerance, rate; // rate: of learning
     enum optimizer_kind optimizer;
+    const char *teacher; // golden folder, for half of the loss; NULL: none
 };
 
 // What holds a training together, from opening to closing.
 struct setup {
-    struct tlm_model *file;
+    struct tlm_model *file, *teacher;
     struct parameters p;
     struct gradient_slot *slots;
     struct pass pass;
@@ -34,14 +35,23 @@ struct setup {
     struct optimizer *optimizer;
 };
 
+static struct tlm_model *open_on(const char *path, const char *backend)
+{
+    struct tlm_error err = {0};
+    struct tlm_model *m;
+    ck_assert_msg(!tlm_model_open(&m, path, &(struct tlm_model_options){.backend = backend}, &err), "%s",
+                  err.text);
+    return m;
+}
+
 static void open_setup(struct setup *s, const struct golden *g, const struct training *t, const char *backend)
 {
     struct tlm_error err = {0};
     char path[256];
     golden_model_path(t->model, path);
     *strrchr(path, '.') = 0; // a folder
-    ck_assert_msg(!tlm_model_open(&s->file, path, &(struct tlm_model_options){.backend = backend}, &err),
-                  "%s", err.text);
+    s->file = open_on(path, backend);
+    s->teacher = t->teacher ? open_on(t->teacher, backend) : NULL;
     ck_assert_msg(!parameters_open(&s->p, s->file, t->matrices, NULL, &err), "%s", err.text);
     s->slots = calloc((size_t)s->p.count, sizeof *s->slots);
     parameters_slots(&s->p, s->slots);
@@ -49,7 +59,9 @@ static void open_setup(struct setup *s, const struct golden *g, const struct tra
                                  .context = g->context,
                                  .gradients = true,
                                  .recompute = t->recompute,
-                                 .dropout = t->dropout};
+                                 .dropout = t->dropout,
+                                 .teacher = s->teacher,
+                                 .distill = 0.5};
     ck_assert_msg(!pass_open(&s->pass, &s->p.model, s->slots, s->p.count, &config, NULL, &err), "%s: %s",
                   t->model, err.text);
     struct optimizer_options o = optimizer_defaults(t->optimizer);
@@ -65,6 +77,7 @@ static void close_setup(struct setup *s)
     pass_close(&s->pass);
     parameters_close(&s->p);
     tlm_model_close(s->file);
+    tlm_model_close(s->teacher);
     free(s->slots);
 }
 
@@ -108,29 +121,36 @@ static void train(double losses[STEPS], double norms[STEPS], const struct traini
 #define PLAIN .moments = DTYPE_F32, .passes = 1, .tolerance = 1e-4, .rate = 3e-3
 static const struct training trainings[] = {
     {"models/llama-llama3-20", PLAIN, .recompute = RECOMPUTE_LAYER}, // grouped heads
-    {"models/qwen2-tied-20", DTYPE_F32, DTYPE_F32, RECOMPUTE_ATTENTION, 2, 0, 1e-4, 3e-3,
-     OPTIMIZER_ADAMW}, // one matrix for tokens and logits
-    {"models/qwen3-plain-20", DTYPE_F32, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-4, 3e-3, OPTIMIZER_ADAMW},
-    {"models/gpt2-four-40", DTYPE_F32, DTYPE_F32, RECOMPUTE_NONE, 1, 0.2, 1e-4, 3e-3, OPTIMIZER_ADAMW},
+    {"models/qwen2-tied-20", DTYPE_F32, DTYPE_F32, RECOMPUTE_ATTENTION, 2, 0, 1e-4, 3e-3, OPTIMIZER_ADAMW,
+     NULL}, // one matrix for tokens and logits
+    {"models/qwen3-plain-20", DTYPE_F32, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-4, 3e-3, OPTIMIZER_ADAMW,
+     NULL},
+    {"models/gpt2-four-40", DTYPE_F32, DTYPE_F32, RECOMPUTE_NONE, 1, 0.2, 1e-4, 3e-3, OPTIMIZER_ADAMW, NULL},
     {"models/gemma2-plain-20", PLAIN},
     {"models/bloom-six-40", PLAIN},
     {"models/cohere-norms-33", PLAIN},
-    {"models/llama-llama3-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-4, OPTIMIZER_ADAMW},
-    {"models/granite-plain-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 1e-3,
-     OPTIMIZER_ADAMW}, // on tensor cores
-    {"models/gpt2-four-40", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-3, 3e-3, OPTIMIZER_ADAMW},
+    {"models/llama-llama3-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-4, OPTIMIZER_ADAMW,
+     NULL},
+    {"models/granite-plain-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 1e-3, OPTIMIZER_ADAMW,
+     NULL}, // on tensor cores
+    {"models/gpt2-four-40", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 2, 0.1, 1e-3, 3e-3, OPTIMIZER_ADAMW,
+     NULL},
     {"models/llama-llama3-20", PLAIN, .optimizer = OPTIMIZER_MUON},
-    {"models/gpt2-four-40", DTYPE_F32, DTYPE_I8, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-3, OPTIMIZER_ADAMW},
-    {"models/llama-llama3-20", DTYPE_F32, DTYPE_BF16, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-4, OPTIMIZER_LION},
-    {"models/llama-llama3-20", DTYPE_F32, DTYPE_I8, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-4, OPTIMIZER_LION},
-    {"models/gpt2-four-40", DTYPE_F32, DTYPE_BF16, RECOMPUTE_NONE, 1, 0, 1e-4, 0.1, OPTIMIZER_SGD},
+    {"models/gpt2-four-40", DTYPE_F32, DTYPE_I8, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-3, OPTIMIZER_ADAMW, NULL},
+    {"models/llama-llama3-20", DTYPE_F32, DTYPE_BF16, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-4, OPTIMIZER_LION, NULL},
+    {"models/llama-llama3-20", DTYPE_F32, DTYPE_I8, RECOMPUTE_NONE, 1, 0, 1e-4, 3e-4, OPTIMIZER_LION, NULL},
+    {"models/gpt2-four-40", DTYPE_F32, DTYPE_BF16, RECOMPUTE_NONE, 1, 0, 1e-4, 0.1, OPTIMIZER_SGD, NULL},
     {"models/qwen3moe-plain-33", PLAIN, .recompute = RECOMPUTE_LAYER},  // experts
     {"models/gpt-oss-truncate-33", PLAIN},                              // with biases, and sinks
     {"models/deepseek-v3-20", PLAIN, .recompute = RECOMPUTE_ATTENTION}, // latent attention, groups of experts
     // Where a rounding turns a row to another expert, the last bit of f32 leads the CPU 4e-3 from itself, and its tiers are 6e-3 apart.
-    {"models/mixtral-all-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 2, 0, 1e-2, 3e-4, OPTIMIZER_ADAMW},
-    {"models/deepseek-v2-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-2, 3e-4, OPTIMIZER_ADAMW},
-    {"models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-3, OPTIMIZER_ADAMW},
+    {"models/mixtral-all-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 2, 0, 1e-2, 3e-4, OPTIMIZER_ADAMW, NULL},
+    {"models/deepseek-v2-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-2, 3e-4, OPTIMIZER_ADAMW, NULL},
+    {"models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 1e-3, 3e-3, OPTIMIZER_ADAMW, NULL},
+    // Beside teachers of other architectures
+    {"models/gpt2-own-20", PLAIN, .dropout = 0.1, .teacher = "tests/golden/models/gemma2-caps"},
+    {"models/qwen3-plain-20", DTYPE_BF16, DTYPE_F32, RECOMPUTE_LAYER, 2, 0, 1e-3, 1e-3, OPTIMIZER_ADAMW,
+     "tests/golden/models/mixtral-all"},
 };
 enum { TRAININGS = sizeof trainings / sizeof *trainings };
 
@@ -209,7 +229,8 @@ END_TEST
 START_TEST(test_same_bits)
 {
     static const struct training t = {
-        "models/qwen2-tied-20", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 1, 0.1, 0, 3e-3, OPTIMIZER_ADAMW};
+        "models/qwen2-tied-20", DTYPE_BF16, DTYPE_BF16, RECOMPUTE_LAYER, 1, 0.1, 0, 3e-3,
+        OPTIMIZER_ADAMW,        NULL};
     enum { FEW = 3 };
     double losses[EMU_ORDERS][STEPS] = {{0}}, norms[EMU_ORDERS][STEPS] = {{0}};
     for (int order = 0; order < EMU_ORDERS; order++) {
@@ -249,7 +270,8 @@ static bool on_stop(void *user)
 }
 
 // Trains from where the folder stands. Returns how training and generating from the written model differ.
-static double go(struct run *r, const char *folder, const char *dir, const char *precision)
+static double go(struct run *r, const char *folder, const char *dir, const char *backend,
+                 const char *precision)
 {
     struct tlm_error err = {0};
     struct train_config c;
@@ -264,9 +286,9 @@ static double go(struct run *r, const char *folder, const char *dir, const char 
         "tests/golden/llama-plain.gguf\n"
         "[data]\ntrain = %s/text.txt\nval = %s/text.txt\n"
         "[train]\nsteps = %d\nbatch_tokens = 64\nmicro_batch = 2\ndropout = 0.1\neval_every = 2\n"
-        "eval_batches = 1\nbackend = cuda\nthreads = 1\nprecision = %s\n"
+        "eval_batches = 1\nbackend = %s\nthreads = 1\nprecision = %s\n"
         "[optimizer]\nlr = 0.003\nstate = bf16\n[checkpoint]\ndir = %s/%s\nevery = 2\n",
-        folder, folder, RUN_STEPS, precision, folder, dir);
+        folder, folder, RUN_STEPS, backend, precision, folder, dir);
     ck_assert(!train_config_init(&c, &err));
     ck_assert_msg(!train_config_parse(&c, "test", text, strlen(text), &err), "%s", err.text);
     ck_assert_msg(!trainer_open(&t, &c, &hooks, &err), "%s", err.text);
@@ -288,15 +310,11 @@ static void write_text(const char *folder)
     ck_assert(f && !fclose(f));
 }
 
-static void remove_runs(const struct temp_folder *temp)
+static void remove_run(const struct temp_folder *temp, const char *name)
 {
-    static const char *const names[] = {"whole", "parts"};
-    for (int i = 0; i < 2; i++) {
-        struct temp_folder run;
-        snprintf(run.path, sizeof run.path, "%.240s/%s", temp->path, names[i]);
-        ck_assert_int_ge(temp_folder_close(&run), 4);
-    }
-    temp_folder_close(temp);
+    struct temp_folder run;
+    snprintf(run.path, sizeof run.path, "%.240s/%s", temp->path, name);
+    ck_assert_int_ge(temp_folder_close(&run), 4);
 }
 
 // Weights and moments come back from the device, and go there again, also where they are on a grid: the same losses to the bit.
@@ -308,18 +326,39 @@ START_TEST(test_going_on_cuda)
     struct run whole = {.stop_at = 0}, parts = {.stop_at = 0};
     write_text(temp.path);
     const int64_t launches = emu_launches();
-    const double gap = go(&whole, temp.path, "whole", precision[_i]);
+    const double gap = go(&whole, temp.path, "whole", "cuda", precision[_i]);
     ck_assert_int_gt(emu_launches(), launches);
     ck_assert_msg(gap <= gaps[_i], "a gap of %g", gap);
     for (parts.stop_at = 2; parts.stop_at <= RUN_STEPS; parts.stop_at += 3)
-        go(&parts, temp.path, "parts", precision[_i]);
-    go(&parts, temp.path, "parts", precision[_i]);
+        go(&parts, temp.path, "parts", "cuda", precision[_i]);
+    go(&parts, temp.path, "parts", "cuda", precision[_i]);
     for (int i = 1; i <= RUN_STEPS; i++) {
         ck_assert_double_eq(whole.losses[i], parts.losses[i]);
         ck_assert_double_eq(whole.evals[i], parts.evals[i]);
     }
     ck_assert(whole.losses[RUN_STEPS] < whole.losses[1]);
-    remove_runs(&temp);
+    remove_run(&temp, "whole"), remove_run(&temp, "parts");
+    temp_folder_close(&temp);
+}
+END_TEST
+
+// A teacher's quantized weights are those of its file; a run on the device has the losses of one on the processor.
+START_TEST(test_quantized_teacher)
+{
+    struct temp_folder temp = temp_folder_open();
+    struct run taught[2] = {{.stop_at = 0}}, teacher = {.stop_at = 0};
+    char how[512];
+    write_text(temp.path);
+    go(&teacher, temp.path, "teacher", "cpu", "f32\nquantize = Q8_0");
+    snprintf(how, sizeof how, "bf16\ndistill = 0.75\nteacher = %.250s/teacher/model.gguf", temp.path);
+    go(&taught[0], temp.path, "cpu", "cpu", how);
+    go(&taught[1], temp.path, "cuda", "cuda", how);
+    for (int i = 1; i <= RUN_STEPS; i++)
+        ck_assert_msg(fabs(taught[1].losses[i] - taught[0].losses[i]) < 5e-3 * taught[0].losses[i],
+                      "step %d: expected a loss of %.6f, found %.6f", i, taught[0].losses[i],
+                      taught[1].losses[i]);
+    remove_run(&temp, "teacher"), remove_run(&temp, "cpu"), remove_run(&temp, "cuda");
+    temp_folder_close(&temp);
 }
 END_TEST
 
@@ -327,7 +366,7 @@ END_TEST
 START_TEST(test_skipped_cuda)
 {
     static const struct training t = {
-        "models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 0, 3e-3, OPTIMIZER_ADAMW};
+        "models/qwen2-tied-20", DTYPE_F16, DTYPE_F32, RECOMPUTE_NONE, 1, 0, 0, 3e-3, OPTIMIZER_ADAMW, NULL};
     struct golden g = golden_read(t.model);
     struct setup s;
     struct tlm_error err = {0};
@@ -363,6 +402,7 @@ Suite *suite_cuda_train(void)
     tcase_add_loop_test(t, test_every_gradient, 0, EVERY);
     tcase_add_test(t, test_same_bits);
     tcase_add_loop_test(t, test_going_on_cuda, 0, 3);
+    tcase_add_test(t, test_quantized_teacher);
     tcase_add_test(t, test_skipped_cuda);
     suite_add_tcase(s, t);
     return s;

@@ -23,10 +23,10 @@ static struct node *node_at(const struct graph *g, int64_t i)
 }
 
 // What the layers add to the rows is dropped out in front of the sum. A layer's sums have the rows so far as their first summand.
-static void add_dropout(struct graph *g, struct node *seed, double rate)
+static void add_dropout(struct graph *g, int64_t first, struct node *seed, double rate)
 {
     int64_t count = g->node_count;
-    for (int64_t i = 0; i < count && rate > 0; i++) {
+    for (int64_t i = first; i < count; i++) {
         struct node *n = node_at(g, i);
         if (n->op != OP_add || n->layer < 0) continue;
         g->layer = n->layer;
@@ -35,17 +35,18 @@ static void add_dropout(struct graph *g, struct node *seed, double rate)
     g->layer = -1;
 }
 
-static void save_attention(struct graph *g)
+static void save_attention(struct graph *g, int64_t first)
 {
-    for (int64_t i = 0; i < g->node_count; i++)
+    for (int64_t i = first; i < g->node_count; i++)
         if (node_at(g, i)->op == OP_attention) g_attention_save(g, node_at(g, i));
 }
 
-// Attention without a cache: keys and values as they are, in F16 where matrices are BF16 (cuda/attention_rows_mma.cu has the reasons).
-static void read_rows(struct graph *g, bool narrow)
+// Attention without a cache: keys and values as they are, in F16 where matrices have fewer bits than that (cuda/attention_rows_mma.cu has
+// the reasons).
+static void read_rows(struct graph *g, int64_t first, bool narrow)
 {
     int64_t count = g->node_count;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = first; i < count; i++) {
         struct node *n = node_at(g, i);
         if (n->op != OP_attention) continue;
         g->layer = n->layer;
@@ -82,7 +83,8 @@ static void add_head(struct pass *p, struct head_chunks *c, struct node *x)
     struct node *losses = leaf(g, DTYPE_F64, p->config.rows, p->losses),
                 *factor = leaf(g, DTYPE_F64, 1, p->factor);
     p->losses_leaf = losses;
-    struct node *hidden = p->teacher ? graph_leaf(g, &p->teacher->hidden->out, EXTENT_FIXED) : NULL;
+    struct node *hidden = p->teacher ? p->teacher->hidden : NULL;
+    if (hidden && !p->runner) hidden = graph_leaf(g, &hidden->out, EXTENT_FIXED); // of a graph of its own
     int64_t size = chunk_rows(p);
     for (int64_t i = 0, begin = 0; i < c->count; i++, begin += size) {
         int64_t rows = p->config.rows - begin < size ? p->config.rows - begin : size;
@@ -114,26 +116,36 @@ static void order_head(struct pass *p, struct head_chunks *c)
         }
         if (p->teacher) c->taught[i]->after = c->rows[i]->after;
     }
+    // Where the teacher is in this graph it is done with when the first logits come.
+    if (p->teacher && p->runner) c->rows[c->count - 1]->after = p->teacher->hidden;
 }
 
-// What the head reads: the normed rows behind all layers.
-static struct node *add_layers(struct pass *p, const struct paged_kv *keys, const struct paged_kv *values,
-                               const int32_t *group_of)
+// What the caches of a model's layers look like.
+struct caches {
+    struct paged_kv *keys, *values; // [layers]
+    int32_t *group_of;              // [layers], zeros
+};
+
+// Adds the layers of p's model to a graph, over the rows of a step: what the head reads, the normed rows behind all layers.
+static struct node *add_layers(const struct pass *p, struct graph *g, const struct step *step,
+                               const struct caches *c)
 {
-    struct graph *g = &p->graph;
     const struct tlm_model *m = p->model;
+    const int64_t first = g->node_count;
     struct build_inputs in = {
-        .step = g_step(g, &p->step, p->config.rows, 1),
+        .step = g_step(g, step, p->config.rows, 1),
         .rope = {graph_leaf(g, &p->rope.freq, EXTENT_FIXED), p->rope.magnitude},
         .rope_local = {graph_leaf(g, &p->rope_local.freq, EXTENT_FIXED), p->rope_local.magnitude},
-        .keys = keys,
-        .values = values,
-        .group_of = group_of,
+        .keys = c->keys,
+        .values = c->values,
+        .group_of = c->group_of,
     };
     in.step.prefix_tiles = NULL; // documents share nothing
     struct node *x = m->arch->build(g, m, &in);
-    add_dropout(g, leaf(g, DTYPE_I32, 2, p->seed), p->config.dropout);
-    if (p->config.gradients) save_attention(g);
+    if (p->config.dropout > 0) add_dropout(g, first, leaf(g, DTYPE_I32, 2, p->seed), p->config.dropout);
+    if (p->config.gradients) save_attention(g, first);
+    const enum dtype matrices = m->head.weight->type;
+    if (m->backend) read_rows(g, first, matrices != DTYPE_F32 && matrices != DTYPE_F16);
     g->layer = -1;
     return block_norm(g, m, x, m->head.norm, m->head.norm_bias);
 }
@@ -154,7 +166,6 @@ static enum tlm_status plan_losses(struct pass *p, struct head_chunks *c, struct
     const struct kernels *kernels = m->backend ? &m->backend->kernels : &m->kernels;
     add_head(p, c, x);
     pass_convert(g, kernels);
-    if (p->runner) read_rows(g, m->head.weight->type == DTYPE_BF16);
     int roots_count = 0;
     if (p->config.gradients) {
         struct gradient gradient = {.g = g,
@@ -200,22 +211,37 @@ static enum tlm_status open_step(struct pass *p, struct tlm_error *err)
     return b->class->set_step(p->runner, &p->step.memory, err);
 }
 
-// Documents may be as short as one row, each with blocks of its own; pages that nobody touches cost nothing.
-static enum tlm_status open_data(struct pass *p, struct paged_kv *k, struct paged_kv *v,
-                                 struct tlm_error *err)
+static void caches_free(struct caches *c)
+{
+    free(c->keys);
+    free(c->group_of);
+}
+
+// Documents may be as short as one row, each with blocks of its own; pages that nobody touches cost nothing. All layers have one cache, or
+// none on a backend.
+static enum tlm_status caches_open(struct pass *p, struct caches *c, struct tlm_error *err)
 {
     const struct hparams *h = &p->model->hparams;
+    const size_t layers = (size_t)h->layers;
     bool latent = h->kv_rank > 0;
     int32_t blocks = p->config.rows, heads = latent ? 1 : (int32_t)h->kv_heads;
+    c->keys = calloc(2 * layers, sizeof *c->keys);
+    c->group_of = calloc(layers, sizeof *c->group_of);
+    if (!c->keys || !c->group_of)
+        return error_set(err, TLM_ERR_MEMORY, "pass: no memory for %zu layers", layers);
+    c->values = c->keys + layers;
+    struct paged_kv *k = c->keys, *v = c->values;
     *k = paged_layout(p->model->real, latent ? KV_ROWS : KV_KEYS, blocks,
                       (int32_t)(latent ? h->kv_rank + 2 * h->rope.pairs : h->head_dim));
     *v = paged_layout(p->model->real, KV_VALUES, blocks, latent ? 0 : (int32_t)h->value_dim);
-    if (p->runner) return TLM_OK;
-    size_t keys = k->head_stride * (size_t)heads, values = v->head_stride * (size_t)heads;
-    enum tlm_status s = arena_init(&p->data, keys + values + 1024, "pass", err);
-    if (s) return s;
-    k->data = arena_alloc(&p->data, keys);
-    v->data = latent ? k->data : arena_alloc(&p->data, values);
+    if (!p->model->backend) {
+        size_t keys = k->head_stride * (size_t)heads, values = v->head_stride * (size_t)heads;
+        enum tlm_status s = arena_init(&p->data, keys + values + 1024, "pass", err);
+        if (s) return s;
+        k->data = arena_alloc(&p->data, keys);
+        v->data = latent ? k->data : arena_alloc(&p->data, values);
+    }
+    for (size_t l = 1; l < layers; l++) k[l] = *k, v[l] = *v;
     return TLM_OK;
 }
 
@@ -255,36 +281,51 @@ struct pass_bytes pass_size(const struct pass *p)
 
 // ---- opening --------------------------------------------------------------------------------------------------
 
+static enum tlm_status open_rotation(struct pass *p, struct tlm_error *err)
+{
+    const struct tlm_model *m = p->model;
+    enum tlm_status s = rope_source_open(&p->rope, m, &m->hparams.rope, p->config.context, err);
+    return s ? s : rope_source_open(&p->rope_local, m, &m->hparams.rope_local, p->config.context, err);
+}
+
+// On a backend the teacher's layers stand in the graph of the one that learns, and so are one launch with it.
+static enum tlm_status add_teacher(struct pass *p, struct tlm_error *err)
+{
+    struct pass *t = p->teacher;
+    struct caches c = {0};
+    enum tlm_status s = open_rotation(t, err);
+    if (!s) s = caches_open(t, &c, err);
+    const int64_t first = p->graph.node_count;
+    if (!s) t->hidden = add_layers(t, &p->graph, &p->step, &c);
+    // The step counts the experts' rows of the one that learns; a pass is always of all rows.
+    for (int64_t i = first; i < p->graph.node_count; i++)
+        if (node_at(&p->graph, i)->extent == EXTENT_ROUTED_ROWS) node_at(&p->graph, i)->extent = EXTENT_FIXED;
+    caches_free(&c);
+    return s;
+}
+
 // With slots and losses, or up to what the head reads.
 static enum tlm_status open_pass(struct pass *p, struct gradient_slot *slots, int64_t slot_count, bool hidden,
                                  struct tlm_error *err)
 {
     const struct tlm_model *m = p->model;
-    const struct pass_config *config = &p->config;
-    size_t layers = (size_t)m->hparams.layers;
-    struct head_chunks c = {.count = (config->rows + chunk_rows(p) - 1) / chunk_rows(p)};
+    struct head_chunks c = {.count = (p->config.rows + chunk_rows(p) - 1) / chunk_rows(p)};
     struct node **lists = calloc(5 * (size_t)c.count + (size_t)slot_count, sizeof *lists);
-    struct paged_kv *caches = calloc(2 * layers, sizeof *caches), k = {0}, v = {0};
-    int32_t *group_of = calloc(layers, sizeof *group_of);
-    enum tlm_status s = lists && caches && group_of
-                            ? TLM_OK
-                            : error_set(err, TLM_ERR_MEMORY, "pass: no memory for its graph");
-    if (s || (s = rope_source_open(&p->rope, m, &m->hparams.rope, config->context, err)) ||
-        (s = rope_source_open(&p->rope_local, m, &m->hparams.rope_local, config->context, err)) ||
-        (s = open_step(p, err)) || (s = open_data(p, &k, &v, err)) ||
+    struct caches caches = {0};
+    enum tlm_status s = lists ? TLM_OK : error_set(err, TLM_ERR_MEMORY, "pass: no memory for its graph");
+    if (s || (s = open_rotation(p, err)) || (s = open_step(p, err)) || (s = caches_open(p, &caches, err)) ||
         (s = graph_init(&p->graph, m->backend ? m->backend->class->ops : m->ops,
                         m->backend ? (const void *)p->runner : &m->kernels, m->real, p->step.counts, err)))
         goto done;
-    for (size_t l = 0; l < layers; l++) caches[l] = k, caches[layers + l] = v;
     c.rows = lists, c.logits = lists + c.count, c.losses = lists + 2 * c.count;
     c.taught = lists + 3 * c.count;
-    struct node *x = add_layers(p, caches, caches + layers, group_of);
+    struct node *x = add_layers(p, &p->graph, &p->step, &caches);
+    if (p->runner && p->teacher && (s = add_teacher(p, err))) goto done;
     s = hidden ? plan_hidden(p, x, err) : plan_losses(p, &c, slots, slot_count, lists + 4 * c.count, x, err);
     if (!s) s = open_memory(p, err);
 done:
     free(lists);
-    free(caches);
-    free(group_of);
+    caches_free(&caches);
     return s;
 }
 
@@ -292,12 +333,12 @@ static enum tlm_status open_teacher(struct pass *p, struct tlm_error *err)
 {
     const struct tlm_model *m = p->config.teacher;
     if (!m) return TLM_OK;
-    TLM_ASSERT(m->hparams.vocab == p->model->hparams.vocab && !m->backend && !p->model->backend);
+    TLM_ASSERT(m->hparams.vocab == p->model->hparams.vocab && !m->backend == !p->model->backend);
     p->teacher = malloc(sizeof *p->teacher);
     if (!p->teacher) return error_set(err, TLM_ERR_MEMORY, "pass: no memory for a teacher");
     *p->teacher = (struct pass){
         .model = m, .config = {.rows = p->config.rows, .context = p->config.context}, .threads = p->threads};
-    return open_pass(p->teacher, NULL, 0, true, err);
+    return m->backend ? TLM_OK : open_pass(p->teacher, NULL, 0, true, err);
 }
 
 enum tlm_status pass_open(struct pass *p, const struct tlm_model *m, struct gradient_slot *slots,
@@ -375,7 +416,7 @@ enum tlm_status pass_run(struct pass *p, const struct pass_batch *b, double fact
                          uint64_t seed, double *sum, struct tlm_error *err)
 {
     const int32_t rows = p->config.rows;
-    if (p->teacher) {
+    if (p->teacher && !p->runner) {
         enter(p->teacher, b);
         graph_run(&p->teacher->graph, p->threads, p->teacher->scratch);
     }

@@ -4,7 +4,7 @@
 // added by train/gradient.h. The logits are taken in chunks of rows, each through the loss and back before the next: never all.
 //
 // A model on a backend has its passes there. Attention reads keys and values as they stand beside the queries, in no cache, and in F16
-// where matrices are BF16.
+// where matrices are BF16 (or a teacher's are quantized).
 #ifndef TRAIN_PASS_H
 #define TRAIN_PASS_H
 
@@ -18,7 +18,8 @@ struct pass_config {
     bool gradients;  // else losses alone
     enum recompute recompute;
     // Distillation: `distill` of the loss is the divergence from this model's distributions (ops/distill.c), which has the vocabulary of the
-    // one that learns and runs in the same `real`, both on the CPU; NULL: the loss is the tokens' alone. It stays the caller's.
+    // one that learns and runs in the same `real`, both on the CPU or both on a backend; NULL: the loss is the tokens' alone. It stays the
+    // caller's.
     const struct tlm_model *teacher;
     double distill;
 };
@@ -42,7 +43,7 @@ struct pass {
     struct runner *runner; // on the model's backend; NULL: on the CPU
     void *scratch;
     struct node *losses_leaf;
-    struct pass *teacher; // the teacher's over the same rows, up to what its head reads; NULL: none
+    struct pass *teacher; // the teacher's over the same rows, up to what its head reads; NULL: none. On a backend it has no graph
     struct node *hidden;  // what a teacher's pass comes to, (rows, D)
     // Read by the graph, in the memory of the step:
     int32_t *targets, *resumed, *seed; // (rows), 1, 2

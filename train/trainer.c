@@ -99,11 +99,10 @@ static enum tlm_status open_teacher(struct trainer *t, struct tlm_error *err)
 {
     const char *path = t->config->train.teacher;
     if (t->config->train.distill == 0) return TLM_OK;
-    if (t->file->backend)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "train.distill: expected train.backend = cpu, found cuda");
     t->teacher = t->file;
     if (!path) return TLM_OK;
-    enum tlm_status s = tlm_model_open(&t->teacher, path, NULL, err);
+    const struct tlm_model_options options = {.backend = backend_of(t), .tensor_split = "1"};
+    enum tlm_status s = tlm_model_open(&t->teacher, path, &options, err);
     if (s) return s;
     const struct tlm_model *a = t->teacher, *b = t->file;
     if (a->hparams.vocab != b->hparams.vocab)
