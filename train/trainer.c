@@ -7,9 +7,12 @@
 
 #include "generate/clock.h"
 #include "models/create.h"
+#include "ops/backend.h"
 #include "train/inputs.h"
 
-enum { PASS_ROWS = 2048 }; // of a pass, where the configuration leaves it open
+// Rows of a pass, where the configuration leaves it open: enough for the processor, and for a device with hundreds of tiles at a time. What a
+// row leaves for the way back is some 64 bytes a layer and column.
+enum { PASS_ROWS = 2048, DEVICE_PASS_ROWS = 16384, ROW_BYTES = 64 };
 // The scale of the loss with matrices of f16, whose gradients would else be lost below 6e-8 where they are f16 too. It is halved when a gradient
 // overflows, and doubled after so many steps without. Micikevicius et al., arXiv 1710.03740, section 3.2.
 enum { SCALE_FIRST = 1 << 16, SCALE_MOST = 1 << 24, SCALE_STEPS = 2000 };
@@ -136,14 +139,27 @@ static enum tlm_status open_data(struct trainer *t, struct tlm_error *err)
     return s;
 }
 
+// As many as a quarter of the device's memory has room for.
+static int64_t pass_rows(const struct trainer *t)
+{
+    const struct backend *b = t->file->backend;
+    const struct hparams *h = &t->file->hparams;
+    int64_t rows = PASS_ROWS;
+    while (b && rows < DEVICE_PASS_ROWS &&
+           (double)(2 * rows) * (double)(h->layers * h->width) * ROW_BYTES <= (double)b->memory / 4)
+        rows *= 2;
+    return rows;
+}
+
 // Sequences of a pass, passes of a step, steps of the run.
 static enum tlm_status plan_steps(struct trainer *t, struct tlm_error *err)
 {
     const struct train_config *c = t->config;
     int64_t sequences = (c->train.batch_tokens + t->context - 1) / t->context;
-    int64_t fits = PASS_ROWS / t->context > 1 ? PASS_ROWS / t->context : 1;
+    int64_t fits = pass_rows(t) / t->context > 1 ? pass_rows(t) / t->context : 1;
     t->micro_batch = c->train.micro_batch ? c->train.micro_batch : fits < sequences ? fits : sequences;
     t->passes = (sequences + t->micro_batch - 1) / t->micro_batch;
+    if (!c->train.micro_batch) t->micro_batch = (sequences + t->passes - 1) / t->passes; // as near as can be
     if (rows_of(t) > INT32_MAX / 8)
         return error_set(err, TLM_ERR_ARGUMENT,
                          "train.micro_batch: expected at most %lld sequences of %lld tokens, found %lld",
