@@ -30,8 +30,10 @@ void emu_forget(void);
 void emu_set_tiles(bool there);
 // Shared memory that a block may have, of the 227 KiB that it has at first.
 void emu_set_shared(size_t bytes);
-// Launches since the program began.
+// Launches since the program began that have run.
 int64_t emu_launches(void);
+// How often the host has waited for work and left the devices without any.
+int64_t emu_idle(void);
 
 #ifdef __cplusplus
 }

@@ -42,10 +42,11 @@ static void run_product(void *user)
         }
 }
 
-enum tlm_status cublas_matmul(struct cublas *, struct cuda_stream *, float *y, const void *x,
+enum tlm_status cublas_matmul(struct cublas *, struct cuda_stream *s, float *y, const void *x,
                               const struct cuda_matrix *w, int64_t rows, struct tlm_error *)
 {
     struct product p = {y, x, *w, rows};
+    emu::on_stream(s);
     if (!emu::keep(NULL, dim3(), dim3(), 0, emu::IN_ORDER, run_product, &p, sizeof p)) run_product(&p);
     return TLM_OK;
 }

@@ -53,12 +53,12 @@ template <class U, class T> shared<U> shared_as(shared<T> s)
     (emu::on_stream(stream),                                              \
      emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, kernel, __VA_ARGS__))
 
-#define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...)   \
-    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, \
-                                 emu::made_or(made, kernel), __VA_ARGS__))
-#define CUDA_LAUNCH_MADE(made, kernel, grid, block, shared_bytes, stream, ...)            \
-    ((void)(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::IN_ORDER, \
-                                 emu::made_or(made, kernel), __VA_ARGS__))
+#define CUDA_LAUNCH_EARLY_MADE(made, kernel, grid, block, shared_bytes, stream, ...)           \
+    (emu::on_stream(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::EARLY, \
+                                         emu::made_or(made, kernel), __VA_ARGS__))
+#define CUDA_LAUNCH_MADE(made, kernel, grid, block, shared_bytes, stream, ...)                    \
+    (emu::on_stream(stream), emu::launch(#kernel, (grid), (block), (shared_bytes), emu::IN_ORDER, \
+                                         emu::made_or(made, kernel), __VA_ARGS__))
 
 // ---- barriers, shuffles, votes ----------------------------------------------------------------------------
 

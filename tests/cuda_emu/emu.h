@@ -15,6 +15,8 @@
 //   - threads that wait forever, for a counter too that nobody who can go on will raise; copies that are never waited for
 //   - clusters: memory of another block that is written while nothing says that it is through with it, reached before the cluster has met
 //     behind the making of its barriers, or behind its end
+//   - what the host does too early: a stream's work is kept until the host waits for it, or for something behind it, and copies to and from
+//     pinned memory with it
 //   - several devices: memory of another one than the launch is on (plain indexing faults there, too). The host giving a stream, a copy or an
 //     event of another device than it uses ends the program.
 //   - early launches: what load() and copy_async() read of an allocation that a launch has stored to, and all that store() writes, in front of
@@ -177,15 +179,21 @@ extern struct grid grid;
 [[noreturn]] void fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-void yield(void);                            // to whoever has a turn
-void wake(struct block *b);                  // who waits for something of the block looks again
-void on_stream(const struct cuda_stream *s); // the device that it is of must be the one that the host uses
+void yield(void);           // to whoever has a turn
+void wake(struct block *b); // who waits for something of the block looks again
+// What is kept next is for this stream, whose device must be the one that the host uses. NULL: it runs at once.
+void on_stream(struct cuda_stream *s);
+int device(void); // that the host uses
+void use(int device);
+void copy_from(int device, void *to, const void *from, size_t bytes); // to that which the host uses
+[[noreturn]] void wrong_device(const char *what, int device);
+void finish(void); // runs all that streams were given
 // Bytes at p are of the device that the host uses.
 void on_device(const void *p, size_t bytes, const char *what);
 void run(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
          void (*body)(void *), void *user);
-// Between cuda_record_begin() and cuda_record_end() launches and copies are kept, with `bytes` of what `user` points to, and not run. False
-// where nothing is recorded.
+// Keeps a launch, or (kernel NULL) body(user), with `bytes` of what `user` points to: for the recording that goes on, or until somebody waits
+// for the stream. False where it has to run at once.
 bool keep(const char *kernel, dim3 size, dim3 block_size, size_t shared_bytes, enum how how,
           void (*body)(void *), const void *user, size_t bytes);
 

@@ -1,11 +1,9 @@
-// tests/cuda_emu/runtime.cc -- cuda/runtime.h where the device is the emulation: memory between guard pages, and launches that
-// have ended when they return.
+// tests/cuda_emu/runtime.cc -- cuda/runtime.h where the device is the emulation: devices, and memory between guard pages.
 #include "cuda/runtime.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "tests/cuda_emu/emu.h"
 
@@ -19,10 +17,6 @@ struct allocation {
     size_t size, room;
     int device;
     bool written; // by a launch
-};
-
-struct cuda_stream {
-    int device;
 };
 
 static int device_count = 1, current; // current: the device that the host uses
@@ -69,21 +63,21 @@ static struct allocation *bounds(const void *p, size_t bytes, size_t align, cons
 
 // ---- devices ----------------------------------------------------------------------------------------------
 
-[[noreturn]] static void wrong_device(const char *what, int device)
+void emu::wrong_device(const char *what, int device)
 {
     fprintf(stderr, "cuda_emu: %s of device %d while the host uses device %d\n", what, device, current);
     abort();
 }
 
-void emu::on_stream(const struct cuda_stream *s)
+int emu::device(void)
 {
-    if (s && s->device != current) wrong_device("a stream", s->device);
+    return current;
 }
 
 void emu::on_device(const void *p, size_t bytes, const char *what)
 {
     const struct allocation *a = bytes ? find(p) : NULL;
-    if (a && a->device != current) wrong_device(what, a->device);
+    if (a && a->device != current) emu::wrong_device(what, a->device);
 }
 
 static void protect(const struct allocation *a, int access)
@@ -93,12 +87,27 @@ static void protect(const struct allocation *a, int access)
 }
 
 // Memory of other devices is out of reach.
-void cuda_use(const struct cuda_device *d)
+void emu::use(int device)
 {
-    if (d->number == current) return;
-    current = d->number;
+    if (device == current) return;
+    current = device;
     for (int i = 0; i < allocation_count; i++)
         protect(&allocations[i], allocations[i].device == current ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+void cuda_use(const struct cuda_device *d)
+{
+    emu::use(d->number);
+}
+
+void emu::copy_from(int device, void *to, const void *from, size_t bytes)
+{
+    struct allocation *a = bytes ? find(from) : NULL;
+    if (!a) return;
+    if (a->device != device) wrong_device("a copy from memory", a->device);
+    protect(a, PROT_READ);
+    memcpy(to, from, bytes);
+    protect(a, a->device == current ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 int emu_set_devices(int count)
@@ -140,7 +149,8 @@ void emu::global_store(const void *p, size_t bytes, size_t align, const char *fi
 enum tlm_status cuda_open(struct cuda_device *d, int number, struct tlm_error *err)
 {
     if (number >= device_count)
-        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device %d: the emulation has %d", number, device_count);
+        return error_set(err, TLM_ERR_UNSUPPORTED, "cuda: device %d: the emulation has %d", number,
+                         device_count);
     *d = {};
     snprintf(d->name, sizeof d->name, "emulation");
     d->number = number;
@@ -195,6 +205,7 @@ void *cuda_alloc(size_t bytes)
 void cuda_free(void *p)
 {
     if (!p) return;
+    emu::finish();
     struct allocation *a = find(p);
     if (!a || a->data != p) {
         fprintf(stderr, "cuda_emu: cuda_free of %p: no allocation\n", p);
@@ -210,101 +221,4 @@ void cuda_free(void *p)
     char *map = (char *)((uintptr_t)a->data / PAGE * PAGE) - PAGE;
     munmap(map, (size_t)(a->data + a->room - map) + PAGE);
     *a = allocations[--allocation_count];
-}
-
-void cuda_copy_in(struct cuda_stream *s, void *device, const void *host, size_t bytes)
-{
-    emu::on_stream(s);
-    emu::on_device(device, bytes, "a copy to memory");
-    memcpy(device, host, bytes);
-}
-
-void cuda_copy_out(struct cuda_stream *s, void *host, const void *device, size_t bytes)
-{
-    emu::on_stream(s);
-    emu::on_device(device, bytes, "a copy from memory");
-    memcpy(host, device, bytes);
-}
-
-void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device *target, const void *from,
-                       const struct cuda_device *source, size_t bytes)
-{
-    struct allocation *a = bytes ? find(from) : NULL;
-    emu::on_stream(s);
-    emu::on_device(to, bytes, "a copy to memory");
-    if (target->number != current) wrong_device("a copy to memory", target->number);
-    if (!a) return;
-    if (a->device != source->number) wrong_device("a copy from memory", a->device);
-    protect(a, PROT_READ);
-    memcpy(to, from, bytes);
-    protect(a, a->device == current ? PROT_READ | PROT_WRITE : PROT_NONE);
-}
-
-struct cuda_stream *cuda_stream_open(void)
-{
-    struct cuda_stream *s = (struct cuda_stream *)calloc(1, sizeof(struct cuda_stream));
-    if (s) s->device = current;
-    return s;
-}
-
-void cuda_stream_close(struct cuda_stream *s)
-{
-    free(s);
-}
-
-bool cuda_pin(void *, size_t)
-{
-    return true;
-}
-
-void cuda_unpin(void *)
-{
-}
-
-// Events are moments of the host's clock: work has ended when the next call is made.
-struct cuda_event {
-    double seconds;
-    int device;
-};
-
-struct cuda_event *cuda_event_open(void)
-{
-    struct cuda_event *e = (struct cuda_event *)calloc(1, sizeof(struct cuda_event));
-    if (e) e->device = current;
-    return e;
-}
-
-void cuda_event_close(struct cuda_event *e)
-{
-    free(e);
-}
-
-void cuda_event_record(struct cuda_event *e, struct cuda_stream *s)
-{
-    emu::on_stream(s);
-    if (e->device != current) wrong_device("an event", e->device);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    e->seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-void cuda_event_wait(struct cuda_event *)
-{
-}
-
-void cuda_event_await(struct cuda_event *, struct cuda_stream *s)
-{
-    emu::on_stream(s);
-}
-
-double cuda_event_seconds(struct cuda_event *begin, struct cuda_event *end)
-{
-    return end->seconds - begin->seconds;
-}
-
-enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
-{
-    emu::on_stream(s);
-    const char *text = emu_error();
-    return text ? error_set(err, TLM_ERR_IO, "cuda: %s", text) : TLM_OK;
 }
