@@ -219,9 +219,12 @@ static const struct backend_class cuda_class = {
     .begin = runner_begin,
     .launch = runner_launch,
     .wait = runner_wait,
+    .mark = runner_mark,
+    .reach = runner_reach,
     .draw_open = runner_draw_open,
     .bring_draws = runner_bring_draws,
     .take_draws = runner_take_draws,
+    .follow = runner_follow,
     .measure = cuda_measure,
     .training = &cuda_training,
 };

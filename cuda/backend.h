@@ -26,7 +26,7 @@ struct cuda_backend {
     bool cublas_sought;
 };
 
-enum { PINNED = 4 };
+enum { PINNED = 8 };
 
 // Launches that are recorded once they have run.
 struct recorded {
@@ -46,7 +46,10 @@ struct runner {
     struct cuda_stream *stream;
     const struct arena *step; // on the host
     char *device_step;        // the same bytes
-    void **memory;            // that was handed out
+    struct arena steps;       // those of BACKEND_PASSES passes, on their way there
+    int64_t passes;           // begun
+    struct cuda_event *marks[BACKEND_PASSES];
+    void **memory; // that was handed out
     int64_t memory_count;
     struct kept_graph *kept;
     int64_t kept_count, kept_next; // kept_next: where the last one was found
@@ -97,10 +100,13 @@ void runner_begin(struct runner *r);
 enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
                               struct tlm_error *err);
 enum tlm_status runner_wait(struct runner *r, struct tlm_error *err);
+void runner_mark(struct runner *r, int i);
+enum tlm_status runner_reach(struct runner *r, int i, struct tlm_error *err);
 enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
                                  struct tlm_error *err);
 void runner_bring_draws(struct runner *r, void *from, const struct draw_run *d);
 void runner_take_draws(struct runner *r, const struct draw_run *d);
+void runner_follow(struct runner *r, const int32_t *tokens, int64_t rows);
 // Errors: MEMORY, with `what` and the bytes.
 enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err);
 // The library, opened when it is first asked for; NULL where there is none, for which the backend's note has the reason.

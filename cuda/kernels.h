@@ -177,6 +177,10 @@ struct cuda_sample {
 };
 size_t cuda_sample_scratch(int64_t most, int64_t vocab);
 void cuda_sample(struct cuda_stream *s, const struct cuda_sample *a);
+// In front of the pass that reads `tokens` and draws by a->data: those of tokens[0..rows) that are ~i become a->drawn[i], and the draws' changes
+// know the tokens that they stand behind, no
+// more than rows (cuda/follow.cu).
+void cuda_follow(struct cuda_stream *s, int32_t *tokens, int64_t rows, const struct cuda_sample *a);
 
 #ifdef __cplusplus
 }

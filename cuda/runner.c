@@ -23,7 +23,9 @@ enum tlm_status runner_open(struct backend *b, struct runner **out, struct tlm_e
     use(r);
     r->stream = cuda_stream_open();
     r->reached = cuda_event_open();
-    if (!r->reached) return error_set(err, TLM_ERR_MEMORY, "cuda: no event for a pass");
+    bool there = r->reached;
+    for (int i = 0; i < BACKEND_PASSES; i++) there &= !!(r->marks[i] = cuda_event_open());
+    if (!there) return error_set(err, TLM_ERR_MEMORY, "cuda: no event for a pass");
     static const int32_t zeros[CUDA_ARRIVALS];
     void *arrived;
     enum tlm_status s = runner_alloc(r, &arrived, sizeof zeros, "counters", err);
@@ -42,7 +44,9 @@ void runner_close(struct runner *r)
     for (int i = 0; i < r->pinned_count; i++) cuda_unpin(r->pinned[i]);
     for (int64_t i = 0; i < r->memory_count; i++) cuda_free(r->memory[i]);
     cuda_event_close(r->reached);
+    for (int i = 0; i < BACKEND_PASSES; i++) cuda_event_close(r->marks[i]);
     cuda_stream_close(r->stream);
+    arena_free(&r->steps);
     free(r->kept);
     free(r->memory);
     free(r);
@@ -66,8 +70,11 @@ enum tlm_status runner_set_step(struct runner *r, const struct arena *step, stru
     enum tlm_status s = runner_alloc(r, &copy, step->used, "step data", err);
     r->step = step;
     r->device_step = copy;
-    if (!s) runner_pin(r, step->base, step->size);
-    return s;
+    if (s ||
+        (s = arena_init(&r->steps, BACKEND_PASSES * align_up(step->used, ARENA_ALIGN), "step data", err)))
+        return s;
+    runner_pin(r, r->steps.base, r->steps.size);
+    return TLM_OK;
 }
 
 void runner_copy(struct runner *r, void *to, const void *from, size_t bytes)
@@ -213,7 +220,16 @@ void runner_begin(struct runner *r)
 {
     use(r);
     r->failure.code = TLM_OK;
-    cuda_copy_in(r->stream, r->device_step, r->step->base, r->step->used);
+    const size_t bytes = r->step->used;
+    char *turn = r->steps.base + (size_t)(r->passes++ % BACKEND_PASSES) * align_up(bytes, ARENA_ALIGN);
+    memcpy(turn, r->step->base, bytes);
+    cuda_copy_in(r->stream, r->device_step, turn, bytes);
+}
+
+static enum tlm_status failure_of(const struct runner *r, struct tlm_error *err)
+{
+    if (r->failure.code && err) *err = r->failure;
+    return r->failure.code;
 }
 
 enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scratch, bool draw,
@@ -232,16 +248,27 @@ enum tlm_status runner_launch(struct runner *r, const struct graph *g, void *scr
     } else {
         launch_graph(&l);
     }
-    return TLM_OK;
+    return failure_of(r, err);
 }
 
 enum tlm_status runner_wait(struct runner *r, struct tlm_error *err)
 {
     use(r);
     const enum tlm_status s = cuda_sync(r->stream, err);
-    if (s || !r->failure.code) return s;
-    if (err) *err = r->failure;
-    return r->failure.code;
+    return s ? s : failure_of(r, err);
+}
+
+void runner_mark(struct runner *r, int i)
+{
+    use(r);
+    cuda_event_record(r->marks[i], r->stream);
+}
+
+enum tlm_status runner_reach(struct runner *r, int i, struct tlm_error *err)
+{
+    use(r);
+    cuda_event_wait(r->marks[i]);
+    return cuda_failure(err);
 }
 
 // ---- draws ------------------------------------------------------------------------------------------------
@@ -272,4 +299,11 @@ void runner_take_draws(struct runner *r, const struct draw_run *d)
 {
     use(r);
     cuda_copy_out(r->stream, d->drawn, r->draw.drawn, (size_t)d->data->count * sizeof *d->drawn);
+}
+
+void runner_follow(struct runner *r, const int32_t *tokens, int64_t rows)
+{
+    use(r);
+    cuda_follow(r->stream, (int32_t *)(r->device_step + ((const char *)tokens - r->step->base)), rows,
+                &r->draw);
 }

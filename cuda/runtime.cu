@@ -185,6 +185,12 @@ enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
     return e ? TLM_ERR_IO : TLM_OK;
 }
 
+enum tlm_status cuda_failure(struct tlm_error *err)
+{
+    const cudaError_t e = cudaGetLastError();
+    return e ? error_set(err, TLM_ERR_IO, "cuda: %s", cudaGetErrorString(e)) : TLM_OK;
+}
+
 bool cuda_pin(void *pages, size_t bytes)
 {
     if (!bytes || cudaHostRegister(pages, bytes, cudaHostRegisterPortable) == cudaSuccess) return true;

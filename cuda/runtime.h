@@ -45,6 +45,8 @@ void cuda_copy_between(struct cuda_stream *s, void *to, const struct cuda_device
                        const struct cuda_device *source, size_t bytes);
 // Waits for all that the stream was given. Errors: IO, with the text of the first thing that went wrong since the last call.
 enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err);
+// The same of what has happened so far; waits for nothing.
+enum tlm_status cuda_failure(struct tlm_error *err);
 
 // A matrix of 16-bit numbers as the device's own copies of tiles know it (TMA, compute capability 9.0): boxes of 64 columns and box_rows rows;
 // what lies outside of the matrix is zeros. Made for a launch, which takes it by value. False where the device or the driver has no

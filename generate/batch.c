@@ -20,6 +20,7 @@ struct job {
     double begin, first_token; // seconds: added; prompt read
     bool running;              // has a sequence
     int32_t first_output;      // in the pass
+    int32_t next_output;       // in the one behind it, if r.ahead
     bool in_pass;
 };
 
@@ -29,6 +30,7 @@ struct tlm_batch {
     struct job **jobs; // [count] the most important first; those that are done leave
     int64_t count, capacity, ids;
     int32_t parallel, running;
+    int32_t rows_ahead; // of the pass that runs already; 0: there is none
     uint64_t passes, computed, preempted;
 };
 
@@ -288,6 +290,77 @@ static enum tlm_status add_rows(struct tlm_batch *b, int64_t at, struct pass *p,
     return TLM_OK;
 }
 
+// ---- a pass behind the pass -------------------------------------------------------------------------------
+
+// The rows of the next pass, if it can begin before the tokens of this one are known: each running request has one, or ends with its token.
+// Where others wait for a place that is free, or will be, they come first.
+static int32_t add_rows_ahead(struct tlm_batch *b)
+{
+    int32_t rows = 0, ends = 0;
+    for (int64_t i = 0; i < b->count; i++) {
+        struct job *j = b->jobs[i];
+        if (!j->running) continue;
+        const enum request_next next =
+            j->in_pass ? request_row_ahead(&j->r, j->first_output, &b->rows[rows]) : REQUEST_WAITS;
+        if (next == REQUEST_WAITS) return 0;
+        j->r.ahead = next == REQUEST_GOES_AHEAD;
+        if (j->r.ahead)
+            j->next_output = rows++;
+        else
+            ends++;
+    }
+    return b->count > b->running && (b->running < b->parallel || ends) ? 0 : rows;
+}
+
+static void drop_ahead(struct tlm_batch *b)
+{
+    b->rows_ahead = 0;
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->jobs[i]->running && b->jobs[i]->r.ahead) request_drop_ahead(&b->jobs[i]->r);
+}
+
+// The requests whose rows these are do not know whether their blocks will do; where they do not, the next pass is composed as ever.
+static enum tlm_status launch_ahead(struct tlm_batch *b, struct tlm_error *err)
+{
+    struct forward *f = &b->forward;
+    if (!forward_goes_ahead(f)) return TLM_OK;
+    const int32_t rows = add_rows_ahead(b);
+    enum tlm_status status = TLM_ERR_CONTEXT;
+    if (rows) {
+        forward_expect_draws(f, rows);
+        for (int64_t i = 0; i < b->count; i++) {
+            const struct job *j = b->jobs[i];
+            if (j->running && j->r.ahead)
+                forward_expect_draw(f, j->next_output, j->r.sampler, &b->rows[j->next_output].token, 1);
+        }
+        status = forward_launch(f, b->rows, rows, err);
+        if (!status) b->rows_ahead = rows;
+    }
+    for (int64_t i = 0; i < b->count && status; i++) {
+        struct request *r = &b->jobs[i]->r;
+        if (!b->jobs[i]->running || !r->ahead) continue;
+        r->ahead = false;
+        kv_truncate(&f->cache, r->sequence, r->computed + r->rows);
+    }
+    return status == TLM_ERR_CONTEXT ? TLM_OK : status;
+}
+
+// The pass that runs already is the next one. False where nobody wants it any more.
+static bool take_over(struct tlm_batch *b, struct pass *p)
+{
+    *p = (struct pass){.rows = b->rows_ahead, .outputs = b->rows_ahead};
+    b->rows_ahead = 0;
+    bool any = false;
+    for (int64_t i = 0; i < b->count; i++) {
+        struct job *j = b->jobs[i];
+        j->in_pass = j->running && j->r.ahead;
+        j->r.ahead = false;
+        j->first_output = j->next_output;
+        any |= j->in_pass;
+    }
+    return any;
+}
+
 static bool has_read(const struct job *j)
 {
     return j->running && j->r.count - j->r.computed == 1;
@@ -324,27 +397,27 @@ static enum tlm_status compose(struct tlm_batch *b, struct pass *p, struct tlm_e
     return status;
 }
 
-enum tlm_status tlm_batch_step(struct tlm_batch *b, int64_t *left, struct tlm_error *err)
+// Composes a pass and launches it.
+static enum tlm_status launch(struct tlm_batch *b, struct pass *p, struct tlm_error *err)
 {
-    struct pass p;
-    *left = b->count;
-    if (!b->count) return TLM_OK;
-    enum tlm_status status = compose(b, &p, err);
+    enum tlm_status status = compose(b, p, err);
     if (status) {
         for (int64_t i = 0; i < b->count; i++)
             if (b->jobs[i]->running)
                 kv_truncate(&b->forward.cache, b->jobs[i]->r.sequence, b->jobs[i]->r.computed);
         return status;
     }
-    TLM_ASSERT(p.rows > 0); // the first one always finds room: the cache holds at least one context
-    forward_expect_draws(&b->forward, p.outputs);
+    TLM_ASSERT(p->rows > 0); // the first one always finds room: the cache holds at least one context
+    forward_expect_draws(&b->forward, p->outputs);
     for (int64_t i = 0; i < b->count; i++)
         if (b->jobs[i]->in_pass) request_expect(&b->jobs[i]->r, b->jobs[i]->first_output);
-    double begin = clock_seconds();
-    if ((status = forward_run(&b->forward, b->rows, p.rows, err))) return status;
-    double seconds = clock_seconds() - begin;
-    b->passes++;
-    b->computed += (uint64_t)p.rows;
+    return forward_launch(&b->forward, b->rows, p->rows, err);
+}
+
+// Hands each request of the pass its outputs; those that are done leave.
+static enum tlm_status take(struct tlm_batch *b, double seconds, struct tlm_error *err)
+{
+    enum tlm_status status = TLM_OK;
     for (int64_t i = 0; i < b->count; i++) {
         struct job *j = b->jobs[i];
         if (!j->in_pass) continue;
@@ -361,6 +434,31 @@ enum tlm_status tlm_batch_step(struct tlm_batch *b, int64_t *left, struct tlm_er
             leave(b, i);
         else
             i++;
+    return status;
+}
+
+enum tlm_status tlm_batch_step(struct tlm_batch *b, int64_t *left, struct tlm_error *err)
+{
+    struct forward *f = &b->forward;
+    struct pass p;
+    enum tlm_status status = TLM_OK;
+    *left = b->count;
+    bool runs = b->rows_ahead > 0;
+    if (runs && !take_over(b, &p)) {
+        if ((status = forward_drop(f, err))) return status;
+        runs = false;
+    }
+    if (!b->count) return TLM_OK;
+    double begin = clock_seconds();
+    if (!runs && (status = launch(b, &p, err))) return status;
+    if ((status = launch_ahead(b, err)) || (status = forward_wait(f, err)) || f->lost) {
+        const enum tlm_status end = forward_drop(f, status ? NULL : err);
+        drop_ahead(b);
+        return status ? status : end;
+    }
+    b->passes++;
+    b->computed += (uint64_t)p.rows;
+    status = take(b, clock_seconds() - begin, err);
     *left = b->count;
     return status;
 }

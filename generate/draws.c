@@ -54,7 +54,8 @@ static size_t take(struct pass_draws *d, size_t bytes)
 
 // ---- changes of single logits -----------------------------------------------------------------------------
 
-// How often a token stands in the penalties' window once ahead[0..count) have been accepted, of which the window holds all.
+// How often a token stands in the penalties' window once ahead[0..count) have been accepted, of which the window holds all. One that is not known
+// yet only pushes another out; the device counts it.
 static int32_t count_behind(const struct tlm_sampler *s, int32_t token, const int32_t *ahead, int32_t count)
 {
     int32_t n = s->count[token];
@@ -99,6 +100,7 @@ static bool add_changes(struct pass_draws *d, struct draw_row *row, const struct
     }
     for (int32_t i = 0; penalties && i < s->distinct_count + count; i++) {
         const int32_t token = i < s->distinct_count ? s->distinct[i] : ahead[i - s->distinct_count];
+        if (token < 0) continue;
         bool known = is_biased(s, token) || (i >= s->distinct_count && s->count[token]);
         for (int32_t j = s->distinct_count; j < i; j++) known |= ahead[j - s->distinct_count] == token;
         const int32_t n = known ? 0 : count_behind(s, token, ahead, count);
@@ -106,7 +108,9 @@ static bool add_changes(struct pass_draws *d, struct draw_row *row, const struct
     }
     row->changes = (int32_t)at;
     row->change_count = c.count;
-    return c.count <= c.room && take(d, (size_t)c.count * sizeof *c.list) == at;
+    row->behind = penalties && count && ahead[count - 1] < 0 ? 1 + ~ahead[count - 1] : 0;
+    const int32_t places = c.count + (row->behind > 0);
+    return places <= c.room && take(d, (size_t)places * sizeof *c.list) == at;
 }
 
 // ---- rows -------------------------------------------------------------------------------------------------

@@ -99,10 +99,15 @@ static enum tlm_status open_draws(struct forward *f, struct tlm_error *err)
     const struct backend_class *class = class_at(f, place);
     const int64_t vocab = f->model->hparams.vocab;
     if (!class->draw_open || vocab > DRAW_VOCAB_MOST) return TLM_OK;
-    enum tlm_status s = draws_open(&f->draws, f->config.max_outputs, (int32_t)vocab, err);
-    if (!s) s = class->draw_open(f->runners[place], f->config.max_outputs, vocab, f->draws.room, err);
-    if (!s) class->pin(f->runners[place], f->draws.memory.base, f->draws.memory.size);
-    return s;
+    enum tlm_status s = TLM_OK;
+    for (int i = 0; i < BACKEND_PASSES && !s; i++) {
+        struct pass_draws *d = &f->passes[i].draws;
+        if (!(s = draws_open(d, f->config.max_outputs, (int32_t)vocab, err)))
+            class->pin(f->runners[place], d->memory.base, d->memory.size);
+    }
+    return s ? s
+             : class->draw_open(f->runners[place], f->config.max_outputs, vocab, f->passes[0].draws.room,
+                                err);
 }
 
 // Logits of a head on a device come back to the host.
@@ -228,6 +233,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 
 void forward_close(struct forward *f)
 {
+    if (f->begun > f->waited) forward_drop(f, NULL);
     for (int i = 1; i < PLACES; i++)
         if (f->runners[i]) class_at(f, i)->runner_close(f->runners[i]);
     threads_close(f->threads);
@@ -235,7 +241,7 @@ void forward_close(struct forward *f)
     parts_free(&f->small);
     arena_free(&f->arena);
     arena_free(&f->logits);
-    draws_close(&f->draws);
+    for (int i = 0; i < BACKEND_PASSES; i++) draws_close(&f->passes[i].draws);
     step_free(&f->step);
     kv_close(&f->cache);
     rope_source_close(&f->rope);
@@ -322,51 +328,111 @@ static enum tlm_status enter_sequence(struct forward *f, const struct forward_ro
     return TLM_OK;
 }
 
-static enum tlm_status take_logits(struct forward *f, struct tlm_error *err)
+// ---- passes -------------------------------------------------------------------------------------------
+
+enum { ALONE = 16 }; // passes without another behind them, where a device could not draw a token
+
+static struct forward_pass *pass_at(const struct forward *f, int64_t number)
 {
-    const int place = f->last->root_place;
+    return (struct forward_pass *)&f->passes[number % BACKEND_PASSES];
+}
+
+// The one that was waited for last.
+static const struct forward_pass *last_pass(const struct forward *f)
+{
+    return pass_at(f, f->waited - 1);
+}
+
+static enum tlm_status take_logits(struct forward *f, const struct forward_pass *p, struct tlm_error *err)
+{
+    const int place = p->parts->root_place;
     const struct backend_class *class = class_at(f, place);
-    const size_t count = (size_t)f->step.counts[EXTENT_OUTPUTS] * (size_t)f->model->hparams.vocab;
+    const size_t count = (size_t)p->outputs * (size_t)f->model->hparams.vocab;
     if (!count) return TLM_OK;
-    class->take(f->runners[place], f->float_logits, f->last->root->out.data, count * sizeof(float));
+    class->take(f->runners[place], f->float_logits, p->parts->root->out.data, count * sizeof(float));
     return class->wait(f->runners[place], err);
 }
 
 // Tokens; and the logits, too, where the host has to draw some.
-static enum tlm_status take_draws(struct forward *f, const struct draw_run *draw, struct tlm_error *err)
+static enum tlm_status wait_for_draws(struct forward *f, const struct forward_pass *p, struct tlm_error *err)
 {
-    const int place = f->last->root_place;
-    class_at(f, place)->take_draws(f->runners[place], draw);
-    enum tlm_status s = class_at(f, place)->wait(f->runners[place], err);
-    for (int32_t i = 0; i < draw->data->count && !s; i++)
-        if (draw->drawn[i] == DRAW_NONE) return take_logits(f, err);
+    const int place = p->parts->root_place;
+    enum tlm_status s =
+        class_at(f, place)->reach(f->runners[place], (int)((f->waited - 1) % BACKEND_PASSES), err);
+    for (int32_t i = 0; i < p->outputs && !s; i++) {
+        if (p->draws.drawn[i] != DRAW_NONE) continue;
+        f->alone = ALONE;
+        f->lost = f->begun > f->waited;
+        return f->lost ? TLM_OK : take_logits(f, p, err);
+    }
     return s;
 }
 
-// With all that the devices and the processor do in a pass; logits, or tokens, come to where forward_logits() and forward_draw() find them.
-static enum tlm_status run_parts(struct forward *f, struct threads *threads, struct tlm_error *err)
+// All that the devices and the processor do in a pass; the processor's part has ended then, and those of devices that it waited for.
+static enum tlm_status run_parts(struct forward *f, struct forward_pass *p, const struct forward_row *rows,
+                                 int32_t count, struct threads *threads, struct tlm_error *err)
 {
-    const struct parts *p = f->last;
-    const int place = p->root_place;
-    const struct draw_run draw = {f->draws.data, f->draws.used, f->draws.drawn};
-    if (f->drawn) class_at(f, place)->bring_draws(f->runners[place], p->root->out.data, &draw);
-    enum tlm_status s = parts_run(p, threads, f->scratch, f->drawn, err);
-    if (!s && place) s = f->drawn ? take_draws(f, &draw, err) : take_logits(f, err);
-    for (int i = 1; i < p->place_count && !s; i++)
-        if (p->graph[i].order_count) s = class_at(f, i)->wait(f->runners[i], err);
+    const int place = p->parts->root_place;
+    const struct draw_run draw = {p->draws.data, p->draws.used, p->draws.drawn};
+    bool follows = false;
+    for (int32_t i = 0; i < count; i++) follows |= rows[i].token < 0;
+    TLM_ASSERT(!follows || (p->drawn && f->begun > f->waited));
+    parts_begin(p->parts);
+    if (p->drawn) class_at(f, place)->bring_draws(f->runners[place], p->parts->root->out.data, &draw);
+    if (follows) class_at(f, place)->follow(f->runners[place], f->step.tokens, count);
+    enum tlm_status s = parts_run(p->parts, threads, f->scratch, p->drawn, err);
+    if (s || !p->drawn) return s;
+    class_at(f, place)->take_draws(f->runners[place], &draw);
+    class_at(f, place)->mark(f->runners[place], (int)(f->begun % BACKEND_PASSES));
+    return TLM_OK;
+}
+
+enum tlm_status forward_wait(struct forward *f, struct tlm_error *err)
+{
+    TLM_ASSERT(f->begun > f->waited);
+    const struct forward_pass *p = pass_at(f, f->waited++);
+    const int place = p->parts->root_place;
+    enum tlm_status s = TLM_OK;
+    f->drawn = p->drawn;
+    f->lost = false;
+    if (place) s = p->drawn ? wait_for_draws(f, p, err) : take_logits(f, p, err);
+    for (int i = 1; i < p->parts->place_count && !s; i++) // a device that has drawn has done its part
+        if (p->parts->graph[i].order_count && !(p->drawn && i == place))
+            s = class_at(f, i)->wait(f->runners[i], err);
     if (f->model->real != DTYPE_F64) return s;
-    const int64_t count = f->step.counts[EXTENT_OUTPUTS] * f->model->hparams.vocab;
-    for (int64_t i = 0; i < count; i++) f->float_logits[i] = (float)((const double *)p->root->out.data)[i];
+    const int64_t count = p->outputs * f->model->hparams.vocab;
+    for (int64_t i = 0; i < count; i++)
+        f->float_logits[i] = (float)((const double *)p->parts->root->out.data)[i];
     return s;
 }
 
-enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
-                            struct tlm_error *err)
+enum tlm_status forward_drop(struct forward *f, struct tlm_error *err)
+{
+    enum tlm_status s = TLM_OK;
+    f->waited = f->begun;
+    for (int i = 1; i < f->model->place_count; i++)
+        if (f->runners[i]) {
+            const enum tlm_status own = class_at(f, i)->wait(f->runners[i], err);
+            if (!s) s = own;
+        }
+    return s;
+}
+
+bool forward_goes_ahead(const struct forward *f)
+{
+    if (f->begun != f->waited + 1 || f->alone) return false;
+    const struct forward_pass *p = pass_at(f, f->waited);
+    return p->drawn && f->small.segment_count == 1 && f->large.segment_count == 1;
+}
+
+enum tlm_status forward_launch(struct forward *f, const struct forward_row *rows, int32_t count,
+                               struct tlm_error *err)
 {
     struct step *s = &f->step;
-    TLM_ASSERT(count > 0 && count <= f->config.max_rows);
-    f->drawn = f->draws.any;
-    f->draws.any = false;
+    struct forward_pass *pass = pass_at(f, f->begun);
+    TLM_ASSERT(count > 0 && count <= f->config.max_rows && f->begun - f->waited < BACKEND_PASSES);
+    pass->drawn = pass->draws.any;
+    pass->draws.any = false;
     s->counts[EXTENT_ROWS] = count;
     s->counts[EXTENT_OUTPUTS] = s->counts[EXTENT_TILES] = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -387,8 +453,20 @@ enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, i
     s->counts[EXTENT_ROUTED_OUTPUTS] = s->counts[EXTENT_OUTPUTS] * (int32_t)f->model->hparams.experts.used;
     // Where a step takes about as long as the barriers between its phases, more threads only wait for each other.
     bool small = f->model->weight_bytes * (uint64_t)count < SMALL_STEP;
-    f->last = count <= FORWARD_SMALL ? &f->small : &f->large;
-    return run_parts(f, small ? NULL : f->threads, err);
+    pass->parts = count <= FORWARD_SMALL ? &f->small : &f->large;
+    pass->outputs = s->counts[EXTENT_OUTPUTS];
+    enum tlm_status status = run_parts(f, pass, rows, count, small ? NULL : f->threads, err);
+    if (status) return status;
+    f->alone -= f->alone > 0;
+    f->begun++;
+    return TLM_OK;
+}
+
+enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
+                            struct tlm_error *err)
+{
+    enum tlm_status status = forward_launch(f, rows, count, err);
+    return status ? status : forward_wait(f, err);
 }
 
 void forward_watch(struct forward *f, const struct graph_watch *watch)
@@ -405,24 +483,25 @@ const struct graph *forward_graph(const struct forward *f, int i)
 
 const float *forward_logits(const struct forward *f, int32_t i)
 {
-    const float *logits = f->float_logits ? f->float_logits : f->last->root->out.data;
+    const float *logits = f->float_logits ? f->float_logits : last_pass(f)->parts->root->out.data;
     return logits + i * f->model->hparams.vocab;
 }
 
 void forward_expect_draws(struct forward *f, int32_t outputs)
 {
-    draws_begin(&f->draws, outputs);
+    draws_begin(&pass_at(f, f->begun)->draws, outputs);
 }
 
 void forward_expect_draw(struct forward *f, int32_t i, struct tlm_sampler *sampler, const int32_t *ahead,
                          int32_t count)
 {
-    draws_add(&f->draws, i, sampler, ahead, count);
+    draws_add(&pass_at(f, f->begun)->draws, i, sampler, ahead, count);
 }
 
 int32_t forward_draw(const struct forward *f, int32_t i, struct tlm_sampler *sampler)
 {
-    const bool asked = f->drawn && f->draws.data->rows[i].length != DRAW_NONE;
+    const struct pass_draws *d = &last_pass(f)->draws;
+    const bool asked = f->drawn && d->data->rows[i].length != DRAW_NONE;
     if (!asked) return tlm_sampler_next(sampler, forward_logits(f, i));
-    return sampler_take(sampler, f->draws.drawn[i], forward_logits(f, i));
+    return sampler_take(sampler, d->drawn[i], forward_logits(f, i));
 }

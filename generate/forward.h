@@ -24,8 +24,17 @@ struct forward_config {
 enum { FORWARD_SMALL = 2 };
 
 struct forward_row {
-    int32_t token, position, sequence;
-    bool output; // logits wanted
+    int32_t token, position,
+        sequence; // token: or ~i, what is drawn from the i-th output of the pass in front, which runs
+    bool output;  // logits wanted
+};
+
+// A pass that devices work on, or have worked on.
+struct forward_pass {
+    struct pass_draws draws;
+    const struct parts *parts; // that it went through
+    int32_t outputs;
+    bool drawn; // not logits come back, but tokens
 };
 
 struct forward {
@@ -35,15 +44,18 @@ struct forward {
     struct step step;
     // For many rows, and for at most FORWARD_SMALL rows, in which threads share the products and attention alone.
     struct parts large, small;
-    const struct parts *last; // the one that ran
-    struct arena arena;       // of the processor: activations, scratch of the threads, logits
+    struct arena arena; // of the processor: activations, scratch of the threads, logits
     struct threads *threads;
     struct rope_source rope, rope_local;
     void *scratch[PLACES];
     float *
         float_logits; // (max_outputs, V) where the model runs in double or the head elsewhere than on the CPU, else NULL
-    struct pass_draws draws;
-    bool drawn;                     // the last pass drew
+    struct forward_pass passes[BACKEND_PASSES];
+    int64_t begun, waited; // passes; begun - waited are on their way
+    bool drawn;            // the last pass that was waited for drew
+    bool
+        lost; // it has to run again: a token is the host's to draw, from logits that the pass behind has overwritten
+    int32_t alone;                  // passes to come that none may begin behind
     struct arena logits;            // these, of a head elsewhere
     struct runner *runners[PLACES]; // of the model's devices
 };
@@ -60,6 +72,14 @@ void forward_close(struct forward *f);
 // Errors: CONTEXT; nothing was computed then, but sequences may have grown: kv_truncate() them.
 enum tlm_status forward_run(struct forward *f, const struct forward_row *rows, int32_t count,
                             struct tlm_error *err);
+// The two halves of it. Between them the next pass may be launched where forward_goes_ahead() says so; forward_wait() is for the older one,
+// and what follows tells of that. forward_drop() waits for all, and nothing tells of them; their rows are the caller's to cut off.
+enum tlm_status forward_launch(struct forward *f, const struct forward_row *rows, int32_t count,
+                               struct tlm_error *err);
+enum tlm_status forward_wait(struct forward *f, struct tlm_error *err);
+enum tlm_status forward_drop(struct forward *f, struct tlm_error *err);
+// Whether the next pass can begin behind the one that runs: it draws all its tokens on a device, which has the whole model.
+bool forward_goes_ahead(const struct forward *f);
 // Tells, in front of forward_run(), that tokens are drawn from the `outputs` rows of logits of the next pass; and who draws from the i-th
 // of them, behind ahead[0..count), tokens that it has not accepted yet. Where a device can draw, it does, and logits stay there.
 void forward_expect_draws(struct forward *f, int32_t outputs);

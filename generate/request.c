@@ -133,6 +133,21 @@ void request_expect(const struct request *r, int32_t first_output)
                                 i + 1);
 }
 
+enum request_next request_row_ahead(const struct request *r, int32_t output, struct forward_row *row)
+{
+    const bool lone = r->outputs == 1 && !r->draft.branches && !r->options.drafter;
+    if (r->outputs && r->count + 1 >= r->capacity) return REQUEST_ENDS;
+    if (!lone || r->options.max_tokens < 0 || !sampler_goes_ahead(r->sampler)) return REQUEST_WAITS;
+    *row = (struct forward_row){~output, r->count, r->sequence, true};
+    return REQUEST_GOES_AHEAD;
+}
+
+void request_drop_ahead(struct request *r)
+{
+    r->ahead = false;
+    kv_truncate(&r->forward->cache, r->sequence, r->computed);
+}
+
 // ---- outputs ------------------------------------------------------------------------------------------
 
 // Draws the next token of the timeline from an output of the pass and hands out its text.
@@ -206,7 +221,9 @@ enum tlm_status request_take(struct request *r, int32_t first_output, struct tlm
         status = verify(r, first_output, err);
     }
     struct kv_cache *c = &r->forward->cache;
-    kv_truncate(c, r->sequence, r->computed);
+    r->ahead &= !r->done;
+    kv_truncate(c, r->sequence, r->computed + r->ahead);
     kv_commit(c, r->sequence, r->result.tokens, r->computed);
+    if (r->ahead) r->rows = r->outputs = 1;
     return status;
 }

@@ -4,7 +4,8 @@
 //
 //     while (!r.done) { n = request_rows(&r, rows, ...); forward_run(f, rows, n); request_take(&r, 0); }
 //
-// The rows are a chunk of the prompt, or the last token with guesses behind it (generate/draft.h).
+// The rows are a chunk of the prompt, or the last token with guesses behind it (generate/draft.h). Where a device draws, the pass of the
+// next token can begin before that is known (request_row_ahead()); when its turn comes it is taken like any other, or nobody wants it.
 #ifndef GENERATE_REQUEST_H
 #define GENERATE_REQUEST_H
 
@@ -22,6 +23,7 @@ struct request {
     int32_t computed;                  // tokens whose keys and values the sequence holds
     int32_t sequence;                  // of the cache
     bool done;
+    bool ahead; // a row of it runs in the pass behind the one that request_take() will get
 
     // of the rows that request_rows() gave out last
     int32_t rows, outputs;
@@ -45,6 +47,15 @@ enum tlm_status request_rows(struct request *r, struct forward_row *rows, int32_
                              struct tlm_error *err);
 // Tells the pass to come, behind forward_expect_draws(), what will be drawn from the request's outputs.
 void request_expect(const struct request *r, int32_t first_output);
+// While a pass runs whose output `output` is the request's: its row of the next one, which reads the token that will be drawn there.
+enum request_next {
+    REQUEST_GOES_AHEAD,
+    REQUEST_ENDS,  // with that token
+    REQUEST_WAITS, // the host has to see the token first
+};
+enum request_next request_row_ahead(const struct request *r, int32_t output, struct forward_row *row);
+// The pass behind does not count any more.
+void request_drop_ahead(struct request *r);
 // Takes the outputs of the pass, of which the request's are the ones from `first_output` on: draws tokens and hands out text.
 // Errors: MEMORY; the request can go no further then.
 enum tlm_status request_take(struct request *r, int32_t first_output, struct tlm_error *err);

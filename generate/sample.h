@@ -123,6 +123,11 @@ static inline bool sampler_is_drawable(const struct tlm_sampler *s)
 {
     return s->drawable;
 }
+// Whether it can do so behind a token that is not known yet: that is what it draws, and there is no state but the history.
+static inline bool sampler_goes_ahead(const struct tlm_sampler *s)
+{
+    return s->drawable && !s->constraint && !s->forced;
+}
 // The next token where a device has drawn `drawn`, or, if that is DRAW_NONE, has left these logits with the grammar, bias and penalties in
 // them.
 int32_t sampler_take(struct tlm_sampler *s, int32_t drawn, const float *changed);

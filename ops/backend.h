@@ -12,6 +12,8 @@
 struct backend;
 struct runner;
 
+enum { BACKEND_PASSES = 2 };
+
 enum backend_limit {
     BACKEND_COPY,    // bytes a second, read and written, of a copy in its memory
     BACKEND_PRODUCT, // operations a second of a large bf16 product
@@ -64,7 +66,7 @@ struct backend_class {
     void (*bring)(struct runner *r, void *to, const void *from, size_t bytes);
     void (*take)(struct runner *r, void *to, const void *from, size_t bytes);
     void (*hand_over)(struct runner *r, void *to, struct runner *source, const void *from, size_t bytes);
-    // The memory of a struct step, whose counts stand first: begin() copies it to the device. Errors: MEMORY.
+    // The memory of a struct step, whose counts stand first: begin() copies it to the device, from which time on it may change. Errors: MEMORY.
     enum tlm_status (*set_step)(struct runner *r, const struct arena *step, struct tlm_error *err);
     // Between building and planning. Errors: those of check(), MEMORY.
     enum tlm_status (*place)(struct runner *r, struct graph *g, struct tlm_error *err);
@@ -76,11 +78,15 @@ struct backend_class {
     // The graph stays as it is until the runner is closed, and is run many times, with the same scratch: its launches may be recorded.
     // `fixed`: each run is of as many rows.
     void (*keep)(struct runner *r, const struct graph *g, bool fixed);
-    // A pass: it begins, launches planned and bound graphs one behind the other, perhaps draws behind one, and waits for them. Errors: IO.
+    // A pass: it begins, launches planned and bound graphs one behind the other, perhaps draws behind one, and waits for them. BACKEND_PASSES may
+    // be on their way: the next begins when the first of them has been waited for, or its mark. Errors: IO.
     void (*begin)(struct runner *r);
     enum tlm_status (*launch)(struct runner *r, const struct graph *g, void *scratch, bool draw,
                               struct tlm_error *err);
     enum tlm_status (*wait)(struct runner *r, struct tlm_error *err);
+    // A point in what the runner was given, one of BACKEND_PASSES; the host waits for it. Errors: IO.
+    void (*mark)(struct runner *r, int i);
+    enum tlm_status (*reach)(struct runner *r, int i, struct tlm_error *err);
 
     // Room for draws (ops/draw.h) from `rows` rows of `vocab` logits, whose data take `bytes` at most. Errors: MEMORY.
     enum tlm_status (*draw_open)(struct runner *r, int64_t rows, int64_t vocab, size_t bytes,
@@ -89,6 +95,9 @@ struct backend_class {
     // the tokens.
     void (*bring_draws)(struct runner *r, void *from, const struct draw_run *d);
     void (*take_draws)(struct runner *r, const struct draw_run *d);
+    // Behind begin() and bring_draws(), in front of a launch: what is drawn by the pass in front, which may still run, goes where this one
+    // reads it: to those of the step's tokens[0..rows) that are ~i, the token of its row i of logits, and to the draws that stand behind it.
+    void (*follow)(struct runner *r, const int32_t *tokens, int64_t rows);
 
     // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
     enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,

@@ -38,6 +38,9 @@ struct draw_row {
     int32_t length;                      // DRAW_NONE: the host draws
     int32_t last_resort;                 // the token to draw where none has a probability
     int32_t changes, change_count, mask; // bytes from the beginning; mask 0: every token is allowed
+    // 1 + the output of the pass in front whose token, not known yet, stands behind the history: it is one of the changes, or one more, for
+    // which there is room. 0: none.
+    int32_t behind;
     bool greedy;
     bool weigh; // the sum over all tokens is wanted
     bool all;   // nothing truncates: the draw is among all tokens

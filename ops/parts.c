@@ -274,12 +274,16 @@ static enum tlm_status wait_for_sources(const struct parts *p, const struct part
     return s;
 }
 
+void parts_begin(const struct parts *p)
+{
+    for (int i = 1; i < p->place_count; i++)
+        if (p->graph[i].order_count) p->sites[i].on->begin(p->sites[i].runner);
+}
+
 enum tlm_status parts_run(const struct parts *p, struct threads *threads, void *const scratch[PLACES],
                           bool draw, struct tlm_error *err)
 {
     enum tlm_status s = TLM_OK;
-    for (int i = 1; i < p->place_count; i++)
-        if (p->graph[i].order_count) p->sites[i].on->begin(p->sites[i].runner);
     for (int64_t i = 0, move = 0, end; i < p->segment_count && !s; i = end) {
         const int level = p->segments[i].level;
         const int64_t first = move;

@@ -58,7 +58,10 @@ void parts_bind(struct parts *p, void *const memory[PLACES], void *local);
 void parts_watch(struct parts *p, const struct graph_watch *watch);
 void parts_free(struct parts *p);
 
-// All of it, with draws behind the root where that is a device's; what devices were given last may still run. scratch[place]. Errors: IO, of the devices that the processor waited for.
+// Brings the step's data to the devices, in order with what they were given.
+void parts_begin(const struct parts *p);
+// Behind parts_begin(): all of it, with draws behind the root where that is a device's; what devices were given last may still run.
+// scratch[place]. Errors: IO, of the devices that the processor waited for.
 enum tlm_status parts_run(const struct parts *p, struct threads *threads, void *const scratch[PLACES],
                           bool draw, struct tlm_error *err);
 

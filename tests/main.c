@@ -66,6 +66,7 @@ static const struct {
     {"cuda_fused", suite_cuda_fused},
     {"cuda_persistent", suite_cuda_persistent},
     {"cuda_sample", suite_cuda_sample},
+    {"cuda_ahead", suite_cuda_ahead},
     {"cuda_gradient", suite_cuda_gradient},
     {"cuda_jit", suite_cuda_jit},
     {"cuda_model", suite_cuda_model},

@@ -68,6 +68,7 @@ Suite *suite_cuda_experts(void);
 Suite *suite_cuda_fused(void);
 Suite *suite_cuda_persistent(void);
 Suite *suite_cuda_sample(void);
+Suite *suite_cuda_ahead(void);
 Suite *suite_cuda_gradient(void);
 Suite *suite_cuda_jit(void);
 Suite *suite_cuda_model(void);

@@ -142,6 +142,11 @@ enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
             wait_to(gone + i + 1);
             break;
         }
+    return cuda_failure(err);
+}
+
+enum tlm_status cuda_failure(struct tlm_error *err)
+{
     const char *text = emu_error();
     return text ? error_set(err, TLM_ERR_IO, "cuda: %s", text) : TLM_OK;
 }

@@ -22,6 +22,7 @@ static const struct {
     {"cuda_fused", suite_cuda_fused, true},
     {"cuda_persistent", suite_cuda_persistent, true},
     {"cuda_sample", suite_cuda_sample, true},
+    {"cuda_ahead", suite_cuda_ahead, false},
     {"cuda_gradient", suite_cuda_gradient, true},
     {"cuda_jit", suite_cuda_jit, true},
     {"cuda_model", suite_cuda_model, false},
