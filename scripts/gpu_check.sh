@@ -131,6 +131,16 @@ fi
 
 # ---- fast?
 
+# rate OPTION...: tokens a second of the built-in model, whose step is so short that what lies between two of them shows
+rate()
+{
+    within 60 "$folder/tinylm" generate --backend cuda -p 'Once' -n $((5 * count)) --temp 0 --stats json "$@" 2>&1 >/dev/null |
+        sed -n 's/.*"new_tokens_per_second": \([0-9]*\).*/\1/p'
+}
+printf '%s\n' 'root ::= [^\x00]*' >"$work/any.gbnf"
+note "tokens a second, whole texts of the built-in model" \
+    "$(rate) where a pass begins behind the other; $(rate --grammar "$work/any.gbnf") where the host looks at each token first"
+
 measure 260 "kernels" "$folder/gpu_bench" $small
 if [ "$mode" = --emulation ]; then
     measure 60 "tiny, Q8_0" "$folder/tinylm" bench --backend cuda --shape tiny --type Q8_0 -p 8 -n 2 -r 1 -o jsonl
