@@ -176,19 +176,22 @@ static void forget_error(void)
     *failed_launch = '\0';
 }
 
-enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
+static enum tlm_status tell(cudaError_t e, struct tlm_error *err)
 {
-    cudaError_t e = cudaGetLastError(), later = cudaStreamSynchronize(stream_of(s));
-    if (!e) e = later;
     if (e) error_set(err, TLM_ERR_IO, "cuda: %s%s", cudaGetErrorString(e), failed_launch);
     forget_error();
     return e ? TLM_ERR_IO : TLM_OK;
 }
 
+enum tlm_status cuda_sync(struct cuda_stream *s, struct tlm_error *err)
+{
+    const cudaError_t e = cudaGetLastError(), later = cudaStreamSynchronize(stream_of(s));
+    return tell(e ? e : later, err);
+}
+
 enum tlm_status cuda_failure(struct tlm_error *err)
 {
-    const cudaError_t e = cudaGetLastError();
-    return e ? error_set(err, TLM_ERR_IO, "cuda: %s", cudaGetErrorString(e)) : TLM_OK;
+    return tell(cudaGetLastError(), err);
 }
 
 bool cuda_pin(void *pages, size_t bytes)
