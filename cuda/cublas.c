@@ -64,7 +64,7 @@ void cublas_close(struct cublas *c)
 
 // cuBLAS counts by columns: its A is w, whose rows are columns there, B is x, and C is y, transposed all three.
 enum tlm_status cublas_matmul(struct cublas *c, struct cuda_stream *s, float *y, const void *x,
-                              const struct cuda_matrix *w, int64_t rows, struct tlm_error *err)
+                              const struct cuda_matrix *w, int64_t rows, bool add, struct tlm_error *err)
 {
     static const float one = 1, zero = 0;
     const int n = (int)w->outputs, k = (int)w->inputs, stride = (int)(w->code_stride / 2);
@@ -72,7 +72,7 @@ enum tlm_status cublas_matmul(struct cublas *c, struct cuda_stream *s, float *y,
     int failure = c->set_stream(c->context, s);
     if (!failure)
         failure = c->gemm_ex(c->context, OP_T, OP_N, n, (int)rows, k, &one, w->codes, TYPE_BF16, stride, x,
-                             TYPE_BF16, k, &zero, y, TYPE_F32, n, COMPUTE_F32, GEMM_DEFAULT);
+                             TYPE_BF16, k, add ? &one : &zero, y, TYPE_F32, n, COMPUTE_F32, GEMM_DEFAULT);
     return failure ? error_set(err, TLM_ERR_IO, "cuBLAS: a product of %d x %d x %d: status %d", (int)rows, n,
                                k, failure)
                    : TLM_OK;

@@ -14,9 +14,9 @@ struct cublas;
 // Errors: UNSUPPORTED, with the reason.
 enum tlm_status cublas_open(struct cublas **out, struct tlm_error *err);
 void cublas_close(struct cublas *c); // NULL is allowed
-// y (rows, N) f32 = x (rows, K) times w (N, K) transposed, both bf16. Errors: IO, with cuBLAS's number.
+// y (rows, N) f32 = x (rows, K) times w (N, K) transposed, both bf16; or y += that. Errors: IO, with cuBLAS's number.
 enum tlm_status cublas_matmul(struct cublas *c, struct cuda_stream *s, float *y, const void *x,
-                              const struct cuda_matrix *w, int64_t rows, struct tlm_error *err);
+                              const struct cuda_matrix *w, int64_t rows, bool add, struct tlm_error *err);
 
 #ifdef __cplusplus
 }

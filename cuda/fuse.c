@@ -249,6 +249,19 @@ static bool fuse_glu(struct fusion *f, struct match *gate, enum cuda_op op)
     return true;
 }
 
+// Of many rows, whose product writes its results once: what is added to them is added before. The planner puts them where the residual is.
+static bool fuse_linear(struct fusion *f, struct match *m, enum cuda_op op)
+{
+    struct node *last = m->at[0], *product = found(m, BIT(matmul)), *w = product->in[1],
+                *base = last->op == OP_add ? m->other : NULL;
+    const struct node *bias = found(m, BIT(bias));
+    if (last->out.ne[1] < CUDA_MANY_ROWS || w->op != GRAPH_LEAF || w->out.ne[2] != 1) return false;
+    const struct fused_linear_params p = {bias ? (const float *)bias->in[1]->out.data : NULL};
+    become(f, last, op, &p, sizeof p, (struct node *[]){product->in[0], w}, 2);
+    last->base = base;
+    return true;
+}
+
 // With all that others multiply the same rows with.
 static bool fuse_all(struct fusion *f, struct match *m, enum cuda_op op)
 {
@@ -391,6 +404,8 @@ static const struct rule {
     {FUSED_matmul_all, {SLICED_PRODUCT}, fuse_all},
     {FUSED_matmul_all, {ONE(BIT(bias)), PRODUCT}, fuse_all},
     {FUSED_matmul_all, {PRODUCT}, fuse_all},
+    {FUSED_linear, {ONE(BIT(add)), MAYBE(BIT(bias)), ONE(BIT(matmul))}, fuse_linear},
+    {FUSED_linear, {ONE(BIT(bias)), ONE(BIT(matmul))}, fuse_linear},
 };
 
 // Who reads what, of all that the roots need.
@@ -403,8 +418,9 @@ static void count_readers(struct fusion *f)
         if (!f->readers[f->roots[i]->index]++) f->stack[depth++] = f->roots[i];
     while (depth) {
         struct node *n = f->stack[--depth];
-        for (int i = 0; i < n->input_count; i++) {
-            struct node *in = n->in[i];
+        for (int i = 0; i <= n->input_count; i++) {
+            struct node *in = i < n->input_count ? n->in[i] : n->base;
+            if (!in) continue;
             f->reader[in->index] = n;
             if (!f->readers[in->index]++) f->stack[depth++] = in;
         }

@@ -17,6 +17,7 @@
 
 enum cuda_op {
     FUSED_part = OP_COUNT, // what the launch of another node computes, too
+    FUSED_linear,          // of many rows: a product with bias and residual
 #define OP(name, run) FUSED_##name,
     CUDA_FUSED(OP)
 #undef OP
@@ -29,6 +30,10 @@ struct fused_product_params { // in: x, the base where there is one, weights, wh
     const struct node *out[FUSED_PARTS];
     bool added; // to a base
 };
+// y = base + (x w^T + bias). in: x, w; the node's base, or NULL
+struct fused_linear_params {
+    const float *bias; // (N) or NULL
+};
 struct fused_norm_add_params { // in: x, the base
     struct cuda_fused_norm_add launch;
 };
@@ -39,8 +44,8 @@ struct fused_heads_params {
     const struct node *x[3], *q, *table; // what the heads are made of; q: where they go; NULL: none
 };
 
-// Between placing and planning. Nodes of more than FUSED_ROWS rows stay as they are, and so does what nobody needs for the roots. Errors:
-// MEMORY.
+// Between placing and planning. Of nodes of more than FUSED_ROWS rows only products of many become others (FUSED_linear); what nobody needs for
+// the roots stays as it is. Errors: MEMORY.
 enum tlm_status cuda_fuse(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
 
 #endif

@@ -43,7 +43,8 @@ static enum tlm_status copy(void *user)
 static enum tlm_status multiply(void *user)
 {
     const struct limit_work *l = user;
-    return cublas_matmul(l->cublas, NULL, (float *)(void *)l->to, l->from, &l->w, l->w.outputs, l->err);
+    return cublas_matmul(l->cublas, NULL, (float *)(void *)l->to, l->from, &l->w, l->w.outputs, false,
+                         l->err);
 }
 
 // From one half of the memory to the other, many times the size of the caches.

@@ -142,7 +142,7 @@ void cuda_matmul_grouped(struct cuda_stream *s, float *y, const void *x, const s
     const bool many = groups.first ? rows.most >= TILE_ROWS * groups.count : rows.most >= TILE_ROWS;
     const bool plain = w->type == DTYPE_F32 || w->type == DTYPE_F16 || w->type == DTYPE_BF16;
     if (many && w->type == DTYPE_BF16 && w->inputs % 8 == 0) {
-        matmul_mma(s, y, (const bf16 *)x, w, rows, groups);
+        matmul_mma(s, y, (const bf16 *)x, w, rows, groups, {});
         return;
     }
     if (bnb_known(w->type)) {

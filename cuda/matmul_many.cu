@@ -78,7 +78,8 @@ struct slab {
 };
 
 static void multiply_slab(struct cuda_stream *s, float *y, const bf16 *x, const struct cuda_matrix *w,
-                          struct cuda_rows rows, struct cuda_groups groups, struct slab slab, bf16 *numbers)
+                          struct cuda_rows rows, struct cuda_groups groups, struct slab slab,
+                          struct cuda_addends addends, bf16 *numbers)
 {
     const int64_t row = slab.matrix * w->outputs + slab.output, heads = groups.first ? 1 : groups.count;
     struct cuda_matrix part = *w;
@@ -94,18 +95,21 @@ static void multiply_slab(struct cuda_stream *s, float *y, const bf16 *x, const 
     t.p.x_stride = heads * w->inputs, t.p.w_stride = w->inputs;
     t.p.m = rows, t.p.k = {NULL, w->inputs}, t.p.n = slab.outputs;
     t.y_stride = heads * w->outputs, t.groups = own, t.parts = t.passes = 1;
+    if (addends.base) t.p.base.from = addends.base + row;
+    if (addends.bias) t.bias = addends.bias + row;
     matmul_tiles(s, &t);
 }
 
 static void dequantized(struct cuda_stream *s, float *y, const bf16 *x, const struct cuda_matrix *w,
-                        struct cuda_rows rows, struct cuda_groups groups, bf16 *scratch, size_t bytes)
+                        struct cuda_rows rows, struct cuda_groups groups, struct cuda_addends addends,
+                        bf16 *scratch, size_t bytes)
 {
     const size_t matrix_bytes = (size_t)w->outputs * (size_t)w->inputs * sizeof(bf16);
     if (groups.count > 1 && matrix_bytes <= bytes) {
         const int64_t most = (int64_t)(bytes / matrix_bytes);
         for (int64_t m = 0; m < groups.count; m += most) {
             const int64_t count = groups.count - m < most ? groups.count - m : most;
-            multiply_slab(s, y, x, w, rows, groups, {m, count, 0, w->outputs}, scratch);
+            multiply_slab(s, y, x, w, rows, groups, {m, count, 0, w->outputs}, addends, scratch);
         }
         return;
     }
@@ -113,7 +117,7 @@ static void dequantized(struct cuda_stream *s, float *y, const bf16 *x, const st
     for (int64_t m = 0; m < groups.count; m++)
         for (int64_t o = 0; o < w->outputs; o += most) {
             const int64_t count = w->outputs - o < most ? w->outputs - o : most;
-            multiply_slab(s, y, x, w, rows, groups, {m, 1, o, count}, scratch);
+            multiply_slab(s, y, x, w, rows, groups, {m, 1, o, count}, addends, scratch);
         }
 }
 
@@ -145,7 +149,8 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static void split(struct cuda_stream *s, float *y, const float *x, const struct cuda_matrix *w,
-                  struct cuda_rows rows, struct cuda_groups groups, void *scratch)
+                  struct cuda_rows rows, struct cuda_groups groups, struct cuda_addends addends,
+                  void *scratch)
 {
     const int64_t heads = groups.first ? 1 : groups.count, cols = heads * w->inputs;
     f16 *parts = (f16 *)scratch;
@@ -157,18 +162,16 @@ static void split(struct cuda_stream *s, float *y, const float *x, const struct 
     t.p.x_stride = 2 * cols, t.p.w_stride = w->inputs;
     t.p.m = rows, t.p.k = {NULL, w->inputs}, t.p.n = w->outputs;
     t.y_stride = heads * w->outputs, t.groups = groups, t.parts = 1, t.passes = 2;
-    t.scale = scale;
+    t.scale = scale, t.bias = addends.bias;
+    t.p.base.from = addends.base;
     matmul_tiles(s, &t);
 }
 
-void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
-                      struct cuda_rows rows, struct cuda_groups groups, void *scratch, size_t scratch_bytes)
+// False, and nothing is done, where the weights are multiplied as they are.
+static bool convert_and_multiply(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                                 struct cuda_rows rows, struct cuda_groups groups,
+                                 struct cuda_addends addends, void *scratch, size_t scratch_bytes)
 {
-    if (!rows.most || !w->outputs) return;
-    if (bnb_known(w->type) && groups.first && rows.most < CUDA_MANY_EXPERT_ROWS * groups.count) {
-        bnb_matmul(s, y, (const float *)x, w, rows, groups);
-        return;
-    }
     const int64_t columns = (groups.first ? 1 : groups.count) * w->inputs;
     const size_t converted = converted_bytes(w->type, rows.most, columns);
     if (converted) {
@@ -176,10 +179,32 @@ void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const stru
         x = scratch;
     }
     if (is_quantized(w->type))
-        dequantized(s, y, (const bf16 *)x, w, rows, groups, (bf16 *)(void *)((char *)scratch + converted),
-                    scratch_bytes - converted);
+        dequantized(s, y, (const bf16 *)x, w, rows, groups, addends,
+                    (bf16 *)(void *)((char *)scratch + converted), scratch_bytes - converted);
     else if (is_split(w))
-        split(s, y, (const float *)x, w, rows, groups, scratch);
+        split(s, y, (const float *)x, w, rows, groups, addends, scratch);
     else
+        return false;
+    return true;
+}
+
+void cuda_matmul_many(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                      struct cuda_rows rows, struct cuda_groups groups, void *scratch, size_t scratch_bytes)
+{
+    if (!rows.most || !w->outputs) return;
+    if (bnb_known(w->type) && groups.first && rows.most < CUDA_MANY_EXPERT_ROWS * groups.count)
+        bnb_matmul(s, y, (const float *)x, w, rows, groups);
+    else if (!convert_and_multiply(s, y, x, w, rows, groups, {}, scratch, scratch_bytes))
         cuda_matmul_grouped(s, y, x, w, rows, groups);
+}
+
+bool matmul_many_added(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                       struct cuda_rows rows, struct cuda_addends addends, void *scratch,
+                       size_t scratch_bytes)
+{
+    const struct cuda_groups one = {1, NULL};
+    if (convert_and_multiply(s, y, x, w, rows, one, addends, scratch, scratch_bytes)) return true;
+    if (w->type != DTYPE_BF16 || w->inputs % 8) return false;
+    matmul_mma(s, y, (const bf16 *)x, w, rows, one, addends);
+    return true;
 }

@@ -137,7 +137,9 @@ __device__ static void multiply_tile(const struct cuda_tiles &tiles, const struc
                 if (t >= group.rows || o >= p.n) continue;
                 const int64_t at = t * group.y_stride + o;
                 const float unit = tiles.scale ? load(tiles.scale + group.first + t) : 1;
-                store(y + at, base ? load(base + at) + unit * c[m][n][i] : unit * c[m][n][i]);
+                float sum = unit * c[m][n][i];
+                if (FORM == NT && tiles.bias) sum += load(tiles.bias + o);
+                store(y + at, base ? load(base + at) + sum : sum);
             }
 }
 
@@ -206,7 +208,7 @@ void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t)
 }
 
 void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cuda_matrix *w,
-                struct cuda_rows rows, struct cuda_groups groups)
+                struct cuda_rows rows, struct cuda_groups groups, struct cuda_addends addends)
 {
     struct cuda_tiles t = {};
     const int64_t heads = groups.first ? 1 : groups.count;
@@ -215,6 +217,7 @@ void matmul_mma(struct cuda_stream *s, float *y, const bf16 *x, const struct cud
     t.p.x_stride = heads * w->inputs, t.p.w_stride = (int64_t)(w->code_stride / sizeof(bf16));
     t.p.m = rows, t.p.k = {NULL, w->inputs}, t.p.n = w->outputs;
     t.y_stride = heads * w->outputs, t.groups = groups, t.parts = t.passes = 1;
+    t.p.base.from = addends.base, t.bias = addends.bias;
     matmul_tiles(s, &t);
 }
 

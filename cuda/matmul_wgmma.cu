@@ -168,35 +168,67 @@ __device__ static void multiply(float (&c)[OUTPUTS / 2], shared<T> x, shared<T> 
     }
 }
 
-// Rows row and row + 8 of the warp's, from `column` on.
+// Rows row and row + 8 of the warp's, from `column` on, of a tile that is there as a whole: base + (scale * c + bias), two numbers at a time.
 template <int OUTPUTS>
-__device__ static void write(const float (&c)[OUTPUTS / 2], const struct cuda_tiles &tiles,
-                             const struct place &here, int64_t row, int64_t column)
+__device__ static void write_whole(float (&c)[OUTPUTS / 2], const struct cuda_tiles &tiles, float *y,
+                                   const float *base, int64_t row, int64_t column)
 {
-    const struct cuda_base base = tiles.p.base;
-    const bool based = has_base(base);
-    float *y = tiles.p.y + here.y;
-    const bool pairs = tiles.y_stride % 2 == 0 && (uintptr_t)y % 8 == 0 && tiles.p.n % 2 == 0;
+    const int64_t at[2] = {row * tiles.y_stride + column, (row + 8) * tiles.y_stride + column};
+    if (tiles.scale) {
+        const float scale[2] = {load(tiles.scale + row), load(tiles.scale + row + 8)};
+#pragma unroll
+        for (int i = 0; i < OUTPUTS / 2; i++) c[i] *= scale[i / 2 % 2];
+    }
+    if (tiles.bias)
+#pragma unroll
+        for (int i = 0; i < OUTPUTS / 2; i += 4) {
+            const vec<float, 2> more = load((const vec<float, 2> *)(tiles.bias + column + i / 4 * 8));
+            c[i] += more.x[0], c[i + 1] += more.x[1], c[i + 2] += more.x[0], c[i + 3] += more.x[1];
+        }
+    if (base)
+#pragma unroll
+        for (int i = 0; i < OUTPUTS / 2; i += 2) {
+            const vec<float, 2> more = load((const vec<float, 2> *)(base + at[i / 2 % 2] + i / 4 * 8));
+            c[i] += more.x[0], c[i + 1] += more.x[1];
+        }
+#pragma unroll
+    for (int i = 0; i < OUTPUTS / 2; i += 2)
+        store((vec<float, 2> *)(y + at[i / 2 % 2] + i / 4 * 8), vec<float, 2>{{c[i], c[i + 1]}});
+}
+
+// Likewise of a tile that goes beyond the rows or the outputs, or of results that stand on no boundaries of two.
+template <int OUTPUTS>
+__device__ static void write_some(const float (&c)[OUTPUTS / 2], const struct cuda_tiles &tiles, float *y,
+                                  const float *base, int64_t end, int64_t row, int64_t column)
+{
     float scale[2] = {1, 1};
     for (int h = 0; tiles.scale && h < 2; h++)
-        if (row + h * 8 < here.end) scale[h] = load(tiles.scale + row + h * 8);
+        if (row + h * 8 < end) scale[h] = load(tiles.scale + row + h * 8);
 #pragma unroll
-    for (int i = 0; i < OUTPUTS / 2; i += 2) {
-        const int64_t t = row + i / 2 % 2 * 8, o = column + i / 4 * 8, at = t * tiles.y_stride + o;
-        if (t >= here.end || o >= tiles.p.n) continue;
-        const float unit = scale[i / 2 % 2];
-        vec<float, 2> two = {{unit * c[i], unit * c[i + 1]}};
-        if (pairs) {
-            if (based) {
-                const vec<float, 2> more = load((const vec<float, 2> *)(base.from + at));
-                two.x[0] += more.x[0], two.x[1] += more.x[1];
-            }
-            store((vec<float, 2> *)(y + at), two);
-            continue;
-        }
-        store(y + at, based ? load(base.from + at) + two.x[0] : two.x[0]);
-        if (o + 1 < tiles.p.n) store(y + at + 1, based ? load(base.from + at + 1) + two.x[1] : two.x[1]);
+    for (int i = 0; i < OUTPUTS / 2; i++) {
+        const int64_t t = row + i / 2 % 2 * 8, o = column + i / 4 * 8 + i % 2, at = t * tiles.y_stride + o;
+        if (t >= end || o >= tiles.p.n) continue;
+        float sum = scale[i / 2 % 2] * c[i];
+        if (tiles.bias) sum += load(tiles.bias + o);
+        store(y + at, base ? load(base + at) + sum : sum);
     }
+}
+
+// The block's tile: whose lane has which numbers is in cuda/hopper.h.
+template <int OUTPUTS>
+__device__ static void write(float (&c)[OUTPUTS / 2], const struct cuda_tiles &tiles,
+                             const struct place &here, int group)
+{
+    const int64_t row = here.t0 + group * 64 + warp_id() % 4 * 16 + lane_id() / 4,
+                  column = here.n0 + lane_id() % 4 * 2;
+    float *y = tiles.p.y + here.y;
+    const float *base = has_base(tiles.p.base) ? tiles.p.base.from : NULL;
+    const uintptr_t places = (uintptr_t)y | (uintptr_t)base | (uintptr_t)tiles.bias;
+    const bool whole = here.t0 + ROWS <= here.end && here.n0 + OUTPUTS <= tiles.p.n;
+    if (whole && tiles.y_stride % 2 == 0 && places % 8 == 0)
+        write_whole<OUTPUTS>(c, tiles, y, base, row, column);
+    else
+        write_some<OUTPUTS>(c, tiles, y, base, here.end, row, column);
 }
 
 // A warpgroup is through with a stage: a thread each tells a block that it may be filled.
@@ -239,8 +271,7 @@ __device__ static void multiply_panels(shared<T> stages, shared<uint64_t> full, 
             }
         wgmma_wait<0>();
         if (some) release<BLOCKS>(empty + last);
-        const int lane = lane_id(), warp = warp_id() % 4;
-        write<OUTPUTS>(c, plan.t, here, here.t0 + group * 64 + warp * 16 + lane / 4, here.n0 + lane % 4 * 2);
+        write<OUTPUTS>(c, plan.t, here, group);
     }
 }
 

@@ -52,13 +52,16 @@ RUN(layernorm)
                    tensor_elements(&n->in[1]->out) / p->group, p->eps);
 }
 
-// As many rows as the host has counted: not for a recording, which serves every count.
-static bool run_cublas(const struct graph *g, const struct node *n, const struct cuda_matrix *w)
+// As many rows as the host has counted: not for a recording, which serves every count. The library adds to what is in the place of its results.
+bool cuda_multiply_library(const struct graph *g, const struct node *n, const struct cuda_matrix *w,
+                           const float *base)
 {
     struct runner *r = cuda_runner_of(g);
     const int64_t count = graph_rows(g, n);
     if (r->recording || !cublas_wins(w->type, count) || !r->backend->cublas) return false;
-    cublas_matmul(r->backend->cublas, r->stream, n->out.data, input(n, 0), w, count,
+    if (base && base != n->out.data)
+        cuda_copy(r->stream, n->out.data, base, (size_t)(count * w->outputs) * sizeof *base);
+    cublas_matmul(r->backend->cublas, r->stream, n->out.data, input(n, 0), w, count, base != NULL,
                   r->failure.code ? NULL : &r->failure);
     return true;
 }
@@ -68,7 +71,7 @@ RUN(matmul)
     (void)begin, (void)end;
     struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
     w.jit = cuda_runner_of(g)->backend->jit;
-    if (run_cublas(g, n, &w)) return;
+    if (cuda_multiply_library(g, n, &w, NULL)) return;
     cuda_multiply(g, n, input(n, 0), n->in[0], &w, (struct cuda_groups){1, NULL}, scratch);
 }
 
@@ -353,6 +356,7 @@ const struct op cuda_op_table[CUDA_OP_COUNT] = {
     LAUNCH_GRADIENT(matmul_experts_dw, NULL),
     LAUNCH_GRADIENT(matmul_heads_dx, NULL),
     LAUNCH_GRADIENT(matmul_heads_dw, NULL),
+    [FUSED_linear] = {"linear", units_one, cuda_run_linear, cuda_scratch_linear, false},
     [FUSED_part] = {"(fused)", units_none, NULL, NULL, false},
 #define OP(name, launch) [FUSED_##name] = {#name, units_one, cuda_run_##launch, NULL, false},
     CUDA_FUSED(OP)

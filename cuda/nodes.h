@@ -61,6 +61,9 @@ static inline bool is_paged(const struct node *attention)
 void cuda_multiply(const struct graph *g, const struct node *n, const void *x, const struct node *counted,
                    const struct cuda_matrix *w, struct cuda_groups groups, void *scratch);
 size_t cuda_multiply_scratch(const struct graph *g, const struct node *n);
+// By the library, where it is the better one; base: what it is added to, or NULL. False, and nothing is done, elsewhere.
+bool cuda_multiply_library(const struct graph *g, const struct node *n, const struct cuda_matrix *w,
+                           const float *base);
 
 // ---- cuda/nodes_experts.c
 
@@ -81,6 +84,8 @@ size_t cuda_scratch_matmul_heads(const struct graph *g, const struct node *n);
 CUDA_DECLARE(product);
 CUDA_DECLARE(norm_add);
 CUDA_DECLARE(heads);
+CUDA_DECLARE(linear);
+size_t cuda_scratch_linear(const struct graph *g, const struct node *n);
 
 // ---- cuda/nodes_experts_gradient.c
 

@@ -1,6 +1,8 @@
 // cuda/nodes_fused.c -- the fused ops as launches (cuda/fuse.c makes them).
 #include "cuda/fuse.h"
 #include "cuda/nodes.h"
+#include "cuda/planes.h"
+#include "cuda/products.h"
 
 #define RUN(name) CUDA_DECLARE(name)
 
@@ -25,6 +27,38 @@ RUN(product)
     launch.base = p->added ? input(n, 1) : NULL;
     for (int32_t i = 0; i < launch.shape.parts; i++) launch.part[i].y = p->out[i]->out.data;
     cuda_fused_product(stream_of(g), &launch, cuda_runner_of(g)->backend->device.processors);
+}
+
+// What is added stands where results go, most times. So where the product cannot add it, its results go behind its own scratch.
+size_t cuda_scratch_linear(const struct graph *g, const struct node *n)
+{
+    return align_up(cuda_multiply_scratch(g, n), 256) + (n->base ? tensor_bytes(&n->out) : 0);
+}
+
+RUN(linear)
+{
+    (void)begin, (void)end;
+    const float *bias = ((const struct fused_linear_params *)n->params)->bias,
+                *base = n->base ? n->base->out.data : NULL;
+    const size_t own = cuda_multiply_scratch(g, n);
+    struct cuda_matrix w = planes_matrix(&n->in[1]->out, input(n, 1), 0);
+    struct cuda_stream *s = stream_of(g);
+    const int64_t cols = n->out.ne[0];
+    float *y = n->out.data;
+    w.jit = cuda_runner_of(g)->backend->jit;
+    if (cuda_multiply_library(g, n, &w, base)) {
+        if (bias) cuda_bias(s, y, y, bias, rows(g, n), cols);
+        return;
+    }
+    const struct cuda_rows all = {NULL, graph_rows(g, n)};
+    const struct cuda_addends addends = {base, bias};
+    if (has_many_rows(g, n->in[0]) && matmul_many_added(s, y, input(n, 0), &w, all, addends, scratch, own))
+        return;
+    struct node apart = *n;
+    if (base) apart.out.data = y = (float *)(void *)((char *)scratch + align_up(own, 256));
+    cuda_multiply(g, &apart, input(n, 0), n->in[0], &w, (struct cuda_groups){1, NULL}, scratch);
+    if (bias) cuda_bias(s, y, y, bias, rows(g, n), cols);
+    if (base) cuda_add(s, n->out.data, base, y, rows(g, n), cols);
 }
 
 RUN(norm_add)

@@ -10,7 +10,7 @@ extern "C" {
 
 struct bf16;
 
-// A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + scale * x w^T, x w (nn), or x^T w (turned).
+// A product of many rows on tensor cores, x and w of bf16 or of f16: y = base + (scale * x w^T + bias), x w (nn), or x^T w (turned).
 struct cuda_tiles {
     struct cuda_product
         p; // w (outputs, K) of all matrices one behind the other; x_stride, y_stride from row to row
@@ -19,6 +19,12 @@ struct cuda_tiles {
     int64_t parts;             // of k, whose results go to y one behind the other; 1 of groups
     int passes; // a row of x is so many parts of the same shape one behind the other, whose products are added up in this order
     const float *scale; // (rows) or NULL
+    const float *bias;  // (N) or NULL; groups and nn have none
+};
+
+// What is added to the product of one matrix where its results are made: y = base + (x w^T + bias)
+struct cuda_addends {
+    const float *base, *bias; // (rows, N), which may be y, and (N); or NULL
 };
 
 // Weights of few columns, each read once: y (rows, N), x (rows, K)
@@ -29,7 +35,7 @@ void matmul_mma_q8(struct cuda_stream *s, float *y, struct cuda_q8 x, const stru
                    struct cuda_rows rows, struct cuda_groups groups);
 // Likewise: x and w of bf16; w (N, K), or (K, N) with rows on boundaries of 16 bytes
 void matmul_mma(struct cuda_stream *s, float *y, const struct bf16 *x, const struct cuda_matrix *w,
-                struct cuda_rows rows, struct cuda_groups groups);
+                struct cuda_rows rows, struct cuda_groups groups, struct cuda_addends addends);
 void matmul_tiles(struct cuda_stream *s, const struct cuda_tiles *t);
 void matmul_mma_nn(struct cuda_stream *s, const struct cuda_product *p);
 // Likewise for compute capability 9.0; nn: w (K, N). False where the device or the matrices' boundaries do not allow it.
@@ -40,6 +46,10 @@ enum wgmma_form matmul_wgmma_form(const struct cuda_tiles *t); // the one that i
 bool matmul_wgmma_as(struct cuda_stream *s, const struct cuda_tiles *t, bool nn, enum wgmma_form form);
 // Those of gradients whose x is turned, or of several matrices (t->p.groups): the same, and false likewise (cuda/matmul_dw_wgmma.cu)
 bool matmul_gradient_wgmma(struct cuda_stream *s, const struct cuda_tiles *t);
+// Like cuda_matmul_many() of one matrix, with addends. False, and nothing is done, for weights whose product has no place for them.
+bool matmul_many_added(struct cuda_stream *s, float *y, const void *x, const struct cuda_matrix *w,
+                       struct cuda_rows rows, struct cuda_addends addends, void *scratch,
+                       size_t scratch_bytes);
 // Many columns without them; w (N, K), no base
 void matmul_tile_nt(struct cuda_stream *s, const struct cuda_product *p);
 

@@ -4,6 +4,7 @@
 
 #include "cuda/bnb.h"
 #include "cuda/fused.h"
+#include "cuda/products.h"
 #include "models/model.h"
 #include "ops/paged.h"
 #include "tests/cuda_weights.h"
@@ -151,7 +152,7 @@ static const struct {
     {"qwen3", "layers=2 width=64 heads=4 kv_heads=2 head_dim=24 feed_forward=96", 1e-5, 17},
     {"gemma2", "layers=2 width=64 heads=4 kv_heads=2 head_dim=16 feed_forward=96", 1e-5, 22},
     {"gemma3", "layers=2 width=64 heads=4 kv_heads=1 head_dim=16 feed_forward=96", 1e-5, 22},
-    {"gpt2", "layers=2 width=64 heads=4 context=64", 1e-5, 18},
+    {"gpt2", "layers=2 width=64 heads=4 context=192", 1e-5, 18},
     {"gptneox", "layers=2 width=64 heads=4 feed_forward=96", 1e-5, 17},
     {"granite",
      "layers=2 width=64 heads=4 kv_heads=2 feed_forward=96 granite.residual_scale=0.5 "
@@ -191,10 +192,10 @@ static struct tlm_model *open_on(const char *path, const char *backend, const ch
     return m;
 }
 
-static struct tlm_session *open_rows(struct tlm_model *m, int32_t batch, const char *cache)
+static struct tlm_session *open_rows(struct tlm_model *m, int32_t context, int32_t batch, const char *cache)
 {
     const struct tlm_session_options o = {
-        .context = CONTEXT, .batch = batch, .kv_type_k = cache, .kv_type_v = cache};
+        .context = context, .batch = batch, .kv_type_k = cache, .kv_type_v = cache};
     struct tlm_session *s;
     struct tlm_error err;
     ck_assert_msg(!tlm_session_open(&s, m, &o, &err), "%s", err.text);
@@ -211,7 +212,7 @@ START_TEST(test_models)
     create(path.text, models[_i].arch, models[_i].pairs);
     struct tlm_model *m = open_on(path.text, "cuda", NULL), *oracle = open_on(path.text, NULL, "f64");
     const int32_t vocab = tlm_model_vocab_size(m);
-    struct tlm_session *own = open_rows(m, 8, "f32"), *other = open_rows(oracle, 8, "f32");
+    struct tlm_session *own = open_rows(m, CONTEXT, 8, "f32"), *other = open_rows(oracle, CONTEXT, 8, "f32");
     double *expected = malloc((size_t)vocab * sizeof *expected);
     int32_t tokens[CONTEXT];
     int64_t launches = 0;
@@ -235,6 +236,89 @@ START_TEST(test_models)
 }
 END_TEST
 
+// Prompts in pieces of 70 rows, of a bucket for 96, and of 20, which take products of few rows there: of models without biases and with.
+static const int prompts[] = {0, 1, 3, 5, 7, 11};
+
+START_TEST(test_prompts)
+{
+    const int shape = prompts[_i];
+    enum { BATCH = 96, LONG = 176 };
+    static const size_t ends[] = {70, 140, 160};
+    const struct temp_folder folder = temp_folder_open();
+    const struct temp_path path = temp_path(&folder, "model.gguf");
+    struct tlm_error err;
+    create(path.text, models[shape].arch, models[shape].pairs);
+    struct tlm_model *m = open_on(path.text, "cuda", NULL), *oracle = open_on(path.text, NULL, "f64");
+    const int32_t vocab = tlm_model_vocab_size(m);
+    struct tlm_session *own = open_rows(m, LONG, BATCH, "f32"),
+                       *other = open_rows(oracle, LONG, BATCH, "f32");
+    double *expected = malloc((size_t)vocab * sizeof *expected);
+    int32_t tokens[LONG];
+    for (int i = 0; i < LONG; i++) tokens[i] = 1 + i * 7 % 40;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        orders((int)i);
+        ck_assert_msg(!tlm_session_sync(own, tokens, ends[i], &err), "%s: %s", models[shape].arch, err.text);
+        ck_assert_msg(!tlm_session_sync(other, tokens, ends[i], &err), "%s", err.text);
+        for (int32_t j = 0; j < vocab; j++) expected[j] = (double)tlm_session_logits(other)[j];
+        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, models[shape].tolerance),
+                      "%s, %d tokens: error %g", models[shape].arch, (int)ends[i],
+                      rel_error(tlm_session_logits(own), expected, vocab));
+    }
+    free(expected);
+    tlm_session_close(own), tlm_session_close(other);
+    tlm_model_close(m), tlm_model_close(oracle);
+    temp_folder_close(&folder);
+}
+END_TEST
+
+// ---- products of many rows ----------------------------------------------------------------------------
+
+// Bias and residual that the product adds, in place and elsewhere, are the bits of one kernel after the other; tiles that are there as a whole
+// and in part.
+static void try_added(enum dtype type, int64_t n, int64_t k, int64_t rows, bool biased, int based)
+{
+    struct device_weights w = make_weights(type, n, k);
+    const struct cuda_rows all = {NULL, rows};
+    const struct cuda_groups one = {1, NULL};
+    const enum dtype input = cuda_matmul_many_input(type);
+    const size_t bytes = cuda_matmul_many_scratch(&w.matrix, 1, rows, k);
+    const float *x = random_device(NULL, rows * k, 3, 2), *bias = random_device(NULL, n, 4, 3);
+    float *base = random_device(NULL, rows * n, 5, 4), *apart = empty_device(rows * n);
+    float *y = based == 2 ? base : empty_device(rows * n);
+    void *converted = device(NULL, (size_t)(rows * k) * 4), *scratch = device(NULL, bytes);
+    const struct cuda_addends addends = {based ? base : NULL, biased ? bias : NULL};
+    if (input == DTYPE_F32)
+        memcpy(converted, x, (size_t)(rows * k) * sizeof *x);
+    else
+        cuda_convert(NULL, converted, input, x, all, k);
+    cuda_matmul_many(NULL, apart, converted, &w.matrix, all, one, scratch, bytes);
+    if (biased) cuda_bias(NULL, apart, apart, bias, all, n);
+    if (based) cuda_add(NULL, apart, base, apart, all, n);
+    const bool added = matmul_many_added(NULL, y, converted, &w.matrix, all, addends, scratch, bytes);
+    ck_assert_msg(!emu_error(), "%s", emu_error());
+    ck_assert_int_eq(added, type != DTYPE_F32);
+    for (int64_t i = 0; i < rows * n && added; i++)
+        ck_assert_msg(y[i] == apart[i], "%s, %d x %d: number %d is %g, not %g", dtype_traits[type].name,
+                      (int)n, (int)k, (int)i, (double)y[i], (double)apart[i]);
+    done();
+    free_weights(&w);
+}
+
+START_TEST(test_added)
+{
+    static const enum dtype tried[] = {DTYPE_BF16, DTYPE_F16, DTYPE_Q4_K, DTYPE_F32};
+    for (int tiles = 0; tiles < 2; tiles++) {
+        emu_set_tiles(tiles);
+        for (int based = 0; based < 3; based++) {
+            orders(based + tiles);
+            try_added(tried[_i], 130, 256, 129, based < 2, based);
+            try_added(tried[_i], 33, 256, 64, true, based);
+        }
+    }
+    emu_set_tiles(true);
+}
+END_TEST
+
 Suite *suite_cuda_fused(void)
 {
     Suite *s = suite_create("cuda_fused");
@@ -243,6 +327,8 @@ Suite *suite_cuda_fused(void)
     tcase_add_loop_test(t, test_products, 0, TYPES);
     tcase_add_test(t, test_shared_memory);
     tcase_add_loop_test(t, test_models, 0, MODELS);
+    tcase_add_loop_test(t, test_added, 0, 4);
+    tcase_add_loop_test(t, test_prompts, 0, sizeof prompts / sizeof *prompts);
     suite_add_tcase(s, t);
     return s;
 }

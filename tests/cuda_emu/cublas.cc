@@ -26,6 +26,7 @@ struct product {
     const void *x;
     struct cuda_matrix w;
     int64_t rows;
+    bool add;
 };
 
 static void run_product(void *user)
@@ -38,14 +39,14 @@ static void run_product(void *user)
             const uint16_t *row = (const uint16_t *)((const char *)w->codes + (size_t)n * w->code_stride);
             float sum = 0;
             for (int64_t k = 0; k < w->inputs; k++) sum += f32_from_bf16(column[k]) * f32_from_bf16(row[k]);
-            p->y[r * w->outputs + n] = sum;
+            p->y[r * w->outputs + n] = p->add ? p->y[r * w->outputs + n] + sum : sum;
         }
 }
 
 enum tlm_status cublas_matmul(struct cublas *, struct cuda_stream *s, float *y, const void *x,
-                              const struct cuda_matrix *w, int64_t rows, struct tlm_error *)
+                              const struct cuda_matrix *w, int64_t rows, bool add, struct tlm_error *)
 {
-    struct product p = {y, x, *w, rows};
+    struct product p = {y, x, *w, rows, add};
     emu::on_stream(s);
     if (!emu::keep(NULL, dim3(), dim3(), 0, emu::IN_ORDER, run_product, &p, sizeof p)) run_product(&p);
     return TLM_OK;

@@ -19,15 +19,19 @@ enum {
 // Which product: what a step of few rows runs, of many, the library's, or each of the forms among which that of many chooses
 enum form { OF_FEW, OF_MANY, OF_CUBLAS, OF_TILES, FORMS = OF_TILES + WGMMA_FORMS };
 
+// A residual that is added to it: none, by a launch behind it, by the product itself
+enum residual { NO_RESIDUAL, RESIDUAL_BEHIND, RESIDUAL_WITHIN };
+
 struct product {
     struct cuda_matrix w[SETS];
     int sets;
     struct cuda_rows rows;
     struct cuda_groups groups;
     void *x, *scratch;
-    float *y;
+    float *y, *base; // base: zeros, of the shape of y
     size_t scratch_bytes;
     enum form form;
+    enum residual residual;
     struct cublas *cublas;
 };
 
@@ -54,14 +58,19 @@ static void run_product(void *user, int turn)
 {
     struct product *p = user;
     const struct cuda_matrix *w = &p->w[turn % p->sets];
+    const bool within = p->residual == RESIDUAL_WITHIN;
     if (p->form == OF_CUBLAS)
-        cublas_matmul(p->cublas, NULL, p->y, p->x, w, p->rows.most, NULL);
+        cublas_matmul(p->cublas, NULL, p->y, p->x, w, p->rows.most, within, NULL);
+    else if (within)
+        matmul_many_added(NULL, p->y, p->x, w, p->rows, (struct cuda_addends){p->base, NULL}, p->scratch,
+                          p->scratch_bytes);
     else if (p->form >= OF_TILES)
         run_tiles(p, w);
     else if (p->form == OF_MANY)
         cuda_matmul_many(NULL, p->y, p->x, w, p->rows, p->groups, p->scratch, p->scratch_bytes);
     else
         cuda_matmul_grouped(NULL, p->y, p->x, w, p->rows, p->groups);
+    if (p->residual == RESIDUAL_BEHIND) cuda_add(NULL, p->y, p->y, p->base, p->rows, w->outputs);
 }
 
 // Against the double product of what the kernel was given, the first outputs.
@@ -116,8 +125,9 @@ static void made_product(struct bench *b, struct product *p, const struct bench_
 
 // `experts` matrices (n, k), each of which gets as many of the rows
 static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n, int64_t k, int64_t rows,
-                    enum form form)
+                    enum form form, enum residual residual)
 {
+    static const char *const residuals[] = {"", ", then a residual", ", with a residual"};
     static const char *const library[FORMS] = {[OF_CUBLAS] = "cuBLAS "};
     static const char *const tiles[FORMS] = {
         [OF_TILES + WGMMA_128] = ", by tiles of 128 x 128",
@@ -125,7 +135,7 @@ static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n
         [OF_TILES + WGMMA_PAIRS_128] = ", by pairs of 128 x 128",
         [OF_TILES + WGMMA_PAIRS_256] = ", by pairs of 128 x 256",
     };
-    struct product p = {.rows = {NULL, rows}, .groups = {experts, NULL}, .form = form};
+    struct product p = {.rows = {NULL, rows}, .groups = {experts, NULL}, .form = form, .residual = residual};
     struct tensor t = tensor_shape(type, k, n, experts, 1);
     char stack[32] = "";
     const enum dtype input = form == OF_MANY ? cuda_matmul_many_input(type) : cuda_matmul_input(type);
@@ -147,6 +157,13 @@ static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n
         cuda_convert(NULL, p.x = bench_alloc(b, (size_t)(rows * k) * 4), input, x, p.rows, k);
     if (form == OF_MANY && (p.scratch_bytes = cuda_matmul_many_scratch(&p.w[0], experts, rows, k)))
         p.scratch = bench_alloc(b, p.scratch_bytes);
+    if (residual) {
+        const size_t bytes = (size_t)(rows * n) * sizeof(float);
+        void *zeros = calloc(1, bytes);
+        p.base = bench_put(b, zeros, bytes);
+        free(zeros);
+        cuda_copy(NULL, p.y, p.base, bytes); // which the library adds to
+    }
     if (experts > 1) {
         int32_t first[EXPERTS_MOST + 1];
         for (int64_t e = 0; e <= experts; e++) first[e] = (int32_t)(e * rows / experts);
@@ -158,10 +175,11 @@ static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n
         return;
     }
     run_product(&p, 0);
-    char name[96];
-    snprintf(name, sizeof name, "%s%s%s %d x %d, %d row%s%s%s", library[form] ? library[form] : "", stack,
+    char name[112];
+    snprintf(name, sizeof name, "%s%s%s %d x %d, %d row%s%s%s%s", library[form] ? library[form] : "", stack,
              dtype_traits[type].name, (int)n, (int)k, (int)rows, rows > 1 ? "s" : "",
-             form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "", tiles[form] ? tiles[form] : "");
+             form == OF_FEW && rows >= CUDA_MANY_ROWS ? ", as of fewer" : "", tiles[form] ? tiles[form] : "",
+             residuals[residual]);
     const struct bench_case c = {few ? "gemv" : "gemm",
                                  name,
                                  (double)planes_bytes(&t) + 4.0 * (double)(rows * (n + k)),
@@ -175,7 +193,7 @@ static void measure(struct bench *b, enum dtype type, int64_t experts, int64_t n
 
 static void one_product(struct bench *b, enum dtype type, int64_t n, int64_t k, int64_t rows, enum form form)
 {
-    measure(b, type, 1, n, k, rows, form);
+    measure(b, type, 1, n, k, rows, form, NO_RESIDUAL);
 }
 
 // A mixture of experts to each of which 16 or 64 rows come, as of few rows and of many.
@@ -186,7 +204,7 @@ static void compare_experts(struct bench *b)
     for (int type = 0; type < 3; type++)
         for (enum form form = types[type] == DTYPE_BF16 ? OF_MANY : OF_FEW; form <= OF_MANY; form++)
             for (int64_t each = b->small ? 64 : 16; each <= 64; each *= 4)
-                measure(b, types[type], experts, n, k, each * experts, form);
+                measure(b, types[type], experts, n, k, each * experts, form, NO_RESIDUAL);
 }
 
 // Around the border between the products of few rows and of many (cuda/matmul_many.cu), both.
@@ -200,6 +218,19 @@ static void compare_borders(struct bench *b, int64_t n, int64_t k)
             if (rows[i] < 512) one_product(b, types[type], n, k, rows[i], OF_MANY); // of 512 there is one
         }
     if (!b->small) one_product(b, DTYPE_Q4_K, n, k, 4096, OF_MANY);
+}
+
+// The product behind attention, whose results a residual is added to, by a launch of its own and by the product.
+static void compare_residuals(struct bench *b)
+{
+    static const struct {
+        enum dtype type;
+        enum form form;
+    } products[] = {{DTYPE_BF16, OF_MANY}, {DTYPE_BF16, OF_CUBLAS}, {DTYPE_Q4_K, OF_MANY}};
+    const int64_t n = b->small ? 96 : 4096, k = b->small ? 256 : 4096, rows = b->small ? 70 : 2048;
+    for (int i = 0; i < 3; i++)
+        for (enum residual r = RESIDUAL_BEHIND; r <= RESIDUAL_WITHIN; r++)
+            measure(b, products[i].type, 1, n, k, rows, products[i].form, r);
 }
 
 // The forms of tensor cores' tiles beside each other and the library: of prompts in one piece and in several, and of a matrix with few outputs.
@@ -230,6 +261,7 @@ void bench_products(struct bench *b)
     if (!b->small) one_product(b, DTYPE_BF16, 2048, 2048, 1, OF_FEW);
     if (!b->small) one_product(b, DTYPE_BF16, n, k, 4096, OF_MANY);
     compare_tiles(b);
+    compare_residuals(b);
     compare_borders(b, n, k);
     compare_experts(b);
 }
