@@ -61,8 +61,8 @@ EMU_SRC  := $(filter-out cuda/runtime.cu,$(CUDA_CU)) $(wildcard tests/cuda_emu/*
 CPU_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(REAL_SRC:%.c=$(BUILD)/%.f64.o)
 LIB_OBJ  := $(CPU_OBJ) $(BUILD)/cuda/none.o
 CUDA_OBJ := $(CUDA_SRC:%.c=$(BUILD)/%.o) $(CUDA_CU:%.cu=$(BUILD)/%.cu.o)
-# Without a device: the kernels on the emulation, and the emulation's own cuBLAS.
-EMU_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out cuda/cublas.c cuda/nvrtc.c,$(CUDA_SRC))) $(EMU_SRC:%=$(BUILD)/%.emu.o)
+# Without a device: the kernels on the emulation, and the emulation's own cuBLAS and NCCL.
+EMU_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out cuda/cublas.c cuda/nccl.c cuda/nvrtc.c,$(CUDA_SRC))) $(EMU_SRC:%=$(BUILD)/%.emu.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
 TEST_OBJ := $(TEST_SRC:%.c=$(BUILD)/%.o)
 HERE     := $(if $(filter release,$(config)),,$(BUILD)/)

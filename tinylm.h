@@ -57,8 +57,10 @@ struct tlm_model_options {
     // (where its layer is) or cuda:N, a GPU by its number. All others are where their layers are
     const char *const *tensor_placement;
     size_t tensor_placement_count;
-    // Shares "3,1" of the layers for GPUs 0, 1 ...; one without a share is not used. NULL: all, by the memory that they have free
+    // Shares "3,1" of the layers, or of each of them, for GPUs 0, 1 ...; one without a share is not used. NULL: all, by the memory that they have free
     const char *tensor_split;
+    // How several GPUs share a model: "layer" (default), whole layers; "row", parts of each layer's matrices and heads
+    const char *split_mode;
 };
 
 // Maps the GGUF file `path` (the first of a split set stands for all), checks it, and makes it ready to run.

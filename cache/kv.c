@@ -25,10 +25,22 @@ static struct paged_kv layout_values(const struct kv_config *c, int32_t l, int32
     return paged_layout(c->type_v, place_of(c, l) ? KV_ROWS : KV_VALUES, blocks, c->value_dim);
 }
 
-// Bytes of one layer's keys or values.
-static size_t layer_bytes(const struct kv_config *c, struct paged_kv layout)
+static bool is_shared(const struct kv_config *c, int32_t l)
 {
-    return align_up(layout.head_stride * (size_t)c->kv_heads, 4096);
+    return c->head_cut && place_of(c, l);
+}
+
+// Heads of a layer's keys and values that are in that place.
+static int64_t heads_in(const struct kv_config *c, int32_t l, int place)
+{
+    if (is_shared(c, l)) return c->head_cut[place + 1] - c->head_cut[place];
+    return place_of(c, l) == place ? c->kv_heads : 0;
+}
+
+// Bytes of one layer's keys or values in that place.
+static size_t layer_bytes(const struct kv_config *c, struct paged_kv layout, int32_t l, int place)
+{
+    return align_up(layout.head_stride * (size_t)heads_in(c, l, place), 4096);
 }
 
 // The group of layer l; a window not met before gets the next one.
@@ -62,8 +74,9 @@ static void storage_bytes(const struct kv_config *c, size_t bytes[PLACES])
     memset(bytes, 0, PLACES * sizeof *bytes);
     for (int32_t l = 0; l < c->layers; l++) {
         int32_t blocks = pool_size(c, windows[group_of_layer(c, l, windows, &count)]);
-        bytes[place_of(c, l)] +=
-            layer_bytes(c, layout_keys(c, l, blocks)) + layer_bytes(c, layout_values(c, l, blocks));
+        for (int i = 0; i < PLACES; i++)
+            bytes[i] += layer_bytes(c, layout_keys(c, l, blocks), l, i) +
+                        layer_bytes(c, layout_values(c, l, blocks), l, i);
     }
 }
 
@@ -96,6 +109,7 @@ static size_t lay_out(struct kv_cache *c)
     for (int32_t l = 0; l < config->layers; l++) group_of_layer(config, l, windows, &c->group_count);
     size_t bytes = layers * (2 * sizeof *c->keys + sizeof *c->group_of) + sequences * sizeof *c->sequences +
                    entries * sizeof *c->chain;
+    if (config->head_cut) bytes += 2 * layers * align_up(sizeof(struct paged_share), ARENA_ALIGN);
     for (int32_t g = 0; g < c->group_count; g++) {
         c->groups[g].window = windows[g];
         bytes += pool_bytes(pool_size(config, windows[g])) + entries * sizeof *c->groups[g].tables;
@@ -119,15 +133,30 @@ static enum tlm_status open_storage(struct kv_cache *c, struct tlm_error *err)
     return s;
 }
 
+// The storage of a layer's keys or values, in one place or in several.
+static void open_store(struct kv_cache *c, int32_t l, struct paged_kv *kv)
+{
+    struct paged_share *share = NULL;
+    if (!is_shared(&c->config, l)) {
+        const int place = place_of(&c->config, l);
+        kv->data = arena_alloc(&c->memory[place], layer_bytes(&c->config, *kv, l, place));
+        return;
+    }
+    kv->share = share = arena_alloc(&c->books, sizeof *share);
+    memcpy(share->first, c->config.head_cut, sizeof share->first);
+    for (int i = 0; i < PLACES; i++)
+        if (heads_in(&c->config, l, i))
+            share->data[i] = arena_alloc(&c->memory[i], layer_bytes(&c->config, *kv, l, i));
+}
+
 static void open_layer(struct kv_cache *c, int32_t l, int32_t windows[KV_GROUPS], int32_t *count)
 {
     c->group_of[l] = group_of_layer(&c->config, l, windows, count);
     int32_t blocks = c->groups[c->group_of[l]].pool.count;
-    struct arena *memory = &c->memory[place_of(&c->config, l)];
     c->keys[l] = layout_keys(&c->config, l, blocks);
     c->values[l] = layout_values(&c->config, l, blocks);
-    c->keys[l].data = arena_alloc(memory, layer_bytes(&c->config, c->keys[l]));
-    c->values[l].data = arena_alloc(memory, layer_bytes(&c->config, c->values[l]));
+    open_store(c, l, &c->keys[l]);
+    open_store(c, l, &c->values[l]);
 }
 
 enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, struct tlm_error *err)
@@ -158,6 +187,7 @@ enum tlm_status kv_open(struct kv_cache *c, const struct kv_config *config, stru
     for (size_t i = 0; i < sequences; i++) c->sequences[i].exact = INT32_MAX;
     for (int32_t l = 0; l < config->layers; l++) open_layer(c, l, windows, &count);
     c->config.windows = c->config.places = NULL; // the caller's
+    c->config.head_cut = NULL;
     return TLM_OK;
 }
 
@@ -193,6 +223,16 @@ static struct kv_key *chain_of(const struct kv_cache *c, int32_t sequence)
             CALL(&(c)->values[l_], h_);                                                         \
         }
 
+// The 16 rows of a block and head, wherever they are.
+static char *rows_of(const struct paged_kv *kv, int64_t block, int32_t head)
+{
+    int place = 0;
+    if (!kv->share) return paged_rows(kv, block, head);
+    while (head >= kv->share->first[place + 1]) place++;
+    return kv->share->data[place] + (size_t)block * kv->block_stride +
+           (size_t)(head - kv->share->first[place]) * kv->head_stride;
+}
+
 // The place of the storage that the address is in.
 static int place_at(const struct kv_cache *c, const char *p)
 {
@@ -207,7 +247,7 @@ static int place_at(const struct kv_cache *c, const char *p)
 static void poison(const struct kv_cache *c, int32_t group, int32_t block)
 {
 #define POISON(kv, head) \
-    if (!place_at(c, (kv)->data)) memset(paged_rows(kv, block, head), 0xff, (kv)->block_stride)
+    if (!place_at(c, rows_of(kv, block, head))) memset(rows_of(kv, block, head), 0xff, (kv)->block_stride)
     EACH_STORE(c, group, POISON);
 }
 
@@ -227,7 +267,7 @@ static void give_back(const struct kv_cache *c, char *rows, size_t bytes)
 
 static void copy_block(const struct kv_cache *c, int32_t group, int32_t to, int32_t from)
 {
-#define COPY(kv, head) copy_rows(c, paged_rows(kv, to, head), paged_rows(kv, from, head), (kv)->block_stride)
+#define COPY(kv, head) copy_rows(c, rows_of(kv, to, head), rows_of(kv, from, head), (kv)->block_stride)
     EACH_STORE(c, group, COPY);
 }
 
@@ -501,7 +541,7 @@ void kv_forget(struct kv_cache *c)
         pool_forget(p);
         for (int32_t b = 0, end; b < p->count; b = end + 1) {
             for (end = b; end < p->count && !p->blocks[end].references;) end++;
-#define GIVE_BACK(kv, head) give_back(c, paged_rows(kv, b, head), (size_t)(end - b) * (kv)->block_stride)
+#define GIVE_BACK(kv, head) give_back(c, rows_of(kv, b, head), (size_t)(end - b) * (kv)->block_stride)
             if (end > b) EACH_STORE(c, g, GIVE_BACK);
         }
     }

@@ -52,6 +52,9 @@ struct kv_config {
     int32_t
         blocks; // of layers without a window; 0: `context` positions for each sequence. Others have what their windows need
     const int32_t *places; // [layers] where a layer's keys and values are, 0: the host; NULL: all are there
+    // [PLACES + 1]: layers that are not the host's are shared by places, of which p has key-value heads head_cut[p] .. head_cut[p + 1]. NULL: each is
+    // in its place
+    const int64_t *head_cut;
     struct kv_store store; // of the other places, where keys and values stand in rows
     uint64_t
         identity; // of all that keys and values depend on beside the rows: model, adapter, types, rotation

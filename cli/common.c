@@ -20,6 +20,7 @@
 static const char *const isa_choices[] = {"auto",        "ref",         "avx2", "avx-vnni", "avx512",
                                           "avx512-vnni", "avx512-bf16", "f64",  NULL};
 static const char *const backend_choices[] = {"auto", "cpu", "cuda", NULL};
+static const char *const split_choices[] = {"layer", "row", NULL};
 static const char *const kv_choices[] = {"f16", "bf16", "f32", "f8_e4m3", "q8_0", "q4_0", NULL};
 
 const struct option model_options[MODEL_OPTION_COUNT] = {
@@ -38,7 +39,7 @@ const struct option device_options[DEVICE_OPTION_COUNT] = {
     {"--backend", "NAME", OPTION_CHOICE, offsetof(struct model_args, backend),
      .help = "what computes: cpu; cuda, a GPU ('tinylm info' shows it); auto, a GPU where there is one that "
              "has kernels "
-             "for all of the model, which is said on stderr. Default: cpu; with -ngl, -ot or -ts cuda.",
+             "for all of the model, which is said on stderr. Default: cpu; with -ngl, -ot, -sm or -ts cuda.",
      .choices = backend_choices},
     {"-ngl, --gpu-layers", "N", OPTION_INT, offsetof(struct model_args, gpu_layers), .low = 1,
      .high = INT32_MAX,
@@ -51,8 +52,14 @@ const struct option device_options[DEVICE_OPTION_COUNT] = {
          "cuda:N, a GPU by its number; the first rule that matches counts. Rules may be joined by commas, "
          "and the option given several times. 'ffn_.*_exps=cpu' leaves the experts to the CPU. Default: "
          "where their layers are."},
+    {"-sm, --split-mode", "MODE", OPTION_CHOICE, offsetof(struct model_args, split_mode),
+     .choices = split_choices,
+     .help = "how several GPUs share a model: layer, each has whole layers; row, each has a part of every "
+             "matrix and of "
+             "the heads, and they work on a layer together. Default: layer."},
     {"-ts, --tensor-split", "LIST", OPTION_STRING, offsetof(struct model_args, split),
-     .help = "shares of the layers for GPU 0, 1 and so on, such as 3,1; 0 leaves one out. Default: all GPUs, "
+     .help = "shares of the layers, or of each of them, for GPU 0, 1 and so on, such as 3,1; 0 leaves one "
+             "out. Default: all GPUs, "
              "by the memory that they have free."},
 };
 
@@ -105,13 +112,14 @@ void common_make_kernels(const struct tlm_model *model)
 
 struct tlm_model_options common_model_options(const struct model_args *args)
 {
-    const bool devices = args->gpu_layers || args->placement.count || args->split;
+    const bool devices = args->gpu_layers || args->placement.count || args->split || args->split_mode;
     return (struct tlm_model_options){.isa = args->isa,
                                       .backend = devices && !args->backend ? "cuda" : args->backend,
                                       .gpu_layers = args->gpu_layers,
                                       .tensor_placement = args->placement.items,
                                       .tensor_placement_count = args->placement.count,
-                                      .tensor_split = args->split};
+                                      .tensor_split = args->split,
+                                      .split_mode = args->split_mode};
 }
 
 enum tlm_status common_open_path(struct tlm_model **model, const char *path,

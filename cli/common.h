@@ -15,6 +15,7 @@ struct model_args {
     int32_t gpu_layers;  // 0: all
     struct option_strings placement;
     const char *split; // NULL: by free memory
+    const char *split_mode;
 };
 struct session_args {
     int32_t context, batch, threads; // 0: the library's default
@@ -22,10 +23,10 @@ struct session_args {
     int32_t reuse_shifted;
 };
 
-enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 4, SESSION_OPTION_COUNT = 6 };
+enum { MODEL_OPTION_COUNT = 2, DEVICE_OPTION_COUNT = 5, SESSION_OPTION_COUNT = 6 };
 // -m, --isa: into a struct model_args
 extern const struct option model_options[MODEL_OPTION_COUNT];
-// --backend, -ngl, -ot, -ts: likewise, of commands that run on a GPU too
+// --backend, -ngl, -ot, -sm, -ts: likewise, of commands that run on a GPU too
 extern const struct option device_options[DEVICE_OPTION_COUNT];
 // -c, -b, -t, -ctk, -ctv, --cache-reuse: into a struct session_args
 extern const struct option session_options[SESSION_OPTION_COUNT];

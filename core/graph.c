@@ -203,10 +203,13 @@ static void number_phases(struct graph *g)
     }
 }
 
-// The last phase of the level of order[i].
+// The last phase of the level of order[i]; that in which the next one begins, where that follows at once: what is brought from elsewhere comes
+// while what goes there is still read.
 static int end_of_level(const struct graph *g, int64_t i)
 {
-    while (i + 1 < g->order_count && g->order[i + 1]->level == g->order[i]->level) i++;
+    const int level = g->order[i]->level;
+    while (i + 1 < g->order_count && g->order[i + 1]->level == level) i++;
+    if (i + 1 < g->order_count && g->order[i + 1]->level == level + 1) i++;
     return g->order[i]->phase;
 }
 

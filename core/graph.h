@@ -129,7 +129,8 @@ struct node *graph_leaf(struct graph *g, const struct tensor *t, enum extent ext
 struct node *graph_node(struct graph *g, int op, struct tensor out, enum extent extent, const void *params,
                         size_t params_size, struct node *const *in, int input_count);
 
-// Orders what `roots` need into phases, gives each output its place, and sums the sizes. A root's output is there until its level ends.
+// Orders what `roots` need into phases, gives each output its place, and sums the sizes. A root's output is there until its level ends, and the next one has
+// what it reads from elsewhere.
 // Errors: MEMORY.
 enum tlm_status graph_plan(struct graph *g, struct node *const *roots, int root_count, struct tlm_error *err);
 // Puts the planned outputs into memory of at least arena_bytes, and local ones into threads * local_bytes.

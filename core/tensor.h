@@ -20,6 +20,9 @@ struct tensor {
     float input_limit;
     // Of a matrix: the place that computes with it: 0 the processor, 1 .. devices (core/graph.h).
     int32_t place;
+    // Of a matrix that several places share: place p computes with numbers cut[p] .. cut[p + 1] along `axis`. NULL: `place` has all of it.
+    const int64_t *cut; // [PLACES + 1]
+    int32_t axis;
 };
 
 // A tensor of that type and shape with its rows side by side and no data yet.

@@ -27,7 +27,9 @@ struct cublas *cuda_backend_cublas(struct cuda_backend *b)
 static struct placed *find(const struct cuda_backend *b, const struct tensor *t)
 {
     for (int64_t i = 0; i < b->placed_count; i++)
-        if (b->placed[i].host == t->data && b->placed[i].type == t->type) return &b->placed[i];
+        if (b->placed[i].host == t->data && b->placed[i].type == t->type &&
+            b->placed[i].count == tensor_elements(t))
+            return &b->placed[i];
     return NULL;
 }
 
@@ -61,7 +63,7 @@ enum tlm_status cuda_place(struct cuda_backend *b, struct tensor *t, struct tlm_
     cuda_use(&b->device);
     void *device = cuda_alloc(bytes);
     if (!device) return cuda_no_memory("weights", bytes, err);
-    b->placed[b->placed_count++] = (struct placed){t->data, t->type, device};
+    b->placed[b->placed_count++] = (struct placed){t->data, t->type, tensor_elements(t), device};
     enum tlm_status s = upload(b, t, device, err);
     t->data = device;
     return s;
@@ -225,6 +227,9 @@ static const struct backend_class cuda_class = {
     .bring_draws = runner_bring_draws,
     .take_draws = runner_take_draws,
     .follow = runner_follow,
+    .adder_open = cuda_adder_open,
+    .adder_close = cuda_adder_close,
+    .add_up = cuda_add_up,
     .measure = cuda_measure,
     .training = &cuda_training,
 };

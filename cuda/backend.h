@@ -12,6 +12,7 @@
 struct placed {
     const void *host;
     enum dtype type;
+    int64_t count; // of its numbers: a matrix may be there whole, and in part
     void *device;
 };
 
@@ -107,6 +108,11 @@ enum tlm_status runner_draw_open(struct runner *r, int64_t rows, int64_t vocab, 
 void runner_bring_draws(struct runner *r, void *from, const struct draw_run *d);
 void runner_take_draws(struct runner *r, const struct draw_run *d);
 void runner_follow(struct runner *r, const int32_t *tokens, int64_t rows);
+// cuda/adder.c: struct backend_class's
+struct adder *cuda_adder_open(struct runner *const *runners, int count);
+void cuda_adder_close(struct adder *a);
+enum tlm_status cuda_add_up(struct adder *a, float *const *to, const float *const *from, int64_t count,
+                            struct tlm_error *err);
 // Errors: MEMORY, with `what` and the bytes.
 enum tlm_status cuda_no_memory(const char *what, size_t bytes, struct tlm_error *err);
 // The library, opened when it is first asked for; NULL where there is none, for which the backend's note has the reason.

@@ -94,7 +94,8 @@ void planes_put_rows(char *codes, char *scales, const struct tensor *t, int64_t 
     const size_t code_bytes = code_stride(t), scale_bytes = scale_stride(t);
     const int64_t blocks = t->ne[0] / dtype_traits[t->type].block_size;
     for (int64_t r = 0; r < count; r++) {
-        const char *from = (const char *)t->data + (size_t)(first + r) * t->nb[1];
+        const size_t stack = (size_t)((first + r) / t->ne[1]), row = (size_t)((first + r) % t->ne[1]);
+        const char *from = (const char *)t->data + stack * t->nb[2] + row * t->nb[1]; // t may be a part of another
         if (is_plain(t->type))
             memcpy(codes + (size_t)r * code_bytes, from, code_bytes);
         else

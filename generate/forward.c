@@ -1,6 +1,7 @@
 #include "generate/forward.h"
 
 #include "models/blocks.h"
+#include "models/rows.h"
 #include "ops/backend.h"
 
 enum { SMALL_STEP = 4 << 20 }; // bytes of weights times rows
@@ -54,7 +55,9 @@ static enum tlm_status build(struct forward *f, struct parts *p, int32_t max_row
     g->layer = -1;
     x = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
     sites_of(f, sites);
-    s = parts_share(p, x, sites, m->place_count, m->layer_places, err);
+    p->adder = f->adder;
+    const struct parts_layers layers = {m->layer_places, m->rows.sharing};
+    s = parts_share(p, x, sites, m->place_count, &layers, err);
     return s ? s : parts_plan(p, threads, err);
 }
 
@@ -185,6 +188,17 @@ static void store_copy(void *user, int place, void *to, const void *from, size_t
     class_at(f, place)->copy(f->runners[place], to, from, bytes);
 }
 
+// What adds up the addends of devices that share layers.
+static void open_adder(struct forward *f)
+{
+    const struct tlm_model *m = f->model;
+    struct runner *runners[PLACES];
+    int count = 0;
+    for (int i = 1; i < m->place_count; i++)
+        if (m->rows.sharing[i]) runners[count++] = f->runners[i];
+    if (count > 1) f->adder = class_at(f, 1)->adder_open(runners, count);
+}
+
 // The runners, and the cache in their memory where layers are theirs.
 static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struct tlm_error *err)
 {
@@ -193,7 +207,9 @@ static enum tlm_status open_cache(struct forward *f, struct kv_config *kv, struc
     for (int i = 1; i < m->place_count && !s; i++)
         s = class_at(f, i)->runner_open(m->devices[i], &f->runners[i], err);
     if (s) return s;
+    open_adder(f);
     kv->places = m->layer_places;
+    if (rows_share_heads(m)) kv->head_cut = m->rows.at[CUT_KV_HEADS];
     kv->store = (struct kv_store){store_alloc, store_copy, f};
     return kv_open(&f->cache, kv, err);
 }
@@ -234,6 +250,7 @@ enum tlm_status forward_open(struct forward *f, const struct tlm_model *m,
 void forward_close(struct forward *f)
 {
     if (f->begun > f->waited) forward_drop(f, NULL);
+    if (f->adder) class_at(f, 1)->adder_close(f->adder);
     for (int i = 1; i < PLACES; i++)
         if (f->runners[i]) class_at(f, i)->runner_close(f->runners[i]);
     threads_close(f->threads);

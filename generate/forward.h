@@ -58,6 +58,7 @@ struct forward {
     int32_t alone;                  // passes to come that none may begin behind
     struct arena logits;            // these, of a head elsewhere
     struct runner *runners[PLACES]; // of the model's devices
+    struct adder *adder;            // of those that share layers; NULL: they add up without one
 };
 
 // Bytes of address space that the cache of such a pass takes.

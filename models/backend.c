@@ -31,7 +31,8 @@ static enum tlm_status build_parts(const struct tlm_model *m, struct parts *p, c
         sites[i] = (struct parts_site){.kernels = &m->devices[i]->kernels, .ops = m->devices[i]->class->ops};
     struct node *x = g_select(g, m->arch->build(g, m, &in), in.step.outputs);
     x = block_logits(g, m, block_norm(g, m, x, m->head.norm, m->head.norm_bias));
-    return parts_share(p, x, sites, m->place_count, m->layer_places, err);
+    const struct parts_layers layers = {m->layer_places, m->rows.sharing};
+    return parts_share(p, x, sites, m->place_count, &layers, err);
 }
 
 static enum tlm_status check_parts(const struct tlm_model *m, const struct parts *p, struct tlm_error *err)

@@ -144,7 +144,7 @@ struct node *block_attention(struct graph *g, const struct tlm_model *m, const s
     if (h->kv_rank) return latent_attention(g, m, in, l, x, rope);
     int32_t heads = (int32_t)h->heads, kv_heads = (int32_t)h->kv_heads;
     struct node *q, *k, *v;
-    if (w->wqkv) {
+    if (!w->wq) {
         int32_t qs = (int32_t)(h->heads * h->head_dim), ks = (int32_t)(h->kv_heads * h->head_dim);
         struct node *qkv = block_linear(g, w->wqkv, w->bqkv, x);
         q = g_slice(g, qkv, 1, 0, qs);
@@ -178,7 +178,7 @@ struct node *block_glu(struct graph *g, const struct tlm_model *m, const struct 
                        enum activation act)
 {
     struct node *gate, *up;
-    if (w->gate_up) {
+    if (!w->gate) {
         int32_t n = (int32_t)m->hparams.feed_forward;
         struct node *both = block_linear(g, w->gate_up, NULL, x);
         gate = g_slice(g, both, 1, 0, n);

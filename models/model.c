@@ -158,12 +158,14 @@ static enum tlm_status find_stranger(const struct tlm_model *m, struct tlm_error
     return TLM_OK;
 }
 
-// With room for what no file holds: the slopes of ALiBi, the layers' places, a head apart from the embedding that it is.
+// With room for what no file holds: the slopes of ALiBi, the layers' places, a head apart from the embedding that it is,
+// the parts of what is fused (models/rows.h).
 static size_t vectors_size(const struct tlm_model *m)
 {
     size_t size = align_up((size_t)m->hparams.layers * sizeof(struct layer), ARENA_ALIGN) +
                   align_up((size_t)m->hparams.layers * sizeof(int32_t), ARENA_ALIGN) +
                   align_up(sizeof(struct tensor), ARENA_ALIGN);
+    size += (size_t)m->hparams.layers * 8 * align_up(sizeof(struct tensor), ARENA_ALIGN);
     size += align_up((size_t)m->hparams.heads * sizeof(double), ARENA_ALIGN) + 2 * ARENA_ALIGN +
             sizeof(struct tensor);
     for (uint64_t i = 0; i < m->gguf->tensor_count; i++) {

@@ -204,6 +204,25 @@ const struct arch *arch_find(struct gguf_string name); // NULL where there is no
 const struct arch *arch_at(size_t i);                  // all of them in turn, then NULL
 const char *arch_names(void);                          // "llama, ...", for messages
 
+// Where places that share layers cut them (models/rows.c): place p has at[c][p] .. at[c][p + 1] of what is counted.
+enum cut_of {
+    CUT_KV_HEADS,
+    CUT_Q, // numbers of queries, of keys, of values, of what attention makes: by whole key-value heads
+    CUT_K,
+    CUT_V,
+    CUT_OUT,
+    CUT_FF,
+    CUT_EXPERT_FF,
+    CUT_SHARED_FF,
+    CUT_WIDTH, // outputs of a matrix whose inputs cannot be cut where they would have to be
+    CUT_VOCAB,
+    CUT_COUNT
+};
+struct row_cuts {
+    bool sharing[PLACES]; // the places; none: layers are whole
+    int64_t at[CUT_COUNT][PLACES + 1];
+};
+
 // The public handle of tinylm.h is this struct.
 struct tlm_model {
     struct gguf *gguf;
@@ -220,11 +239,12 @@ struct tlm_model {
     struct backend *devices[PLACES]; // by place (models/placement.h); [0] is NULL
     int place_count;                 // the processor, and the devices
     int32_t *layer_places;           // [layers]
-    struct backend *backend;         // the first device; NULL: the CPU computes all
-    bool shared;                     // more than one place computes
-    char backend_text[640];          // which it is, and why
-    struct arena vectors;            // norms and biases, converted to `real`; tensor headers; layers
-    struct arena made;               // weights that finish() works out of those of the file; mostly none
+    struct row_cuts rows;
+    struct backend *backend; // the first device; NULL: the CPU computes all
+    bool shared;             // more than one place computes
+    char backend_text[640];  // which it is, and why
+    struct arena vectors;    // norms and biases, converted to `real`; tensor headers; layers
+    struct arena made;       // weights that finish() works out of those of the file; mostly none
     struct arena packed,
         packed_data; // matrices in the order that integer kernels read: their headers, their numbers
     uint64_t weight_bytes, parameters;

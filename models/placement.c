@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "models/backend.h"
+#include "models/rows.h"
 
 struct choice {
     struct tlm_model *m;
@@ -11,6 +12,7 @@ struct choice {
     double shares[PLACES -
                   1]; // of the devices by number, of what tensor_split says; none: all by their free memory
     int share_count, device_count;
+    bool by_rows;        // devices share layers, too
     double *layer_bytes; // [layers] of matrices that go with their layer, to the devices
     enum tlm_status status;
     struct tlm_error *err;
@@ -83,30 +85,42 @@ static int rule_for(struct choice *c, const char *name)
     return 0;
 }
 
-typedef void matrix_fn(struct choice *c, const char *name, struct tensor *t);
+// spec: NULL of a head that is the embedding
+typedef void matrix_fn(struct choice *c, const struct weight_spec *spec, const char *name, struct tensor *t);
 
-static void sum_matrix(struct choice *c, const char *name, struct tensor *t)
+static void sum_matrix(struct choice *c, const struct weight_spec *spec, const char *name, struct tensor *t)
 {
+    (void)spec;
     if (rule_for(c, name) == RULE_LAYER) c->layer_bytes[layer_of(c->m, name)] += (double)tensor_bytes(t);
 }
 
-static void place_matrix(struct choice *c, const char *name, struct tensor *t)
+static void place_matrix(struct choice *c, const struct weight_spec *spec, const char *name, struct tensor *t)
 {
+    (void)spec;
     const int place = rule_for(c, name);
     t->place = place == RULE_LAYER ? c->m->layer_places[layer_of(c->m, name)] : place;
 }
 
 // "cuda" says of a layer in front that its matrix is the first device's.
-static void place_on_device(struct choice *c, const char *name, struct tensor *t)
+static void place_on_device(struct choice *c, const struct weight_spec *spec, const char *name,
+                            struct tensor *t)
 {
+    (void)spec;
     int device = RULE_CPU;
     if (t->place == 0 && rules_match(c->rules, name, &device) && device == RULE_LAYER) t->place = 1;
 }
 
-static void place_here(struct choice *c, const char *name, struct tensor *t)
+static void place_here(struct choice *c, const struct weight_spec *spec, const char *name, struct tensor *t)
 {
-    (void)c, (void)name;
+    (void)c, (void)spec, (void)name;
     t->place = 0;
+    t->cut = NULL;
+}
+
+// In row mode: what no rule has placed, and is a device's.
+static void cut_matrix(struct choice *c, const struct weight_spec *spec, const char *name, struct tensor *t)
+{
+    if (rule_for(c, name) == RULE_LAYER && t->place) rows_cut(c->m, spec, layer_of(c->m, name), t);
 }
 
 struct visit {
@@ -117,7 +131,7 @@ struct visit {
 static void visit(void *user, const struct weight_spec *spec, const char *name, const struct tensor **slot)
 {
     const struct visit *v = user;
-    if (weight_is_matrix(spec)) v->fn(v->c, name, (struct tensor *)*slot); // the model's own header
+    if (weight_is_matrix(spec)) v->fn(v->c, spec, name, (struct tensor *)*slot); // the model's own header
 }
 
 // And the head, as "output.weight", where it is the embedding.
@@ -125,7 +139,7 @@ static void each_matrix(struct choice *c, matrix_fn *fn)
 {
     struct visit v = {c, fn};
     model_each_weight(c->m, visit, &v);
-    if (!c->m->weights.out) fn(c, "output.weight", (struct tensor *)c->m->head.weight);
+    if (!c->m->weights.out) fn(c, NULL, "output.weight", (struct tensor *)c->m->head.weight);
 }
 
 // Layers first, first + 1, ... go to the devices in order, each to the one whose part of the whole its middle lies in.
@@ -162,6 +176,12 @@ static enum tlm_status place_all(struct choice *c, int64_t device_layers)
     share_layers(c, first);
     each_matrix(c, place_matrix);
     each_matrix(c, place_on_device);
+    if (c->by_rows && m->place_count > 2) {
+        double shares[PLACES] = {0};
+        for (int i = 1; i < m->place_count; i++) shares[i] = share_of(c, i);
+        rows_choose(m, shares);
+        each_matrix(c, cut_matrix);
+    }
     free(c->layer_bytes);
     return c->status ? c->status : rules_check_used(c->rules, c->err);
 }
@@ -174,14 +194,22 @@ struct sum {
     double bytes;
 };
 
+// All of it, or the place's part.
+static void add_bytes(struct sum *s, const struct tensor *t)
+{
+    const int64_t *cut = t->cut;
+    const double part =
+        cut ? (double)(cut[s->place + 1] - cut[s->place]) / (double)cut[PLACES] : t->place == s->place;
+    s->matrices += part > 0;
+    s->bytes += part * (double)tensor_bytes(t);
+}
+
 static void add_matrix(void *user, const struct weight_spec *spec, const char *name,
                        const struct tensor **slot)
 {
     struct sum *s = user;
     (void)name;
-    if (!weight_is_matrix(spec) || (*slot)->place != s->place) return;
-    s->matrices++;
-    s->bytes += (double)tensor_bytes(*slot);
+    if (weight_is_matrix(spec)) add_bytes(s, *slot);
 }
 
 // The head, where it is the embedding, is there once more unless that is in the same place.
@@ -189,9 +217,8 @@ static struct sum sum_place(const struct tlm_model *m, int place)
 {
     struct sum sum = {.place = place};
     model_each_weight((struct tlm_model *)m, add_matrix, &sum); // which only reads
-    if (m->weights.out || m->head.weight->place != place || m->weights.embed->place == place) return sum;
-    sum.matrices++;
-    sum.bytes += (double)tensor_bytes(m->head.weight);
+    const struct tensor *head = m->head.weight;
+    if (!m->weights.out && (head->cut || m->weights.embed->place != head->place)) add_bytes(&sum, head);
     return sum;
 }
 
@@ -206,18 +233,19 @@ static void describe(struct tlm_model *m)
         snprintf(m->backend_text, sizeof m->backend_text, "%s: %s%s%.300s", m->backend->class->name,
                  m->backend->device, beside, note);
     else
-        snprintf(m->backend_text, sizeof m->backend_text, "%s: %d devices%s%.300s", m->backend->class->name,
-                 m->place_count - 1, beside, note);
+        snprintf(m->backend_text, sizeof m->backend_text, "%s: %d devices%s%s%.300s", m->backend->class->name,
+                 m->place_count - 1, rows_chosen(m) ? " that share each layer" : "", beside, note);
 }
 
 bool tlm_model_place(const struct tlm_model *m, int32_t i, char *text, size_t size)
 {
-    char where[352] = "cpu", layers[64] = "";
+    char where[352] = "cpu", layers[96] = "";
     int64_t first = -1, last = -1;
     if (!m->arch || i < 0 || i >= m->place_count) return false;
     const struct sum sum = sum_place(m, i);
+    const bool parts = m->rows.sharing[i];
     for (int64_t l = 0; l < m->hparams.layers; l++) {
-        if (m->layer_places[l] != i) continue;
+        if (parts ? !m->layer_places[l] : m->layer_places[l] != i) continue;
         if (first < 0) first = l;
         last = l;
     }
@@ -225,10 +253,15 @@ bool tlm_model_place(const struct tlm_model *m, int32_t i, char *text, size_t si
         snprintf(where, sizeof where, "%s:%d (%s)", m->devices[i]->class->name, m->devices[i]->number,
                  m->devices[i]->device);
     if (first >= 0)
-        snprintf(layers, sizeof layers, first < last ? "layers %lld to %lld, " : "layer %lld, ",
-                 (long long)first, (long long)last);
+        snprintf(layers, sizeof layers, first < last ? "%slayers %lld to %lld, " : "%slayer %lld, ",
+                 parts ? "parts of " : "", (long long)first, (long long)last);
+    const struct tensor *head = m->head.weight;
+    const bool has_head = head->cut ? parts : head->place == i;
     snprintf(text, size, "%s: %s%lld matrices, %.1f MiB%s", where, layers, (long long)sum.matrices,
-             sum.bytes / 0x1p20, m->head.weight->place == i ? ", the head" : "");
+             sum.bytes / 0x1p20,
+             !has_head   ? ""
+             : head->cut ? ", a part of the head"
+                         : ", the head");
     return true;
 }
 
@@ -255,6 +288,7 @@ static enum tlm_status take_devices(struct choice *c, const struct tlm_model_opt
 static void take_processor(struct tlm_model *m, const char *reason)
 {
     backend_close_devices(m);
+    rows_forget(m);
     for (int64_t l = 0; l < m->hparams.layers; l++) m->layer_places[l] = 0;
     each_matrix(&(struct choice){.m = m}, place_here);
     snprintf(m->backend_text, sizeof m->backend_text, "cpu (%s)", reason);
@@ -266,7 +300,14 @@ enum tlm_status placement_choose(struct tlm_model *m, const struct tlm_model_opt
     const char *name = options->backend ? options->backend : "cpu";
     const bool any = !strcmp(name, "auto");
     struct tlm_error lack = {0};
-    struct choice c = {.m = m, .err = err};
+    const char *mode = options->split_mode ? options->split_mode : "layer";
+    struct choice c = {.m = m, .err = err, .by_rows = !strcmp(mode, "row")};
+    if (!c.by_rows && strcmp(mode, "layer") != 0)
+        return error_set(err, TLM_ERR_ARGUMENT, "split mode: expected layer or row, found '%s'", mode);
+    if (c.by_rows && !strcmp(name, "cpu"))
+        return error_set(
+            err, TLM_ERR_ARGUMENT,
+            "split mode: row shares layers among GPUs: expected cuda or auto as backend, found cpu");
     if (!any && strcmp(name, "cpu") != 0 && strcmp(name, "cuda") != 0)
         return error_set(err, TLM_ERR_ARGUMENT, "backend: expected auto, cpu or cuda, found '%s'", name);
     enum tlm_status s =

@@ -3,7 +3,8 @@
 //     layers    the last `gpu_layers` are the devices', in order, shared out by the memory that these have free, or by `tensor_split`;
 //               the rest, in front, are the processor's. A layer's keys and values are where the layer is.
 //     matrices  are where their layer is; what stands in front of the layers goes with the first, what stands behind with the last; but
-//               for those whose name a rule of `tensor_placement` matches, of which the first counts.
+//               for those whose name a rule of `tensor_placement` matches, of which the first counts. With `split_mode` "row" the devices
+//               share what is in their layers (models/rows.h).
 //
 // Norms and biases have no place: they are computed with what they are applied to (ops/parts.h).
 #ifndef MODELS_PLACEMENT_H

@@ -11,6 +11,7 @@
 
 struct backend;
 struct runner;
+struct adder;
 
 enum { BACKEND_PASSES = 2 };
 
@@ -98,6 +99,14 @@ struct backend_class {
     // Behind begin() and bring_draws(), in front of a launch: what is drawn by the pass in front, which may still run, goes where this one
     // reads it: to those of the step's tokens[0..rows) that are ~i, the token of its row i of logits, and to the draws that stand behind it.
     void (*follow)(struct runner *r, const int32_t *tokens, int64_t rows);
+
+    // Runners of several devices that add up numbers, by a library; NULL where there is none, for which the note of the first one's backend has
+    // the reason: copies and additions on the devices do it then (ops/parts.h).
+    struct adder *(*adder_open)(struct runner *const *runners, int count);
+    void (*adder_close)(struct adder *a); // in front of the runners; NULL is allowed
+    // to[i] on runner i becomes the sum of all from[], in order with what the runners were given. Errors: IO.
+    enum tlm_status (*add_up)(struct adder *a, float *const *to, const float *const *from, int64_t count,
+                              struct tlm_error *err);
 
     // What the device does at most, measured for some hundredths of a second. Errors: MEMORY; UNSUPPORTED, with the reason.
     enum tlm_status (*measure)(struct backend *b, enum backend_limit limit, double *rate,

@@ -17,7 +17,14 @@
 
 #include <string.h>
 
+#include "core/graph.h"
 #include "ops/ops.h"
+
+// Heads that several places share (ops/parts.h): place p has heads first[p] .. first[p + 1], at data[p], with the strides of the whole.
+struct paged_share {
+    int64_t first[PLACES + 1];
+    char *data[PLACES];
+};
 
 static inline bool paged_quantized(enum dtype type)
 {

@@ -5,6 +5,17 @@
 // cheap and read in many places (angles of rotation, the order of experts' rows) is computed in each. What a node reads from elsewhere is a
 // node of OP_move, whose bytes the planner of its graph places like any other's.
 //
+// Devices may also SHARE layers, as in tensor parallelism (Megatron-LM, Shoeybi et al., arXiv 1909.08053). Their matrices and caches are cut
+// there (struct tensor's cut, struct paged_share); what becomes of a node follows from what it reads (ops/parts_share.h):
+//
+//     one       it runs in one place, as above
+//     all       each place computes it that reads it: what stands between the matrices
+//     columns   each place has some of its columns: products with some of a matrix's outputs, heads of attention
+//     sum       each place has an addend: products with some of a matrix's inputs
+//
+// A reader that wants the whole of columns has them brought together, one that wants the whole of a sum has it added up, in the order
+// of places or by a library (struct backend_class's add_up()): all places then have the same bits.
+//
 // A node's LEVEL is how often the computation has changed places in front of it. Level by level, parts_run() moves what the level reads from
 // elsewhere, in so many rows as the step has, and then runs the places' parts of the level, devices beside the processor. With all in one
 // place there is one level and one part, which is the graph as it was built.
@@ -27,6 +38,12 @@ struct parts_move {
     int source, target, level;
 };
 
+// Added up by a library: each sharing place's addend, and the sum there.
+struct parts_sum {
+    struct node *from[PLACES], *to[PLACES]; // NULL in the other places
+    int level;
+};
+
 // What runs in one place without a pause.
 struct parts_segment {
     struct graph graph; // of one level
@@ -43,14 +60,23 @@ struct parts {
     int root_place, level_count;
     struct parts_move *moves; // by level
     int64_t move_count, move_room;
+    struct parts_sum *sums; // by level
+    int64_t sum_count, sum_room;
+    struct adder *adder; // of the sharing places' runners, in their order; NULL: moves and additions
+    bool sharing[PLACES];
     struct parts_segment *segments; // by level
     int64_t segment_count;
 };
 
-// p->whole is built, up to `root`. layers[l]: the place of layer l's keys and values. Converts what products read, and leaves placing and
-// planning to parts_plan(). Errors: MEMORY.
+// What is known of the places beside what they run with.
+struct parts_layers {
+    const int32_t *place; // [layers] of what a layer has whole: its keys and values, if they are not cut
+    const bool *sharing;  // [PLACES] that share the layers of devices; none: layers are whole
+};
+
+// p->whole is built, up to `root`, and p->adder set. Converts what products read, and leaves placing and planning to parts_plan(). Errors: MEMORY.
 enum tlm_status parts_share(struct parts *p, struct node *root, const struct parts_site *sites,
-                            int place_count, const int32_t *layers, struct tlm_error *err);
+                            int place_count, const struct parts_layers *layers, struct tlm_error *err);
 // threads: of the processor's graph, as graph_plan() takes them. Errors: those of struct backend_class's place(), MEMORY.
 enum tlm_status parts_plan(struct parts *p, int threads, struct tlm_error *err);
 // Afterwards segments point to where they run. memory[place] of at least graph[place].arena_bytes; local: as graph_bind() takes it.

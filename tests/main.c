@@ -71,6 +71,7 @@ static const struct {
     {"cuda_jit", suite_cuda_jit},
     {"cuda_model", suite_cuda_model},
     {"cuda_places", suite_cuda_places},
+    {"cuda_rows", suite_cuda_rows},
     {"cuda_train", suite_cuda_train},
     {"cuda_wgmma", suite_cuda_wgmma},
 };

@@ -6,34 +6,28 @@
 #include <string.h>
 
 #include "cuda/kernels.h"
-#include "generate/forward.h"
+#include "models/model.h"
 #include "tests/alloc.h"
 #include "tests/cuda_emu/control.h"
 #include "tests/golden.h"
 #include "tests/kernels.h"
+#include "tests/placed.h"
 #include "tests/temp_folder.h"
 #include "tests/tests.h"
 #include "tests/tiny_model.h"
 
-// A way of placing.
-struct setting {
-    const char *name;
-    int devices;
-    int32_t layers; // of the devices; 0: all
-    const char *placement, *split;
-};
-
-static const struct setting settings[] = {
-    {"all on one", 1, 0, NULL, NULL},
-    {"the last layer", 1, 1, NULL, NULL},
-    {"experts on the processor", 1, 0, "_exps=cpu", NULL},
-    {"experts in pieces", 2, 0, "ffn_up_exps=cpu,ffn_gate_exps=cuda:1", NULL},
-    {"layers in turn", 1, 0, "blk\\.[02468]\\.=cpu", NULL},
-    {"two devices", 2, 0, NULL, NULL},
-    {"two devices and the processor", 2, 1, "ffn_(down|gate_inp)=cuda:1", "1,1"},
+// What differs is where layers and matrices are.
+static const struct placed_setting settings[] = {
+    {"all on one", 1, 0, NULL, NULL, NULL},
+    {"the last layer", 1, 1, NULL, NULL, NULL},
+    {"experts on the processor", 1, 0, "_exps=cpu", NULL, NULL},
+    {"experts in pieces", 2, 0, "ffn_up_exps=cpu,ffn_gate_exps=cuda:1", NULL, NULL},
+    {"layers in turn", 1, 0, "blk\\.[02468]\\.=cpu", NULL, NULL},
+    {"two devices", 2, 0, NULL, NULL, NULL},
+    {"two devices and the processor", 2, 1, "ffn_(down|gate_inp)=cuda:1", "1,1", NULL},
     {"single matrices", 3, 0,
-     "blk\\.1\\..*(attn_output|attn_q|qkv)=cpu,ffn_(down|up)=cuda:2,token_embd=cuda:1", NULL},
-    {"embedding and head on the processor", 2, 0, "^(token_embd|output)=cpu", "0,1"},
+     "blk\\.1\\..*(attn_output|attn_q|qkv)=cpu,ffn_(down|up)=cuda:2,token_embd=cuda:1", NULL, NULL},
+    {"embedding and head on the processor", 2, 0, "^(token_embd|output)=cpu", "0,1", NULL},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
@@ -49,58 +43,20 @@ static const struct {
 };
 enum { MODELS = sizeof models / sizeof *models };
 
-static enum tlm_status open_placed(struct tlm_model **m, const char *path, const struct setting *s,
-                                   struct tlm_error *err)
-{
-    return tlm_model_open(m, path,
-                          &(struct tlm_model_options){.backend = "cuda",
-                                                      .gpu_layers = s->layers,
-                                                      .tensor_placement = &s->placement,
-                                                      .tensor_placement_count = s->placement != NULL,
-                                                      .tensor_split = s->split},
-                          err);
-}
-
-// A prompt in chunks, then single tokens, of which later ones are recorded, against the processor in double.
-static void check_logits(const struct tlm_model *m, const char *path, const char *name, double tolerance)
-{
-    enum { PROMPT = 40, TOKENS = 43 };
-    struct tlm_error err;
-    struct tlm_model *oracle = open_model(path, "f64");
-    const int32_t vocab = tlm_model_vocab_size(m);
-    const struct tlm_session_options options = {
-        .context = 64, .batch = 16, .threads = 2, .kv_type_k = "f32", .kv_type_v = "f32"};
-    struct tlm_session *own = open_session(m, options), *other = open_session(oracle, options);
-    double *expected = malloc((size_t)vocab * sizeof *expected);
-    int32_t tokens[TOKENS];
-    for (int i = 0; i < TOKENS; i++) tokens[i] = 1 + i * 7 % 20;
-    for (size_t n = PROMPT; n <= TOKENS; n++) {
-        ck_assert_msg(!tlm_session_sync(own, tokens, n, &err), "%s", err.text);
-        ck_assert_msg(!tlm_session_sync(other, tokens, n, &err), "%s", err.text);
-        for (int32_t i = 0; i < vocab; i++) expected[i] = (double)tlm_session_logits(other)[i];
-        ck_assert_msg(agrees(tlm_session_logits(own), expected, vocab, tolerance),
-                      "%s, %s, %d tokens: error %g", path, name, (int)n,
-                      rel_error(tlm_session_logits(own), expected, vocab));
-    }
-    free(expected);
-    tlm_session_close(own), tlm_session_close(other);
-    tlm_model_close(oracle);
-}
-
 START_TEST(test_logits)
 {
-    const struct setting *s = &settings[_i];
+    const struct placed_setting *s = &settings[_i];
     int ran = 0;
     if (emu_set_devices(s->devices) < s->devices) return;
     emu_set_order((enum emu_order)(_i % EMU_ORDERS), (uint64_t)_i);
     for (int i = 0; i < MODELS; i++) {
         struct tlm_error err;
         struct tlm_model *m;
-        const enum tlm_status status = open_placed(&m, models[i].path, s, &err);
+        const enum tlm_status status = placed_open(&m, models[i].path, s, &err);
         if (status == TLM_ERR_ARGUMENT && strstr(err.text, "matches the name of no matrix"))
             continue; // no experts
         ck_assert_msg(!status, "%s: %s", s->name, err.text);
-        check_logits(m, models[i].path, s->name, models[i].tolerance);
+        placed_check_logits(m, models[i].path, s->name, models[i].tolerance);
         tlm_model_close(m);
         ran++;
     }
@@ -110,49 +66,15 @@ END_TEST
 
 // ---- sequences and guesses ----------------------------------------------------------------------------
 
-// A prompt, which two more sequences go on from: their rows stand in one pass, and what they write is copied before.
-static float *fork_logits(const struct tlm_model *m, enum dtype type)
-{
-    enum { PROMPT = 21, SEQUENCES = 3, STEPS = 3 };
-    const struct forward_config config = {.context = 64,
-                                          .sequences = SEQUENCES,
-                                          .max_rows = 32,
-                                          .max_outputs = SEQUENCES,
-                                          .threads = 1,
-                                          .type_k = type,
-                                          .type_v = type};
-    const int32_t vocab = (int32_t)m->hparams.vocab;
-    float *logits = malloc((size_t)(STEPS * SEQUENCES * vocab) * sizeof *logits);
-    struct forward_row rows[PROMPT];
-    struct forward f;
-    struct tlm_error err;
-    ck_assert_msg(!forward_open(&f, m, &config, &err), "%s", err.text);
-    for (int32_t i = 0; i < PROMPT; i++) rows[i] = (struct forward_row){1 + i * 3 % 20, i, 0, false};
-    ck_assert_msg(!forward_run(&f, rows, PROMPT, &err), "%s", err.text);
-    for (int32_t s = 1; s < SEQUENCES; s++) ck_assert_int_eq(kv_fork(&f.cache, s, 0, PROMPT), PROMPT);
-    for (int32_t step = 0; step < STEPS; step++) {
-        for (int32_t s = 0; s < SEQUENCES; s++)
-            rows[s] = (struct forward_row){2 + 5 * s + step, PROMPT + step, s, true};
-        ck_assert_msg(!forward_run(&f, rows, SEQUENCES, &err), "%s", err.text);
-        for (int32_t s = 0; s < SEQUENCES; s++)
-            memcpy(logits + (step * SEQUENCES + s) * vocab, forward_logits(&f, s),
-                   (size_t)vocab * sizeof *logits);
-    }
-    ck_assert_int_ge((int)kv_stats(&f.cache).copied, SEQUENCES - 1);
-    kv_forget(&f.cache);
-    forward_close(&f);
-    return logits;
-}
-
 START_TEST(test_forks)
 {
-    const struct setting *s = &settings[_i];
+    const struct placed_setting *s = &settings[_i];
     const char *path = "tests/golden/models/deepseek-v2";
     struct tlm_error err;
     struct tlm_model *m, *oracle = open_model(path, "f64");
     if (emu_set_devices(s->devices) < s->devices) return;
-    ck_assert_msg(!open_placed(&m, path, s, &err), "%s: %s", s->name, err.text);
-    float *own = fork_logits(m, DTYPE_F32), *other = fork_logits(oracle, DTYPE_F64);
+    ck_assert_msg(!placed_open(&m, path, s, &err), "%s: %s", s->name, err.text);
+    float *own = placed_fork_logits(m, DTYPE_F32), *other = placed_fork_logits(oracle, DTYPE_F64);
     const int64_t count = 9 * m->hparams.vocab;
     double *expected = malloc((size_t)count * sizeof *expected);
     for (int64_t i = 0; i < count; i++) expected[i] = (double)other[i];
@@ -162,25 +84,6 @@ START_TEST(test_forks)
     tlm_model_close(m), tlm_model_close(oracle);
 }
 END_TEST
-
-static struct tlm_generate_result greedy(const struct tlm_model *m, struct tlm_drafter *d)
-{
-    enum { NEW = 40 };
-    static const int32_t prompt[] = {1, 5, 9, 5, 9};
-    struct tlm_error err;
-    struct tlm_session *s = open_session(
-        m, (struct tlm_session_options){.context = 96, .threads = 1, .kv_type_k = "f32", .kv_type_v = "f32"});
-    struct tlm_sampler_options options = tlm_sampler_defaults();
-    struct tlm_sampler *sampler;
-    struct tlm_generate_result r = {0};
-    options.temperature = 0;
-    ck_assert_int_eq(tlm_sampler_open(&sampler, m, &options, &err), TLM_OK);
-    const struct tlm_generate_options how = {.max_tokens = NEW, .drafter = d};
-    ck_assert_msg(!tlm_generate(s, sampler, prompt, 5, &how, &r, &err), "%s", err.text);
-    tlm_sampler_close(sampler);
-    tlm_session_close(s);
-    return r;
-}
 
 // Guesses are branches, which are forked, checked and cut off again.
 START_TEST(test_guesses)
@@ -192,10 +95,10 @@ START_TEST(test_guesses)
     struct tlm_drafter *d;
     struct tlm_model *m, *plain = open_model(path.text, NULL);
     emu_set_devices(2);
-    const struct setting mixed = {"", 2, 0, "blk\\.0\\.ffn=cpu", NULL};
-    ck_assert_msg(!open_placed(&m, path.text, &mixed, &err), "%s", err.text);
+    const struct placed_setting mixed = {"", 2, 0, "blk\\.0\\.ffn=cpu", NULL, NULL};
+    ck_assert_msg(!placed_open(&m, path.text, &mixed, &err), "%s", err.text);
     ck_assert_int_eq(tlm_drafter_open_lookup(&d, &err), TLM_OK);
-    struct tlm_generate_result guessed = greedy(m, d), expected = greedy(plain, NULL);
+    struct tlm_generate_result guessed = placed_greedy(m, d), expected = placed_greedy(plain, NULL);
     ck_assert_int_eq(guessed.new_tokens, expected.new_tokens);
     ck_assert_mem_eq(guessed.tokens, expected.tokens,
                      (size_t)(expected.prompt_tokens + expected.new_tokens) * sizeof *expected.tokens);
@@ -226,12 +129,12 @@ START_TEST(test_shares)
     struct tlm_model *m;
     char text[512];
     if (emu_set_devices(2) < 2) return;
-    ck_assert_int_eq(open_placed(&m, path, &(struct setting){.split = "1,0"}, &err), TLM_OK);
+    ck_assert_int_eq(placed_open(&m, path, &(struct placed_setting){.split = "1,0"}, &err), TLM_OK);
     ck_assert_int_eq(m->place_count, 2); // the other is not opened
     ck_assert_msg(!m->shared && !strncmp(tlm_model_backend(m), "cuda: ", 6), "%s", tlm_model_backend(m));
     const int64_t layers = m->hparams.layers;
     tlm_model_close(m);
-    ck_assert_int_eq(open_placed(&m, path, &(struct setting){.split = "1,1"}, &err), TLM_OK);
+    ck_assert_int_eq(placed_open(&m, path, &(struct placed_setting){.split = "1,1"}, &err), TLM_OK);
     ck_assert_int_eq(m->layer_places[0], 1);
     ck_assert_int_eq(m->layer_places[layers - 1], 2);
     ck_assert_int_eq(m->weights.embed->place, 1);
@@ -243,11 +146,12 @@ START_TEST(test_shares)
     ck_assert_str_eq(tlm_model_backend(m), "cuda: 2 devices");
     tlm_model_close(m);
     emu_set_free(0, 1); // a device has what it has
-    ck_assert_int_eq(open_placed(&m, path, &(struct setting){0}, &err), TLM_OK);
+    ck_assert_int_eq(placed_open(&m, path, &(struct placed_setting){0}, &err), TLM_OK);
     for (int64_t l = 0; l < layers && emu_here(); l++) ck_assert_int_eq(m->layer_places[l], 2);
     tlm_model_close(m);
     ck_assert_int_eq(
-        open_placed(&m, path, &(struct setting){.layers = 1, .placement = "blk.0.attn_q=CUDA", .split = "1"},
+        placed_open(&m, path,
+                    &(struct placed_setting){.layers = 1, .placement = "blk.0.attn_q=CUDA", .split = "1"},
                     &err),
         TLM_OK);
     ck_assert_int_eq(m->layer_places[0], 0);
@@ -295,8 +199,8 @@ START_TEST(test_bad_rules)
                           bad[i].expected, err.text);
         }
     // A comma within an expression, and a place that is no end.
-    const struct setting odd = {.placement = "attn_[qk]{1,2}=cpu,x{0,1}ffn_down=CUDA1"};
-    ck_assert_msg(!open_placed(&m, "tests/golden/llama-plain.gguf", &odd, &err), "%s", err.text);
+    const struct placed_setting odd = {.placement = "attn_[qk]{1,2}=cpu,x{0,1}ffn_down=CUDA1"};
+    ck_assert_msg(!placed_open(&m, "tests/golden/llama-plain.gguf", &odd, &err), "%s", err.text);
     ck_assert_int_eq(m->weights.layer[0].wk->place, 0);
     ck_assert_int_eq(m->weights.layer[0].down->place, 2);
     tlm_model_close(m);
@@ -307,13 +211,13 @@ END_TEST
 
 static bool survives(long n)
 {
-    static const struct setting mixed = {"", 2, 0, "_exps=cpu", "1,1"};
+    static const struct placed_setting mixed = {"", 2, 0, "_exps=cpu", "1,1", NULL};
     static const int32_t tokens[] = {1, 5, 7};
     struct tlm_model *m = NULL;
     struct tlm_session *s = NULL;
     struct tlm_error err = {0};
     alloc_fail_after(n);
-    enum tlm_status status = open_placed(&m, "tests/golden/models/qwen3moe-plain", &mixed, &err);
+    enum tlm_status status = placed_open(&m, "tests/golden/models/qwen3moe-plain", &mixed, &err);
     if (!status)
         status = tlm_session_open(&s, m, &(struct tlm_session_options){.context = 32, .threads = 1}, &err);
     alloc_fail_after(-1); // the emulation itself allocates when it launches

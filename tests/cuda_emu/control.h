@@ -30,6 +30,10 @@ void emu_forget(void);
 void emu_set_tiles(bool there);
 // Shared memory that a block may have, of the 227 KiB that it has at first.
 void emu_set_shared(size_t bytes);
+// Has the machine the library that adds up over devices? At first it has not.
+void emu_set_nccl(bool there);
+int64_t emu_nccl_sums(void); // that it has made
+size_t emu_bytes(int device); // of the device's memory, that are in use
 // Launches since the program began that have run.
 int64_t emu_launches(void);
 // How often the host has waited for work and left the devices without any.

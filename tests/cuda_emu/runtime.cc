@@ -120,6 +120,14 @@ void emu_set_free(int device, size_t bytes)
     free_bytes[device] = bytes;
 }
 
+size_t emu_bytes(int device)
+{
+    size_t sum = 0;
+    for (int i = 0; i < allocation_count; i++)
+        if (allocations[i].device == device) sum += allocations[i].size;
+    return sum;
+}
+
 int cuda_count(void)
 {
     return device_count;

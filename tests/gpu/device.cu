@@ -92,6 +92,21 @@ void emu_set_shared(size_t)
 {
 }
 
+// A machine has its library or not.
+void emu_set_nccl(bool)
+{
+}
+
+int64_t emu_nccl_sums(void)
+{
+    return 0;
+}
+
+size_t emu_bytes(int)
+{
+    return 0;
+}
+
 bool emu_here(void)
 {
     return false;

@@ -27,6 +27,7 @@ static const struct {
     {"cuda_jit", suite_cuda_jit, true},
     {"cuda_model", suite_cuda_model, false},
     {"cuda_places", suite_cuda_places, false},
+    {"cuda_rows", suite_cuda_rows, false},
     {"cuda_train", suite_cuda_train, false},
     {"cuda_wgmma", suite_cuda_wgmma, true},
 };
