@@ -24,6 +24,7 @@ CFLAGS += -Og -DTLM_DEBUG
 else ifeq ($(config),sanitize)
 CFLAGS  += -O1 -DTLM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
+export CK_TIMEOUT_MULTIPLIER := 5 # tests' limits are for the release
 else ifeq ($(config),fuzz)
 CC     := clang
 CFLAGS += -O1 -DTLM_DEBUG -fsanitize=fuzzer-no-link,address,undefined

@@ -105,9 +105,9 @@ START_TEST(test_types)
         {DTYPE_F16, "f16", "f64", 2e-3, 77, 70}, // by tensor cores, and not
         {DTYPE_Q4_K, "f16", "f64", 0.1, 77, 70}, // as bf16, and not
         {DTYPE_Q8_0, "f16", "f64", 0.1, 77, 70},
-        {DTYPE_F32, "f8_e4m3", "ref", 1e-2, 13, 8},
-        {DTYPE_F32, "q4_0", "ref", 1e-2, 13, 8},  // the same codes in the cache, but for ties
-        {DTYPE_F32, "q8_0", "ref", 1e-2, 13, 11}, // prompts over f16
+        {DTYPE_F32, "f8_e4m3", "ref", 1e-2, 13, 8}, // the same codes in the cache, but for ties
+        {DTYPE_F32, "q4_0", "ref", 1e-2, 13, 8},    // likewise
+        {DTYPE_F32, "q8_0", "ref", 1e-2, 13, 11},   // prompts over f16
         // likewise: more ties fall elsewhere; codes of 4 bits are 0.3 off f64
         {DTYPE_F32, "q4_0", "ref", 5e-2, 13, 11},
     };
