@@ -24,7 +24,8 @@ CFLAGS += -Og -DTLM_DEBUG
 else ifeq ($(config),sanitize)
 CFLAGS  += -O1 -DTLM_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
-export CK_TIMEOUT_MULTIPLIER := 5 # tests' limits are for the release
+# Tests' limits are for the release.
+export CK_TIMEOUT_MULTIPLIER := 5
 else ifeq ($(config),fuzz)
 CC     := clang
 CFLAGS += -O1 -DTLM_DEBUG -fsanitize=fuzzer-no-link,address,undefined
