@@ -70,6 +70,7 @@ static const struct {
     {"cuda_gradient", suite_cuda_gradient},
     {"cuda_jit", suite_cuda_jit},
     {"cuda_model", suite_cuda_model},
+    {"cuda_passes", suite_cuda_passes},
     {"cuda_places", suite_cuda_places},
     {"cuda_rows", suite_cuda_rows},
     {"cuda_train", suite_cuda_train},

@@ -72,6 +72,7 @@ Suite *suite_cuda_ahead(void);
 Suite *suite_cuda_gradient(void);
 Suite *suite_cuda_jit(void);
 Suite *suite_cuda_model(void);
+Suite *suite_cuda_passes(void);
 Suite *suite_cuda_places(void);
 Suite *suite_cuda_rows(void);
 Suite *suite_cuda_train(void);
