@@ -144,7 +144,7 @@ static enum tlm_status runner_place(struct runner *r, struct graph *g, struct tl
     struct node *nodes = (struct node *)g->nodes.base;
     cuda_use(&r->backend->device);
     cuda_join_gradients(g);
-    cuda_narrow_gradients(g);
+    cuda_narrow_graph(g);
     for (int64_t i = 0; i < g->node_count; i++) {
         struct node *n = &nodes[i];
         enum tlm_status s = n->op == GRAPH_LEAF ? place_leaf(r, n, err) : cuda_node_check(n, err);

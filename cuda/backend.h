@@ -121,9 +121,9 @@ struct cublas *cuda_backend_cublas(struct cuda_backend *b);
 enum tlm_status cuda_measure(struct backend *b, enum backend_limit limit, double *rate,
                              struct tlm_error *err);
 
-// Between building a graph that is run backwards and planning it (cuda/join.c, cuda/narrow.c).
+// Between building a pass of training and planning it (cuda/join.c, cuda/narrow.c); other graphs stay as they are.
 void cuda_join_gradients(struct graph *g);
-void cuda_narrow_gradients(struct graph *g);
+void cuda_narrow_graph(struct graph *g);
 
 // The ops as the device runs them: `run` launches, `units` is 1 where there is something to do.
 extern const struct op cuda_op_table[]; // CUDA_OP_COUNT (cuda/fuse.h)

@@ -3,6 +3,7 @@
 //
 // Bound by memory: a thread takes four numbers by one access of 16 bytes where the arrays stand on such boundaries, else one.
 #include "cuda/activations.h"
+#include "cuda/narrow.h"
 
 enum { THREADS = 256 };
 
@@ -55,33 +56,37 @@ struct capped_dx {
 };
 
 // y[i] = f(a[i], b[i]); b may be NULL
-template <int N, class F>
-__global__ void map_kernel(float *y, const float *a, const float *b, struct cuda_rows rows, int64_t cols, F f)
+template <int N, class T, class F>
+__global__ void map_kernel(T *y, const float *a, const float *b, struct cuda_rows rows, int64_t cols, F f)
 {
     const int64_t count = row_count(rows) * cols;
     const int64_t begin = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
     if (N > 1 && begin + N <= count) {
         vec<float, N> u = load((const vec<float, N> *)(a + begin)), v = {};
         if (b) v = load((const vec<float, N> *)(b + begin));
-        for (int i = 0; i < N; i++) u.x[i] = f(u.x[i], v.x[i]);
-        store((vec<float, N> *)(y + begin), u);
+        vec<T, N> to;
+        for (int i = 0; i < N; i++) from_f32(&to.x[i], f(u.x[i], v.x[i]));
+        store((vec<T, N> *)(y + begin), to);
         return;
     }
-    for (int64_t i = begin; i < begin + N && i < count; i++)
-        store(y + i, f(load(a + i), b ? load(b + i) : 0));
+    for (int64_t i = begin; i < begin + N && i < count; i++) {
+        T to;
+        from_f32(&to, f(load(a + i), b ? load(b + i) : 0));
+        store(y + i, to);
+    }
 }
 
-template <class F>
-static void map(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
+template <class T, class F>
+static void map(struct cuda_stream *s, T *y, const float *a, const float *b, struct cuda_rows rows,
                 int64_t cols, F f)
 {
     const int64_t count = rows.most * cols;
     if (!count) return;
-    if (aligned_to(y, 16) && aligned_to(a, 16) && aligned_to(b, 16))
-        CUDA_LAUNCH((map_kernel<4, F>), blocks_for(count, 4 * THREADS), THREADS, 0, s, y, a, b, rows, cols,
+    if (aligned_to(y, 4 * sizeof(T)) && aligned_to(a, 16) && aligned_to(b, 16))
+        CUDA_LAUNCH((map_kernel<4, T, F>), blocks_for(count, 4 * THREADS), THREADS, 0, s, y, a, b, rows, cols,
                     f);
     else
-        CUDA_LAUNCH((map_kernel<1, F>), blocks_for(count, THREADS), THREADS, 0, s, y, a, b, rows, cols, f);
+        CUDA_LAUNCH((map_kernel<1, T, F>), blocks_for(count, THREADS), THREADS, 0, s, y, a, b, rows, cols, f);
 }
 
 void cuda_add(struct cuda_stream *s, float *y, const float *a, const float *b, struct cuda_rows rows,
@@ -102,10 +107,35 @@ void cuda_softcap(struct cuda_stream *s, float *y, const float *x, struct cuda_r
     map(s, y, x, NULL, rows, cols, capped{(float)cap});
 }
 
+// Likewise to y of a type.
+template <class F>
+static void map_to(struct cuda_stream *s, void *y, enum dtype type, const float *a, const float *b,
+                   struct cuda_rows rows, int64_t cols, F f)
+{
+    if (type == DTYPE_BF16)
+        map(s, (bf16 *)y, a, b, rows, cols, f);
+    else if (type == DTYPE_F16)
+        map(s, (f16 *)y, a, b, rows, cols, f);
+    else
+        map(s, (float *)y, a, b, rows, cols, f);
+}
+
+void cuda_activation_to(struct cuda_stream *s, void *y, enum dtype type, const float *x,
+                        struct cuda_rows rows, int64_t cols, enum activation kind)
+{
+    map_to(s, y, type, x, NULL, rows, cols, activated{kind});
+}
+
 void cuda_activation(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t cols,
                      enum activation kind)
 {
     map(s, y, x, NULL, rows, cols, activated{kind});
+}
+
+void cuda_glu_to(struct cuda_stream *s, void *y, enum dtype type, const float *gate, const float *up,
+                 struct cuda_rows rows, int64_t cols, enum activation kind)
+{
+    map_to(s, y, type, gate, up, rows, cols, gated{kind});
 }
 
 void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *up, struct cuda_rows rows,

@@ -1,9 +1,9 @@
-// cuda/narrow.c -- gradients in the form that products on tensor cores take: bf16, in rows on boundaries of 16 bytes.
+// cuda/narrow.c -- what training computes in the form that tensor cores take: 16 bits, in rows on boundaries of 16 bytes.
 //
 // A conversion that products of gradients alone read gets rows of whole pieces of 16 bytes, the last ones filled with zeros: GPT-2's vocabulary
-// has 50,257 tokens, and rows of so many numbers would leave its largest product without tensor cores. And where such a conversion is
-// all that reads the gradient of the loss, that is written so at once: of the logits of a step, the largest array that there is, a number is
-// read with 4 bytes and written with 2, where apart it would be 8 and 6.
+// has 50,257 tokens, and rows of so many numbers would leave its largest product without tensor cores. And where a conversion is all that
+// reads the gradient of the loss, a norm, an activation or a part of rows, that is written so at once: a number is written with 2 bytes where
+// apart it would be written and read with 4 and written with 2. The numbers are the same: rounded once, from the same f32.
 #include "cuda/nodes.h"
 
 enum { PIECE = 8 }; // numbers of bf16
@@ -32,30 +32,57 @@ static struct node *only_reader(const struct graph *g, const struct node *x, boo
     return count == 1 ? found : NULL;
 }
 
-// The gradient of the loss in the place of the conversion, which nobody reads from then on.
-static void narrow_loss(struct graph *g, struct node *loss, struct node *convert)
+static bool is_loss(const struct node *n)
 {
-    struct node *nodes = (struct node *)g->nodes.base;
-    loss->out = convert->out;
-    loss->in[loss->input_count++] = loss->base; // no longer in its place
-    loss->base = NULL;
-    for (int64_t i = 0; i < g->node_count; i++)
-        if (is_product(nodes[i].op) && nodes[i].in[0] == convert) nodes[i].in[0] = loss;
+    return (n->op == OP_cross_entropy || n->op == OP_distill) && n->base;
 }
 
-void cuda_narrow_gradients(struct graph *g)
+// Ops with kernels that write 16 bits (cuda/narrow.h)
+static bool writes_narrow(const struct node *n)
+{
+    return n->op == OP_rmsnorm || n->op == OP_layernorm || n->op == OP_activation || n->op == OP_glu ||
+           n->op == OP_slice;
+}
+
+// What the conversion reads in its place, which nobody reads from then on.
+static void narrow(struct graph *g, struct node *from, struct node *convert)
 {
     struct node *nodes = (struct node *)g->nodes.base;
+    from->out = convert->out;
+    if (is_loss(from)) { // no longer in the place of the logits
+        from->in[from->input_count++] = from->base;
+        from->base = NULL;
+    }
     for (int64_t i = 0; i < g->node_count; i++) {
         struct node *n = &nodes[i];
-        bool products;
-        if (n->op != OP_convert || n->out.type != DTYPE_BF16) continue;
+        for (int j = 0; j < n->input_count; j++)
+            if (n->in[j] == convert) n->in[j] = from;
+        if (n->after == convert) n->after = from;
+    }
+}
+
+static bool has_loss(const struct graph *g)
+{
+    const struct node *nodes = (const struct node *)g->nodes.base;
+    for (int64_t i = 0; i < g->node_count; i++)
+        if (is_loss(&nodes[i])) return true;
+    return false;
+}
+
+void cuda_narrow_graph(struct graph *g)
+{
+    struct node *nodes = (struct node *)g->nodes.base;
+    if (!has_loss(g)) return; // generating has rules of its own (cuda/fuse.c)
+    for (int64_t i = 0; i < g->node_count; i++) {
+        struct node *n = &nodes[i], *from = n->in[0];
+        if (n->op != OP_convert || (n->out.type != DTYPE_BF16 && n->out.type != DTYPE_F16)) continue;
+        bool products, ignored;
         only_reader(g, n, &products);
-        if (!products) continue;
-        const int64_t cols = (n->out.ne[0] + PIECE - 1) / PIECE * PIECE;
-        n->out = tensor_shape(DTYPE_BF16, cols, n->out.ne[1], 1, 1);
-        struct node *from = n->in[0];
-        const bool loss = from->op == OP_cross_entropy || from->op == OP_distill;
-        if (loss && from->base && only_reader(g, from, &products) == n) narrow_loss(g, from, n);
+        if (products && n->out.type == DTYPE_BF16)
+            n->out = tensor_shape(DTYPE_BF16, (n->out.ne[0] + PIECE - 1) / PIECE * PIECE, n->out.ne[1], 1, 1);
+        const bool padded = n->out.ne[0] != from->out.ne[0];
+        if (((is_loss(from) && n->out.type == DTYPE_BF16) || (writes_narrow(from) && !padded)) &&
+            only_reader(g, from, &ignored) == n)
+            narrow(g, from, n);
     }
 }

@@ -5,6 +5,7 @@
 #include "cuda/nodes.h"
 
 #include "cuda/fuse.h"
+#include "cuda/narrow.h"
 #include "cuda/planes.h"
 
 #define RUN(name)                                                                                   \
@@ -39,17 +40,17 @@ RUN(rmsnorm)
 {
     UNUSED;
     const struct norm_params *p = n->params;
-    cuda_rmsnorm(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->group,
-                 tensor_elements(&n->in[1]->out) / p->group, p->eps);
+    cuda_rmsnorm_to(stream_of(g), n->out.data, n->out.type, input(n, 0), input(n, 1), rows(g, n),
+                    n->out.ne[0], p->group, tensor_elements(&n->in[1]->out) / p->group, p->eps);
 }
 
 RUN(layernorm)
 {
     UNUSED;
     const struct norm_params *p = n->params;
-    cuda_layernorm(stream_of(g), n->out.data, input(n, 0), input(n, 1),
-                   n->input_count == 3 ? input(n, 2) : NULL, rows(g, n), n->out.ne[0], p->group,
-                   tensor_elements(&n->in[1]->out) / p->group, p->eps);
+    cuda_layernorm_to(stream_of(g), n->out.data, n->out.type, input(n, 0), input(n, 1),
+                      n->input_count == 3 ? input(n, 2) : NULL, rows(g, n), n->out.ne[0], p->group,
+                      tensor_elements(&n->in[1]->out) / p->group, p->eps);
 }
 
 // As many rows as the host has counted: not for a recording, which serves every count. The library adds to what is in the place of its results.
@@ -132,22 +133,24 @@ RUN(activation)
 {
     UNUSED;
     const struct activation_params *p = n->params;
-    cuda_activation(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->out.ne[0], p->kind);
+    cuda_activation_to(stream_of(g), n->out.data, n->out.type, input(n, 0), rows(g, n), n->out.ne[0],
+                       p->kind);
 }
 
 RUN(glu)
 {
     UNUSED;
     const struct activation_params *p = n->params;
-    cuda_glu(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0], p->kind);
+    cuda_glu_to(stream_of(g), n->out.data, n->out.type, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0],
+                p->kind);
 }
 
 RUN(slice)
 {
     UNUSED;
     const struct slice_params *p = n->params;
-    cuda_slice(stream_of(g), n->out.data, input(n, 0), rows(g, n), n->in[0]->out.ne[0] / p->heads, p->heads,
-               p->offset, p->count);
+    cuda_slice_to(stream_of(g), n->out.data, n->out.type, input(n, 0), rows(g, n),
+                  n->in[0]->out.ne[0] / p->heads, p->heads, p->offset, p->count);
 }
 
 RUN(concat)

@@ -2,6 +2,7 @@
 #include "cuda/bnb.h"
 #include "cuda/decode.h"
 #include "cuda/device.h"
+#include "cuda/narrow.h"
 
 enum { THREADS = 256 };
 
@@ -74,21 +75,37 @@ void cuda_select(struct cuda_stream *s, float *y, const float *x, const int32_t 
 }
 
 // y: (rows, heads, count) of x: (rows, heads, part)
-static __global__ void slice_kernel(float *y, const float *x, struct cuda_rows rows, int64_t part,
-                                    int32_t heads, int32_t offset, int32_t count)
+template <class T>
+__global__ void slice_kernel(T *y, const float *x, struct cuda_rows rows, int64_t part, int32_t heads,
+                             int32_t offset, int32_t count)
 {
     const int64_t row = blockIdx.x;
     if (row >= row_count(rows)) return;
-    for (int64_t i = threadIdx.x; i < (int64_t)heads * count; i += THREADS)
-        store(y + row * heads * count + i, load(x + (row * heads + i / count) * part + offset + i % count));
+    for (int64_t i = threadIdx.x; i < (int64_t)heads * count; i += THREADS) {
+        T to;
+        from_f32(&to, load(x + (row * heads + i / count) * part + offset + i % count));
+        store(y + row * heads * count + i, to);
+    }
+}
+
+void cuda_slice_to(struct cuda_stream *s, void *y, enum dtype type, const float *x, struct cuda_rows rows,
+                   int64_t part, int32_t heads, int32_t offset, int32_t count)
+{
+    const dim3 grid = blocks_for(rows.most, 1);
+    if (!rows.most) return;
+    if (type == DTYPE_BF16)
+        CUDA_LAUNCH(slice_kernel<bf16>, grid, THREADS, 0, s, (bf16 *)y, x, rows, part, heads, offset, count);
+    else if (type == DTYPE_F16)
+        CUDA_LAUNCH(slice_kernel<f16>, grid, THREADS, 0, s, (f16 *)y, x, rows, part, heads, offset, count);
+    else
+        CUDA_LAUNCH(slice_kernel<float>, grid, THREADS, 0, s, (float *)y, x, rows, part, heads, offset,
+                    count);
 }
 
 void cuda_slice(struct cuda_stream *s, float *y, const float *x, struct cuda_rows rows, int64_t part,
                 int32_t heads, int32_t offset, int32_t count)
 {
-    if (rows.most)
-        CUDA_LAUNCH(slice_kernel, blocks_for(rows.most, 1), THREADS, 0, s, y, x, rows, part, heads, offset,
-                    count);
+    cuda_slice_to(s, y, DTYPE_F32, x, rows, part, heads, offset, count);
 }
 
 // y: (rows, heads, first + second) of a: (rows, heads, first) and b: (rows, heads, second), or (rows, second) for all heads

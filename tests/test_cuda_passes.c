@@ -1,9 +1,10 @@
-// tests/test_cuda_passes.c -- what is done to a graph of training before the device runs it: who reads what afterwards.
-#include <check.h>
-
+// tests/test_cuda_passes.c -- what is done to a graph of training before the device runs it: who reads what afterwards; and the kernels that
+// then write 16 bits at once.
 #include "core/graph.h"
 #include "cuda/backend.h"
+#include "cuda/narrow.h"
 #include "ops/gradient.h"
+#include "tests/cuda_kernels.h"
 #include "tests/tests.h"
 
 enum { ROWS = 5, COLUMNS = 12 };
@@ -55,11 +56,80 @@ START_TEST(test_join)
 }
 END_TEST
 
+// ---- 16 bits at once ----------------------------------------------------------------------------------------
+
+// What an op writes in a type; f32 is what a conversion to the others reads.
+static void write_as(void *y, enum dtype type, int op, const float *x, const float *w, struct cuda_rows rows,
+                     int64_t cols)
+{
+    switch (op) {
+    case OP_activation: cuda_activation_to(NULL, y, type, x, rows, cols, ACT_GELU_TANH); break;
+    case OP_glu: cuda_glu_to(NULL, y, type, x, w, rows, cols, ACT_SILU); break;
+    case OP_rmsnorm: cuda_rmsnorm_to(NULL, y, type, x, w, rows, cols, cols, 1, 1e-5); break;
+    case OP_layernorm: cuda_layernorm_to(NULL, y, type, x, w, w, rows, cols, cols, 1, 1e-5); break;
+    default: cuda_slice_to(NULL, y, type, x, rows, cols + 3, 1, 2, (int32_t)cols);
+    }
+}
+
+START_TEST(test_narrow_ops)
+{
+    static const int ops[] = {OP_activation, OP_glu, OP_rmsnorm, OP_layernorm, OP_slice};
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16};
+    for (int i = 0; i < ODD; i++)
+        for (int t = 0; t < 2; t++) {
+            const int64_t cols = odd[i], all = MOST * cols;
+            const struct cuda_rows rows = some_rows(USED, MOST);
+            const float *x = random_device(NULL, MOST * (cols + 3), 1, 10),
+                        *w = random_device(NULL, all, 2, 2);
+            float *wide = empty_device(all);
+            uint16_t *apart = device(NULL, (size_t)all * 2), *once = device(NULL, (size_t)all * 2);
+            orders(i);
+            write_as(wide, DTYPE_F32, ops[_i], x, w, rows, cols);
+            cuda_convert(NULL, apart, types[t], wide, rows, cols);
+            write_as(once, types[t], ops[_i], x, w, rows, cols);
+            ck_assert_msg(!emu_error(), "%s", emu_error());
+            ck_assert_mem_eq(once, apart, (size_t)all * 2); // and rows that are not used were not written
+            done();
+        }
+}
+END_TEST
+
+// An activation that a conversion reads, and what is beside it.
+static const struct narrowed {
+    enum dtype type;
+    bool loss, read; // is the graph one of training? does another read the activation?
+    bool narrowed;
+} narrows[] = {
+    {DTYPE_BF16, true, false, true}, {DTYPE_F16, true, false, true},   {DTYPE_BF16, false, false, false},
+    {DTYPE_BF16, true, true, false}, {DTYPE_Q8_1, true, false, false},
+};
+
+START_TEST(test_narrow_graph)
+{
+    struct graph g;
+    struct tlm_error err = {0};
+    const struct narrowed *c = &narrows[_i];
+    ck_assert(!graph_init(&g, NULL, NULL, DTYPE_F32, NULL, &err));
+    struct node *x = numbers(&g, 32), *other = numbers(&g, 32);
+    struct node *activation = g_activation(&g, x, ACT_GELU), *convert = g_convert(&g, activation, c->type);
+    struct node *reader = g_rows_dx(&g, other, NULL, 0, ROWS, EXTENT_ROWS);
+    reader->in[0] = convert; // whatever takes this type
+    if (c->loss) g_cross_entropy(&g, g_scale(&g, other, 2), other, other, other, 0);
+    if (c->read) g_scale(&g, activation, 2);
+    cuda_narrow_graph(&g);
+    ck_assert_ptr_eq(reader->in[0], c->narrowed ? activation : convert);
+    ck_assert_int_eq(activation->out.type, c->narrowed ? c->type : DTYPE_F32);
+    graph_free(&g);
+}
+END_TEST
+
 Suite *suite_cuda_passes(void)
 {
     Suite *s = suite_create("cuda_passes");
     TCase *t = tcase_create("cuda_passes");
     tcase_add_loop_test(t, test_join, 0, sizeof joins / sizeof *joins);
+    tcase_add_loop_test(t, test_narrow_ops, 0, 5);
+    tcase_add_loop_test(t, test_narrow_graph, 0, sizeof narrows / sizeof *narrows);
     suite_add_tcase(s, t);
     return s;
 }
