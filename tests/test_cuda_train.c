@@ -183,13 +183,16 @@ static const char *const every[] = {
 };
 enum { EVERY = sizeof every / sizeof *every };
 
-// One pass over the golden tokens; the gradients are the host's when it returns.
-static void take_gradients(struct setup *s, const struct golden *g)
+// One pass over the golden tokens, in documents of so many; the gradients are the host's when it returns.
+static void take_gradients(struct setup *s, const struct golden *g, int32_t length)
 {
     struct tlm_error err = {0};
     double loss;
     int32_t *targets = calloc(2 * (size_t)g->count, sizeof *targets), *documents = targets + g->count;
-    for (int32_t i = 0; i < g->count; i++) targets[i] = i + 1 == g->count ? -1 : g->ids[i + 1];
+    for (int32_t i = 0; i < g->count; i++) {
+        targets[i] = (i + 1) % length ? g->ids[i + 1] : -1;
+        documents[i] = i / length;
+    }
     const struct pass_batch batch = {g->ids, targets, documents};
     ck_assert_msg(!pass_run(&s->pass, &batch, 1.0 / g->count, false, 0, &loss, &err), "%s", err.text);
     struct backend *b = s->p.model.backend;
@@ -199,17 +202,12 @@ static void take_gradients(struct setup *s, const struct golden *g)
 }
 
 // Each weight's gradient against the CPU's, which tests/test_gradient.c holds against finite differences in double.
-START_TEST(test_every_gradient)
+static void compare_gradients(const struct training *t, const struct golden *g, int32_t length)
 {
-    char model[64];
-    snprintf(model, sizeof model, "models/%s", every[_i]);
-    const struct training t = {.model = model, .matrices = DTYPE_F32, .moments = DTYPE_F32};
-    struct golden g = golden_read(model);
     struct setup s[2];
-    emu_set_order((enum emu_order)(_i % EMU_ORDERS), (uint64_t)_i);
     for (int i = 0; i < 2; i++) {
-        open_setup(&s[i], &g, &t, i ? "cuda" : "cpu");
-        take_gradients(&s[i], &g);
+        open_setup(&s[i], g, t, i ? "cuda" : "cpu");
+        take_gradients(&s[i], g, length);
     }
     for (int64_t i = 0; i < s[0].p.count; i++) {
         const struct parameter *p = &s[0].p.item[i];
@@ -217,11 +215,43 @@ START_TEST(test_every_gradient)
         double *expected = malloc((size_t)p->count * sizeof *expected);
         for (int64_t j = 0; j < p->count; j++) expected[j] = p->gradient[j];
         const double error = rel_error(s[1].p.item[i].gradient, expected, p->count);
-        ck_assert_msg(error <= 2e-5, "%s: %s: error %g", model, p->name, error);
+        ck_assert_msg(error <= t->tolerance, "%s: %s: error %g", t->model, p->name, error);
         free(expected);
     }
     for (int i = 0; i < 2; i++) close_setup(&s[i]);
+}
+
+START_TEST(test_every_gradient)
+{
+    char model[64];
+    snprintf(model, sizeof model, "models/%s", every[_i]);
+    const struct training t = {
+        .model = model, .matrices = DTYPE_F32, .moments = DTYPE_F32, .tolerance = 2e-5};
+    struct golden g = golden_read(model);
+    emu_set_order((enum emu_order)(_i % EMU_ORDERS), (uint64_t)_i);
+    compare_gradients(&t, &g, g.count);
     golden_free(&g);
+}
+END_TEST
+
+// Of rows enough for products that add bias and residual themselves: the golden tokens several times, each a document.
+START_TEST(test_many_rows)
+{
+    static const struct training many[] = {
+        {"models/gpt2-own-20", DTYPE_F32, DTYPE_F32, .tolerance = 2e-5},
+        {"models/gpt2-own-20", DTYPE_BF16, DTYPE_F32, .tolerance = 2e-2},
+        {"models/gpt2-four-40", DTYPE_BF16, DTYPE_F32, RECOMPUTE_LAYER, .tolerance = 2e-2},
+        {"models/starcoder2-all-33", DTYPE_BF16, DTYPE_F32, RECOMPUTE_ATTENTION, .tolerance = 2e-2},
+    };
+    enum { TIMES = 5 };
+    struct golden once = golden_read(many[_i].model), g = once;
+    g.count = TIMES * once.count;
+    g.ids = malloc((size_t)g.count * sizeof *g.ids);
+    for (int32_t i = 0; i < g.count; i++) g.ids[i] = once.ids[i % once.count];
+    emu_set_order((enum emu_order)(_i % EMU_ORDERS), (uint64_t)_i);
+    compare_gradients(&many[_i], &g, once.count);
+    free(g.ids);
+    golden_free(&once);
 }
 END_TEST
 
@@ -400,6 +430,7 @@ Suite *suite_cuda_train(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_against_cpu, 0, TRAININGS);
     tcase_add_loop_test(t, test_every_gradient, 0, EVERY);
+    tcase_add_loop_test(t, test_many_rows, 0, 4);
     tcase_add_test(t, test_same_bits);
     tcase_add_loop_test(t, test_going_on_cuda, 0, 3);
     tcase_add_test(t, test_quantized_teacher);

@@ -183,6 +183,7 @@ static enum tlm_status plan_losses(struct pass *p, struct head_chunks *c, struct
     order_head(p, c);
     for (int64_t i = 0; i < c->count; i++) roots[roots_count++] = c->losses[i];
     enum tlm_status s = p->runner ? m->backend->class->place(p->runner, g, err) : TLM_OK;
+    if (!s && p->runner) s = m->backend->class->fuse(g, roots, roots_count, err);
     return s ? s : graph_plan(g, roots, roots_count, err);
 }
 

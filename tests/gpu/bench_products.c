@@ -220,7 +220,8 @@ static void compare_borders(struct bench *b, int64_t n, int64_t k)
     if (!b->small) one_product(b, DTYPE_Q4_K, n, k, 4096, OF_MANY);
 }
 
-// The product behind attention, whose results a residual is added to, by a launch of its own and by the product.
+// The product behind attention, whose results a residual is added to, by a launch of its own and by the product: of a prompt of an 8B model, and
+// of a step of GPT-2 124M, where a pass over the results takes as long as the product.
 static void compare_residuals(struct bench *b)
 {
     static const struct {
@@ -228,9 +229,13 @@ static void compare_residuals(struct bench *b)
         enum form form;
     } products[] = {{DTYPE_BF16, OF_MANY}, {DTYPE_BF16, OF_CUBLAS}, {DTYPE_Q4_K, OF_MANY}};
     const int64_t n = b->small ? 96 : 4096, k = b->small ? 256 : 4096, rows = b->small ? 70 : 2048;
+    const int64_t width = b->small ? 64 : 768, step = b->small ? 72 : 16384;
     for (int i = 0; i < 3; i++)
-        for (enum residual r = RESIDUAL_BEHIND; r <= RESIDUAL_WITHIN; r++)
+        for (enum residual r = RESIDUAL_BEHIND; r <= RESIDUAL_WITHIN; r++) {
             measure(b, products[i].type, 1, n, k, rows, products[i].form, r);
+            if (products[i].type == DTYPE_BF16)
+                measure(b, DTYPE_BF16, 1, width, width, step, products[i].form, r);
+        }
 }
 
 // The forms of tensor cores' tiles beside each other and the library: of prompts in one piece and in several, and of a matrix with few outputs.
