@@ -62,8 +62,8 @@ void cuda_narrow(struct cuda_stream *s, void *to, int64_t stride, const float *x
 // y (rows) = base + dy's `count` rows from `begin` on
 void cuda_rows_dx(struct cuda_stream *s, float *y, const float *dy, struct cuda_base base,
                   struct cuda_rows rows, int64_t begin, int64_t count, int64_t cols);
-// to (cols) = base + the sum of x's rows, `stride` numbers apart; a row stands for `per` rows of the step
-void cuda_sum_rows(struct cuda_stream *s, float *to, const float *x, struct cuda_base base,
+// to (cols) = base + the sum of x's rows, F32 or BF16, `stride` numbers apart; a row stands for `per` rows of the step
+void cuda_sum_rows(struct cuda_stream *s, float *to, const void *x, enum dtype type, struct cuda_base base,
                    struct cuda_rows rows, int64_t per, int64_t cols, int64_t stride);
 // to (vocab, cols) = base + the rows of dy at their tokens, in the order of rows: the CPU's bits
 void cuda_embed_dw(struct cuda_stream *s, float *to, const float *dy, const int32_t *tokens,

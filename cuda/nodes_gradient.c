@@ -70,9 +70,10 @@ RUN(sum_rows)
     const struct sum_rows_params *p = n->params;
     const struct node *in = n->in[0];
     const struct tensor *x = p->saved ? &in->saved : &in->out;
-    cuda_sum_rows(stream_of(g), n->out.data, (const float *)x->data + p->offset, cuda_gradient_base(n),
-                  rows(g, in), p->saved && in->op != OP_attention_dx ? GRADIENT_ROWS : 1,
-                  tensor_elements(&n->out), x->ne[0]);
+    const char *from = (const char *)x->data + dtype_row_bytes(x->type, p->offset);
+    cuda_sum_rows(stream_of(g), n->out.data, from, x->type, cuda_gradient_base(n), rows(g, in),
+                  p->saved && in->op != OP_attention_dx ? GRADIENT_ROWS : 1, tensor_elements(&n->out),
+                  x->ne[0]);
 }
 
 RUN(embed_dw)

@@ -218,17 +218,25 @@ END_TEST
 
 START_TEST(test_sum_rows)
 {
-    enum { ROWS = 45, READ = 43, PER = 4, STRIDE = 80 };
+    enum { ROWS = 605, READ = 603, PER = 4, STRIDE = 80 };
     static const int64_t cols[] = {1, 31, 32, 33, 77};
+    static double x[ROWS * STRIDE];
     for (int i = 0; i < 5; i++)
         for (int per = 1; per <= PER; per += PER - 1) {
-            double x[ROWS * STRIDE], y[STRIDE] = {0};
+            double y[STRIDE] = {0};
             float *dx = random_device(x, ROWS * STRIDE, 1, 1), *to = empty_device(cols[i]);
+            const enum dtype type = (i + per) % 2 ? DTYPE_F32 : DTYPE_BF16;
+            uint16_t *narrow = device(NULL, sizeof *narrow * ROWS * STRIDE);
+            for (int j = 0; j < ROWS * STRIDE; j++) {
+                narrow[j] = bf16_from_f32(dx[j]);
+                if (type == DTYPE_BF16) x[j] = (double)f32_from_bf16(narrow[j]);
+            }
             struct cuda_base base = try_base((i + per) % BASES, y, cols[i], cols[i]);
             for (int r = 0; r < (READ + per - 1) / per; r++)
                 for (int c = 0; c < cols[i]; c++) y[c] += x[r * STRIDE + c];
             orders(i);
-            cuda_sum_rows(NULL, to, dx, base, some_rows(READ, ROWS), per, cols[i], STRIDE);
+            cuda_sum_rows(NULL, to, type == DTYPE_F32 ? (void *)dx : narrow, type, base,
+                          some_rows(READ, ROWS), per, cols[i], STRIDE);
             expect("sum_rows", to, y, 1, 1, cols[i], 1e-5);
             done();
         }
