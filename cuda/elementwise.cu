@@ -144,10 +144,10 @@ void cuda_glu(struct cuda_stream *s, float *y, const float *gate, const float *u
     map(s, y, gate, up, rows, cols, gated{kind});
 }
 
-void cuda_activation_dx(struct cuda_stream *s, float *dx, const float *dy, const float *x,
+void cuda_activation_dx(struct cuda_stream *s, void *dx, enum dtype type, const float *dy, const float *x,
                         struct cuda_rows rows, int64_t cols, enum activation kind)
 {
-    map(s, dx, dy, x, rows, cols, activated_dx{kind});
+    map_to(s, dx, type, dy, x, rows, cols, activated_dx{kind});
 }
 
 void cuda_softcap_dx(struct cuda_stream *s, float *dx, const float *dy, const float *y, struct cuda_rows rows,

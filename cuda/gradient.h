@@ -62,7 +62,7 @@ void cuda_narrow(struct cuda_stream *s, void *to, int64_t stride, const float *x
 // y (rows) = base + dy's `count` rows from `begin` on
 void cuda_rows_dx(struct cuda_stream *s, float *y, const float *dy, struct cuda_base base,
                   struct cuda_rows rows, int64_t begin, int64_t count, int64_t cols);
-// to (cols) = base + the sum of x's rows, F32 or BF16, `stride` numbers apart; a row stands for `per` rows of the step
+// to (cols) = base + the sum of x's rows, F32, F16 or BF16, `stride` numbers apart; a row stands for `per` rows of the step
 void cuda_sum_rows(struct cuda_stream *s, float *to, const void *x, enum dtype type, struct cuda_base base,
                    struct cuda_rows rows, int64_t per, int64_t cols, int64_t stride);
 // to (vocab, cols) = base + the rows of dy at their tokens, in the order of rows: the CPU's bits
@@ -73,7 +73,8 @@ void cuda_slice_dx(struct cuda_stream *s, float *y, const float *dy, struct cuda
                    struct cuda_rows rows, int64_t part, int32_t heads, int32_t offset, int32_t count);
 
 // ---- number by number (cuda/elementwise.cu)
-void cuda_activation_dx(struct cuda_stream *s, float *dx, const float *dy, const float *x,
+// type of dx: F32, F16 or BF16
+void cuda_activation_dx(struct cuda_stream *s, void *dx, enum dtype type, const float *dy, const float *x,
                         struct cuda_rows rows, int64_t cols, enum activation kind);
 // dx (rows, 2 cols): dgate, then dup
 void cuda_glu_dx(struct cuda_stream *s, float *dx, const float *dy, const float *gate, const float *up,

@@ -2,8 +2,8 @@
 //
 // A conversion that products of gradients alone read gets rows of whole pieces of 16 bytes, the last ones filled with zeros: GPT-2's vocabulary
 // has 50,257 tokens, and rows of so many numbers would leave its largest product without tensor cores. And where a conversion is all that
-// reads the gradient of the loss, a norm, an activation or a part of rows, that is written so at once: a number is written with 2 bytes where
-// apart it would be written and read with 4 and written with 2. The numbers are the same: rounded once, from the same f32.
+// reads the gradient of the loss, a norm, an activation, its gradient or a part of rows, that is written so at once: a number is written with
+// 2 bytes where apart it would be written and read with 4 and written with 2. The numbers are the same: rounded once, from the same f32.
 #include "cuda/nodes.h"
 
 enum { PIECE = 8 }; // numbers of bf16
@@ -14,8 +14,15 @@ static bool is_product(int op)
            op == OP_matmul_heads_dx || op == OP_matmul_heads_dw;
 }
 
-// The one node that reads x, or NULL; *products: all that do are products of gradients, as their first input. Conversions may have been
-// added behind what reads them.
+// The gradient of a bias: a sum over the rows of x, which may have 16 bits. It is then made of the numbers that the gradient of the bias's
+// matrix is made of.
+static bool is_sum(const struct node *n, const struct node *x)
+{
+    return n->op == OP_sum_rows && n->in[0] == x && !((const struct sum_rows_params *)n->params)->saved;
+}
+
+// The one node that reads x beside such sums, or NULL; *products: all that do are products of gradients, as their first input. Conversions may
+// have been added behind what reads them.
 static struct node *only_reader(const struct graph *g, const struct node *x, bool *products)
 {
     struct node *nodes = (struct node *)g->nodes.base, *found = NULL;
@@ -25,7 +32,7 @@ static struct node *only_reader(const struct graph *g, const struct node *x, boo
         struct node *n = &nodes[i];
         bool reads = n->base == x;
         for (int j = 0; j < n->input_count; j++) reads |= n->in[j] == x;
-        if (!reads) continue;
+        if (!reads || is_sum(n, x)) continue;
         *products &= is_product(n->op) && n->in[0] == x && n->in[1] != x && n->base != x;
         found = n, count++;
     }
@@ -41,7 +48,7 @@ static bool is_loss(const struct node *n)
 static bool writes_narrow(const struct node *n)
 {
     return n->op == OP_rmsnorm || n->op == OP_layernorm || n->op == OP_activation || n->op == OP_glu ||
-           n->op == OP_slice;
+           n->op == OP_slice || n->op == OP_activation_dx;
 }
 
 // What the conversion reads in its place, which nobody reads from then on.

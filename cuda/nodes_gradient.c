@@ -135,8 +135,8 @@ RUN(activation_dx)
 {
     UNUSED;
     const struct activation_params *p = n->params;
-    cuda_activation_dx(stream_of(g), n->out.data, input(n, 0), input(n, 1), rows(g, n), n->out.ne[0],
-                       p->kind);
+    cuda_activation_dx(stream_of(g), n->out.data, n->out.type, input(n, 0), input(n, 1), rows(g, n),
+                       n->out.ne[0], p->kind);
 }
 
 RUN(glu_dx)

@@ -118,6 +118,8 @@ void cuda_sum_rows(struct cuda_stream *s, float *to, const void *x, enum dtype t
 {
     if (type == DTYPE_BF16)
         sum_rows(s, to, (const bf16 *)x, base, rows, per, cols, stride);
+    else if (type == DTYPE_F16)
+        sum_rows(s, to, (const f16 *)x, base, rows, per, cols, stride);
     else
         sum_rows(s, to, (const float *)x, base, rows, per, cols, stride);
 }

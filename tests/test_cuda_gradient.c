@@ -52,7 +52,7 @@ START_TEST(test_activations_dx)
             expect("glu_dx", out, y, USED, MOST, 2 * cols, 3e-6);
             if (kind != ACT_SWIGLU_CLAMPED) {
                 ((dx_f64 *)k.activation_dx)(y, dy, a, USED * cols, (enum activation)kind);
-                cuda_activation_dx(NULL, out = empty_device(MOST * cols), d, x, rows, cols,
+                cuda_activation_dx(NULL, out = empty_device(MOST * cols), DTYPE_F32, d, x, rows, cols,
                                    (enum activation)kind);
                 expect("activation_dx", out, y, USED, MOST, cols, 3e-6);
             }

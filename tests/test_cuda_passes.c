@@ -2,6 +2,7 @@
 // then write 16 bits at once.
 #include "core/graph.h"
 #include "cuda/backend.h"
+#include "cuda/gradient.h"
 #include "cuda/narrow.h"
 #include "ops/gradient.h"
 #include "tests/cuda_kernels.h"
@@ -65,6 +66,7 @@ static void write_as(void *y, enum dtype type, int op, const float *x, const flo
     switch (op) {
     case OP_activation: cuda_activation_to(NULL, y, type, x, rows, cols, ACT_GELU_TANH); break;
     case OP_glu: cuda_glu_to(NULL, y, type, x, w, rows, cols, ACT_SILU); break;
+    case OP_activation_dx: cuda_activation_dx(NULL, y, type, x, w, rows, cols, ACT_GELU_TANH); break;
     case OP_rmsnorm: cuda_rmsnorm_to(NULL, y, type, x, w, rows, cols, cols, 1, 1e-5); break;
     case OP_layernorm: cuda_layernorm_to(NULL, y, type, x, w, w, rows, cols, cols, 1, 1e-5); break;
     default: cuda_slice_to(NULL, y, type, x, rows, cols + 3, 1, 2, (int32_t)cols);
@@ -73,7 +75,7 @@ static void write_as(void *y, enum dtype type, int op, const float *x, const flo
 
 START_TEST(test_narrow_ops)
 {
-    static const int ops[] = {OP_activation, OP_glu, OP_rmsnorm, OP_layernorm, OP_slice};
+    static const int ops[] = {OP_activation, OP_glu, OP_activation_dx, OP_rmsnorm, OP_layernorm, OP_slice};
     static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16};
     for (int i = 0; i < ODD; i++)
         for (int t = 0; t < 2; t++) {
@@ -94,14 +96,17 @@ START_TEST(test_narrow_ops)
 }
 END_TEST
 
-// An activation that a conversion reads, and what is beside it.
+// What reads an activation beside the conversion.
+enum beside { NOBODY, SCALE, SUM };
+
 static const struct narrowed {
     enum dtype type;
-    bool loss, read; // is the graph one of training? does another read the activation?
+    bool loss; // is the graph one of training?
+    enum beside beside;
     bool narrowed;
 } narrows[] = {
-    {DTYPE_BF16, true, false, true}, {DTYPE_F16, true, false, true},   {DTYPE_BF16, false, false, false},
-    {DTYPE_BF16, true, true, false}, {DTYPE_Q8_1, true, false, false},
+    {DTYPE_BF16, true, NOBODY, true}, {DTYPE_F16, true, NOBODY, true}, {DTYPE_BF16, false, NOBODY, false},
+    {DTYPE_BF16, true, SCALE, false}, {DTYPE_BF16, true, SUM, true},   {DTYPE_Q8_1, true, NOBODY, false},
 };
 
 START_TEST(test_narrow_graph)
@@ -115,7 +120,10 @@ START_TEST(test_narrow_graph)
     struct node *reader = g_rows_dx(&g, other, NULL, 0, ROWS, EXTENT_ROWS);
     reader->in[0] = convert; // whatever takes this type
     if (c->loss) g_cross_entropy(&g, g_scale(&g, other, 2), other, other, other, 0);
-    if (c->read) g_scale(&g, activation, 2);
+    const struct tensor bias = tensor_shape(DTYPE_F32, 32, 1, 1, 1);
+    const struct weight_gradient to = {.to = &bias, .resumed = other};
+    if (c->beside == SCALE) g_scale(&g, activation, 2);
+    if (c->beside == SUM) g_sum_rows(&g, activation, false, 0, &to);
     cuda_narrow_graph(&g);
     ck_assert_ptr_eq(reader->in[0], c->narrowed ? activation : convert);
     ck_assert_int_eq(activation->out.type, c->narrowed ? c->type : DTYPE_F32);
@@ -128,7 +136,7 @@ Suite *suite_cuda_passes(void)
     Suite *s = suite_create("cuda_passes");
     TCase *t = tcase_create("cuda_passes");
     tcase_add_loop_test(t, test_join, 0, sizeof joins / sizeof *joins);
-    tcase_add_loop_test(t, test_narrow_ops, 0, 5);
+    tcase_add_loop_test(t, test_narrow_ops, 0, 6);
     tcase_add_loop_test(t, test_narrow_graph, 0, sizeof narrows / sizeof *narrows);
     suite_add_tcase(s, t);
     return s;
