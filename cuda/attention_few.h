@@ -1,10 +1,12 @@
 // cuda/attention_few.h -- what a block does in attention of few rows over the paged cache (ops/attention.c has the formulas).
 //
 // It takes a stretch of the keys of each row of a tile, and up to HEADS of the query heads that share a key-value head, so keys and values are
-// read once for them. It walks the stretch in tiles of 64 keys: a thread a key scores them, a warp a head takes the softmax, a thread a
-// number of the values adds up. (m, l, o) of the stretch goes to `partial`; the block that comes last, or a second launch, merges a row's
-// stretches in order (Dao et al., "Flash-Decoding", 2023). Which keys a stretch has is a function of the row's position alone, and the bits
-// do not depend on how many threads a block has.
+// read and made numbers once for them. It walks the stretch in tiles of 64 keys: four threads a key score them, a warp a head takes the
+// softmax, and a thread adds up eight columns of the values of every so many keys, which are summed among threads only behind the stretch.
+// What a key costs in instructions is then less than what its bytes cost in time, of F16 and of up to eight heads.
+// (m, l, o) of the stretch goes to `partial`; the block that comes last, or a second launch, merges a row's stretches in order (Dao et al.,
+// "Flash-Decoding", 2023). Which keys a stretch has is a function of the row's position alone, and the bits do not depend on how many
+// threads a block has.
 #ifndef CUDA_ATTENTION_FEW_H
 #define CUDA_ATTENTION_FEW_H
 
@@ -13,18 +15,27 @@
 namespace attention_few
 {
 
-constexpr int HEADS = 8, TILE = ATTENTION_TILE;
-template <int THREADS> constexpr int dims = ceil_div((int)CUDA_VALUE_MAX, THREADS); // of a value, a thread's
+// Query heads that a block takes at most, keys of a tile, threads that add up values of a head, keys that each of them has on their way
+constexpr int HEADS = 8, TILE = ATTENTION_TILE, LANES = 128, AHEAD = 4;
 
-// Numbers i .. i + N of a row
-template <int N> __device__ vec<float, N> numbers(const struct paged_kv &kv, const char *row, int32_t i)
-{
-    if constexpr (N == 8) {
-        return kv_numbers(kv, row, i);
-    } else {
-        return {{kv_number(kv, row, i)}};
+// Rows of any type, and those that kv_numbers_fit() does not hold for; zeros behind the last number.
+struct rows_of_any {
+    const struct paged_kv &kv;
+    int32_t dim;
+    bool fit;
+    using raw = vec<float, 8>;
+    __device__ raw read(const char *row, int32_t i) const
+    {
+        if (fit) return kv_numbers(kv, row, i);
+        raw y;
+        for (int j = 0; j < 8; j++) y.x[j] = i + j < dim ? kv_number(kv, row, i + j) : 0;
+        return y;
     }
-}
+    __device__ vec<float, 8> widen(const raw &x, int32_t) const
+    {
+        return x;
+    }
+};
 
 // What a block does: stretch `split` of row `row`, and the heads of part `part`.
 struct job {
@@ -62,47 +73,103 @@ __device__ inline struct job job_of(const struct cuda_attention &a, const struct
     return j;
 }
 
-// scores (HEADS, TILE) of the tile's keys: a thread takes EACH heads of one key.
-template <int N, int THREADS>
-__device__ void score(const struct cuda_attention &a, const struct job &j, int32_t tile, shared<float> q,
-                      shared<float> scores)
+// Numbers from one query in shared memory to the next: zeros behind head_dim
+__host__ __device__ inline int32_t query_stride(const struct cuda_attention &a)
 {
-    constexpr int EACH = ceil_div(HEADS, THREADS / TILE);
-    const int32_t key = tile + (int32_t)threadIdx.x % TILE, first = (int32_t)threadIdx.x / TILE * EACH;
-    if (first >= HEADS) return;
-    float dot[EACH] = {};
-    const bool seen = key >= j.from && key < j.to;
-    if (seen && first < j.heads) {
-        const char *row = cache_row(a.k, j.table, key, j.kv_head);
-        for (int32_t i = 0; i < a.head_dim; i += N) {
-            const vec<float, N> k = numbers<N>(a.k, row, i);
-            for (int h = 0; h < EACH; h++)
-                for (int n = 0; n < N; n++) dot[h] += q[(first + h) * a.head_dim + i + n] * k.x[n];
-        }
-    }
-    for (int h = 0; h < EACH; h++) {
-        float s = dot[h] * a.scale;
-        if (a.softcap > 0) s = a.softcap * tanhf(s / a.softcap);
-        if (a.slopes && first + h < j.heads) s += load(a.slopes + j.head + first + h) * (float)(key - j.pos);
-        scores[(first + h) * TILE + key - tile] = seen ? s : -INFINITY;
-    }
+    return ceil_div(a.head_dim, 8) * 8;
 }
 
-// A warp a head: scores become exp(s - m); what the sums so far are multiplied by goes to rescale[h].
-template <int THREADS>
-__device__ void soften(int32_t heads, shared<float> scores, shared<float> top, shared<float> total,
+// q (N, query_stride()) of the job, zeros for heads that there are not
+template <int N, int THREADS>
+__device__ void take_queries(const struct cuda_attention &a, const struct job &j, shared<float> q)
+{
+    for (int h = 0; h < N; h++)
+        for (int32_t i = (int32_t)threadIdx.x; i < query_stride(a); i += THREADS)
+            q[h * query_stride(a) + i] = h < j.heads && i < a.head_dim
+                                             ? load(a.q + (j.row * a.heads + j.head + h) * a.head_dim + i)
+                                             : 0;
+}
+
+// Where the thread's row of the tile stands: of the first TILE threads a key's, of the next a value's. In the place of a key that the stretch
+// does not have stands one that it has, and weighs nothing.
+__device__ inline int64_t place_of(const struct cuda_attention &a, const struct job &j, int32_t tile)
+{
+    if (threadIdx.x >= 2 * TILE) return 0;
+    const int32_t key = tile + (int32_t)threadIdx.x % TILE,
+                  one = key < j.from ? j.from : (key < j.to ? key : j.to - 1);
+    return cache_place(threadIdx.x < TILE ? a.k : a.v, j.table, one, j.kv_head);
+}
+
+// scores (N, TILE) = q k: four threads a key, each takes every fourth eight of the numbers.
+template <int N, int THREADS, class ROWS>
+__device__ void score(const struct cuda_attention &a, const ROWS &rows, shared<float> q,
+                      shared<int64_t> places, shared<float> scores)
+{
+    constexpr int APART = THREADS / 4 < TILE ? THREADS / 4 : TILE, KEYS = TILE / APART;
+    const int32_t key = (int32_t)threadIdx.x / 4, quarter = (int32_t)threadIdx.x % 4, dim = query_stride(a);
+    if (key >= APART) return;
+    float dot[KEYS][N] = {};
+    const char *row[KEYS];
+    for (int k = 0; k < KEYS; k++) row[k] = a.k.data + places[key + k * APART];
+    for (int32_t i = quarter * 8; i < dim; i += 64) {
+        typename ROWS::raw x[2][KEYS];
+        const bool both = i + 32 < dim;
+        for (int k = 0; k < KEYS; k++) {
+            x[0][k] = rows.read(row[k], i);
+            if (both) x[1][k] = rows.read(row[k], i + 32);
+        }
+#pragma unroll
+        for (int u = 0; u < 2; u++) {
+            if (u && !both) break;
+            vec<float, 8> numbers[KEYS];
+            for (int k = 0; k < KEYS; k++) numbers[k] = rows.widen(x[u][k], i + 32 * u);
+            for (int h = 0; h < N; h++)
+                for (int half = 0; half < 8; half += 4) {
+                    const vec<float, 4> w = shared_as<vec<float, 4>>(q + (h * dim + i + 32 * u + half))[0];
+                    for (int k = 0; k < KEYS; k++)
+                        for (int n = 0; n < 4; n++) dot[k][h] += w.x[n] * numbers[k].x[half + n];
+                }
+        }
+    }
+    for (int k = 0; k < KEYS; k++)
+        for (int h = 0; h < N; h++) {
+            float s = dot[k][h];
+            s += __shfl_xor_sync(ALL_LANES, s, 1);
+            s += __shfl_xor_sync(ALL_LANES, s, 2);
+            if (quarter == h % 4) scores[h * TILE + key + k * APART] = s;
+        }
+}
+
+// Scale, cap, slope and mask of a score
+__device__ inline float masked(const struct cuda_attention &a, const struct job &j, float s, float slope,
+                               int32_t key)
+{
+    s *= a.scale;
+    if (a.softcap > 0) s = a.softcap * tanhf(s / a.softcap);
+    return key >= j.from && key < j.to ? s + slope * (float)(key - j.pos) : -INFINITY;
+}
+
+// From one key's weights to the next's: those of eight heads stand so that fewer lanes meet in a bank.
+template <int N> constexpr int weight_stride = N == 8 ? 12 : N;
+
+// A warp a head: weights (TILE, N) are exp(s - m); what the sums so far are multiplied by goes to rescale[h].
+template <int N, int THREADS>
+__device__ void soften(const struct cuda_attention &a, const struct job &j, int32_t tile,
+                       shared<float> scores, shared<float> weights, shared<float> top, shared<float> total,
                        shared<float> rescale)
 {
-    for (int32_t h = warp_id(); h < heads; h += THREADS / WARP_LANES) {
-        const shared<float> s = scores + h * TILE;
-        const float low = s[lane_id()], high = s[lane_id() + 32];
+    for (int32_t h = warp_id(); h < N; h += THREADS / WARP_LANES) {
+        const int lane = lane_id();
+        const float slope = a.slopes && h < j.heads ? load(a.slopes + j.head + h) : 0;
+        const float low = masked(a, j, scores[h * TILE + lane], slope, tile + lane),
+                    high = masked(a, j, scores[h * TILE + lane + 32], slope, tile + lane + 32);
         const float before = top[h], now = fmaxf(before, warp_max(fmaxf(low, high)));
         const float base = now == -INFINITY ? 0 : now; // scores that overflowed to -inf weigh nothing
         const float p = expf(low - base), r = expf(high - base), sum = warp_sum(p + r);
-        s[lane_id()] = p;
-        s[lane_id() + 32] = r;
+        weights[lane * weight_stride<N> + h] = p;
+        weights[(lane + 32) * weight_stride<N> + h] = r;
         __syncwarp();
-        if (lane_id() == 0) {
+        if (lane == 0) {
             const float factor = expf(before - base);
             rescale[h] = factor;
             total[h] = total[h] * factor + sum;
@@ -111,65 +178,111 @@ __device__ void soften(int32_t heads, shared<float> scores, shared<float> top, s
     }
 }
 
-// o = o * rescale + sum of p v over the keys of the tile: a thread takes numbers threadIdx.x, + THREADS ... of all heads. o is in registers as
-// long as its indices are known, so loops over them are unrolled.
-template <int THREADS>
-__device__ void add_values(const struct cuda_attention &a, const struct job &j, int32_t tile,
-                           shared<float> scores, shared<float> rescale, float (&o)[HEADS][dims<THREADS>])
+// What a thread adds up: columns column .. + 8 of keys group, + groups ..., of heads first .. + EACH.
+template <int N, int THREADS> struct share {
+    static constexpr int SETS = THREADS >= 2 * LANES && N > 1 ? 2 : 1, EACH = N / SETS;
+    int32_t width, groups, group, column; // width: of a row, whole eights
+    int set;
+    bool there;
+    __device__ share(const struct cuda_attention &a, const struct job &j)
+    {
+        const int32_t lane = (int32_t)threadIdx.x % LANES, each = ceil_div(a.value_dim, 8);
+        set = (int)threadIdx.x / LANES;
+        width = each * 8, groups = LANES / each, group = lane / each, column = lane % each * 8;
+        there = set < SETS && set * EACH < j.heads && group < groups;
+    }
+};
+
+// o = o * rescale + sum of p v over the first `count` keys of the tile
+template <int N, int THREADS, class ROWS>
+__device__ void add_values(const struct cuda_attention &a, const ROWS &rows, const share<N, THREADS> &own,
+                           int32_t count, shared<int64_t> places, shared<float> weights,
+                           shared<float> rescale, float (&o)[share<N, THREADS>::EACH][8])
 {
-    const int32_t from = j.from > tile ? j.from : tile, to = j.to < tile + TILE ? j.to : tile + TILE;
-#pragma unroll
-    for (int d = 0; d < dims<THREADS>; d++) {
-        const int32_t i = (int32_t)threadIdx.x + d * THREADS;
-        if (i >= a.value_dim) break;
-#pragma unroll
-        for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] *= rescale[h];
-        for (int32_t key = from; key < to; key++) {
-            const float v = kv_number(a.v, cache_row(a.v, j.table, key, j.kv_head), i);
-#pragma unroll
-            for (int h = 0; h < HEADS && h < j.heads; h++) o[h][d] += scores[h * TILE + key - tile] * v;
+    constexpr int EACH = share<N, THREADS>::EACH, FOUR = EACH < 4 ? EACH : 4;
+    if (!own.there) return;
+    const int first = own.set * EACH;
+    for (int h = 0; h < EACH; h++)
+        for (int n = 0; n < 8; n++) o[h][n] *= rescale[first + h];
+    for (int32_t key = own.group; key < count; key += AHEAD * own.groups) {
+        typename ROWS::raw x[AHEAD];
+        for (int u = 0; u < AHEAD; u++)
+            if (key + u * own.groups < count)
+                x[u] = rows.read(a.v.data + places[key + u * own.groups], own.column);
+        for (int u = 0; u < AHEAD; u++) {
+            if (key + u * own.groups >= count) break;
+            const vec<float, 8> v = rows.widen(x[u], own.column);
+            const shared<float> p = weights + ((key + u * own.groups) * weight_stride<N> + first);
+            float weight[EACH];
+            for (int h = 0; h < EACH; h += FOUR) {
+                const vec<float, FOUR> some = shared_as<vec<float, FOUR>>(p + h)[0];
+                for (int n = 0; n < FOUR; n++) weight[h + n] = some.x[n];
+            }
+            for (int h = 0; h < EACH; h++)
+                for (int n = 0; n < 8; n++) o[h][n] += weight[h] * v.x[n];
         }
     }
 }
 
-// q (HEADS, head_dim) of the job
-template <int THREADS>
-__device__ void take_queries(const struct cuda_attention &a, const struct job &j, shared<float> q)
-{
-    for (int32_t i = (int32_t)threadIdx.x; i < HEADS * a.head_dim; i += THREADS)
-        q[i] = i < j.heads * a.head_dim ? load(a.q + (j.row * a.heads + j.head) * a.head_dim + i) : 0;
-}
-
-// The stretch, of the queries that all threads have written: maximum, sum and weighted values into `partial`.
+// The stretch's maximum, sum and weighted values, those of threads with the same columns added up in order, into `partial`.
 template <int N, int THREADS>
-__device__ void attend(const struct cuda_attention &a, const struct job &j, shared<float> q)
+__device__ void leave(const struct cuda_attention &a, const struct job &j, const share<N, THREADS> &own,
+                      const float (&o)[share<N, THREADS>::EACH][8], shared<float> top, shared<float> total)
 {
-    SHARED(float, scores, HEADS *TILE);
-    SHARED(float, top, HEADS);
-    SHARED(float, total, HEADS);
-    SHARED(float, rescale, HEADS);
-    float o[HEADS][dims<THREADS>] = {};
-    if (threadIdx.x < HEADS) top[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
-    __syncthreads();
-    for (int32_t tile = j.from / TILE * TILE; tile < j.to; tile += TILE) {
-        score<N, THREADS>(a, j, tile, q, scores);
-        __syncthreads();
-        soften<THREADS>(j.heads, scores, top, total, rescale);
-        __syncthreads();
-        add_values<THREADS>(a, j, tile, scores, rescale, o);
-        __syncthreads();
-    }
-#pragma unroll
-    for (int h = 0; h < HEADS && h < j.heads; h++) {
-        float *to = a.partial + ((j.row * a.heads + j.head + h) * a.splits + j.split) * (a.value_dim + 2);
-        if (threadIdx.x == 0) store(to, (float)top[h]), store(to + 1, (float)total[h]);
-#pragma unroll
-        for (int d = 0; d < dims<THREADS>; d++) {
-            const int32_t i = (int32_t)threadIdx.x + d * THREADS;
-            if (i < a.value_dim) store(to + 2 + i, o[h][d]);
+    constexpr int EACH = share<N, THREADS>::EACH, AT_ONCE = N < 4 ? N : 4;
+    SHARED(float, sums, AT_ONCE *LANES * 8);
+    for (int from = 0; from < j.heads; from += AT_ONCE) {
+        for (int h = 0; h < EACH; h++) {
+            const int at = own.set * EACH + h - from;
+            if (!own.there || at < 0 || at >= AT_ONCE) continue;
+            const shared<float> to = sums + (at * LANES * 8 + own.group * own.width + own.column);
+            for (int n = 0; n < 8; n++) to[n] = o[h][n];
         }
+        __syncthreads();
+        for (int h = from; h < from + AT_ONCE && h < j.heads; h++) {
+            float *to = a.partial + ((j.row * a.heads + j.head + h) * a.splits + j.split) * (a.value_dim + 2);
+            if (threadIdx.x == 0) store(to, (float)top[h]), store(to + 1, (float)total[h]);
+            for (int32_t i = (int32_t)threadIdx.x; i < a.value_dim; i += THREADS) {
+                float sum = 0;
+                for (int32_t g = 0; g < own.groups; g++)
+                    sum += sums[(h - from) * LANES * 8 + g * own.width + i];
+                store(to + 2 + i, sum);
+            }
+        }
+        __syncthreads();
     }
+}
+
+// The stretch, of the queries that threads have written. What reads keys and values is known when this is compiled: chosen for every tile it
+// would cost registers.
+template <int N, int THREADS, class KEYS, class VALUES>
+__device__ void attend(const struct cuda_attention &a, const struct job &j, shared<float> q, const KEYS &keys,
+                       const VALUES &values)
+{
+    SHARED(float, scores, N *TILE);
+    SHARED(float, weights, TILE *weight_stride<N>);
+    SHARED(float, top, N);
+    SHARED(float, total, N);
+    SHARED(float, rescale, N);
+    SHARED(int64_t, places, 2 * 2 * TILE); // of keys and values of this tile and of the next
+    const share<N, THREADS> own(a, j);
+    float o[share<N, THREADS>::EACH][8] = {};
+    int32_t tile = j.from / TILE * TILE;
+    if (threadIdx.x < N) top[threadIdx.x] = -INFINITY, total[threadIdx.x] = 0;
+    if (threadIdx.x < 2 * TILE && j.from < j.to) places[threadIdx.x] = place_of(a, j, tile);
     __syncthreads();
+    for (int turn = 0; tile < j.to; tile += TILE, turn ^= 1) {
+        const shared<int64_t> now = places + turn * 2 * TILE, next = places + (turn ^ 1) * 2 * TILE;
+        score<N, THREADS>(a, keys, q, now, scores);
+        __syncthreads();
+        const int64_t place = place_of(a, j, tile + TILE);
+        soften<N, THREADS>(a, j, tile, scores, weights, top, total, rescale);
+        if (threadIdx.x < 2 * TILE) next[threadIdx.x] = place;
+        __syncthreads();
+        const int32_t count = j.to - tile < TILE ? j.to - tile : TILE;
+        add_values<N, THREADS>(a, values, own, count, now + TILE, weights, rescale, o);
+    }
+    leave<N, THREADS>(a, j, own, o, top, total);
 }
 
 // A warp merges a row's stretches of a head, a lane a stretch: y = sum of e^m o / sum of e^m l. Its sums have one order, whoever of the

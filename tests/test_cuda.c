@@ -553,6 +553,11 @@ START_TEST(test_attention_cuda)
         {2, 1, 64, 32, 0, 2, 0, false, false, DTYPE_Q4_0, DTYPE_Q4_0},
         {4, 2, 64, 64, 0, 3, 0, true, false, DTYPE_F8_E4M3, DTYPE_F8_E4M3},
         {3, 1, 36, 13, 40, 2, 3, false, true, DTYPE_F8_E4M3, DTYPE_F16},
+        {8, 2, 128, 128, 0, 2, 0, false, false, DTYPE_F16, DTYPE_F16}, // groups of four
+        {7, 1, 96, 96, 70, 3, 0, true, false, DTYPE_Q8_0, DTYPE_Q8_0}, // threads that have no column
+        {8, 1, 64, 512, 0, 2, 0, false, true, DTYPE_BF16, DTYPE_BF16},
+        {1, 1, 80, 40, 33, 2, 3, true, false, DTYPE_F32, DTYPE_F32},
+        {3, 1, 64, 128, 0, 3, 0, false, false, DTYPE_Q8_0, DTYPE_Q8_0},
     };
     orders(_i);
     try_attention(&cases[_i]);
@@ -831,7 +836,7 @@ Suite *suite_cuda(void)
     tcase_add_test(t, test_convert);
     tcase_add_test(t, test_rope_cuda);
     tcase_add_loop_test(t, test_kv_write_cuda, 0, sizeof cache_types / sizeof *cache_types);
-    tcase_add_loop_test(t, test_attention_cuda, 0, 9);
+    tcase_add_loop_test(t, test_attention_cuda, 0, 14);
     tcase_add_loop_test(t, test_attention_mma, 0, 16);
     tcase_add_loop_test(t, test_attention_prefix, 0, 7);
     tcase_add_loop_test(t, test_attention_e4m3, 0, 3);

@@ -1,4 +1,4 @@
-// tests/gpu/bench_attention.c -- attention over a paged cache of f16 or E4M3: a token behind many beside a copy, a prompt by its operations.
+// tests/gpu/bench_attention.c -- attention over a paged cache of several types: a token behind many beside a copy, a prompt by its operations.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,8 +136,10 @@ static void one_attention(struct bench *b, const struct shape *s)
     double seen = 0;
     for (int64_t r = 0; r < s->rows; r++) seen += (double)(s->keys - s->rows + r + 1);
     snprintf(name, sizeof name,
-             prompt ? "prompt, d%d, causal, %d tokens%s" : "a token, d%d, behind %d keys%s", s->d,
-             (int)s->keys, s->cache == DTYPE_F8_E4M3 ? " of F8_E4M3" : "");
+             prompt ? "prompt, d%d, causal, %d tokens%s%s%s" : "a token, d%d, behind %d keys%s%s%s", s->d,
+             (int)s->keys, s->cache == DTYPE_F16 ? "" : " of ",
+             s->cache == DTYPE_F16 ? "" : dtype_traits[s->cache].name,
+             s->heads == 8 * s->kv_heads ? ", eight heads each" : "");
     const struct bench_case c = {"attention",
                                  name,
                                  2.0 * (double)s->kv_heads *
@@ -219,6 +221,7 @@ void bench_attention(struct bench *b)
         {4, 2, 64, 1, 200, DTYPE_F16}, {4, 2, 64, 1, 200, DTYPE_F8_E4M3}, {4, 2, 64, 80, 80, DTYPE_F16}};
     static const struct shape whole[] = {
         {32, 8, 128, 1, 4096, DTYPE_F16},        {32, 8, 128, 1, 16384, DTYPE_F16},
+        {64, 8, 128, 1, 16384, DTYPE_F16},       {32, 8, 128, 1, 16384, DTYPE_Q8_0},
         {32, 8, 128, 1, 16384, DTYPE_F8_E4M3},   {32, 8, 128, 2048, 2048, DTYPE_F16},
         {32, 8, 128, 2048, 2048, DTYPE_F8_E4M3}, {32, 32, 128, 16384, 16384, DTYPE_F16}};
     if (b->small)

@@ -162,7 +162,7 @@ __device__ static void attention_task(const struct persistent_attention &t, shar
         for (int32_t r = 0; r < tile.rows; r++) {
             const struct attention_few::job j = attention_few::job_of(a, tile, r, at.part, at.split);
             if (j.from < j.to) make_heads(t, tile, j, q);
-            attention_few::attend<8, THREADS>(a, j, q);
+            attention_few::attend<attention_few::HEADS, THREADS>(a, j, q, kv_plain<f16>(), kv_plain<f16>());
             attention_few::arrive<THREADS>(a, j);
         }
     }
@@ -231,7 +231,8 @@ static bool task_fits(const struct persistent_task *t)
         return t->product.rows.most <= PERSISTENT_ROWS &&
                cuda_fused_product_fits(&t->product.shape, t->product.rows.most);
     return a->rows.most <= PERSISTENT_ROWS && a->arrived && !a->states && a->splits <= WARP_LANES &&
-           a->head_dim <= FUSED_HEAD && h->kind[1].dim == a->head_dim && h->kind[2].dim == a->head_dim &&
+           a->k.type == DTYPE_F16 && a->v.type == DTYPE_F16 && a->head_dim <= FUSED_HEAD &&
+           h->kind[1].dim == a->head_dim && h->kind[2].dim == a->head_dim &&
            kv_numbers_fit(&a->k, a->head_dim) && kv_numbers_fit(&a->v, a->value_dim);
 }
 
