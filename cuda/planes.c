@@ -95,7 +95,8 @@ void planes_put_rows(char *codes, char *scales, const struct tensor *t, int64_t 
     const int64_t blocks = t->ne[0] / dtype_traits[t->type].block_size;
     for (int64_t r = 0; r < count; r++) {
         const size_t stack = (size_t)((first + r) / t->ne[1]), row = (size_t)((first + r) % t->ne[1]);
-        const char *from = (const char *)t->data + stack * t->nb[2] + row * t->nb[1]; // t may be a part of another
+        // t may be a part of another
+        const char *from = (const char *)t->data + stack * t->nb[2] + row * t->nb[1];
         if (is_plain(t->type))
             memcpy(codes + (size_t)r * code_bytes, from, code_bytes);
         else

@@ -90,7 +90,7 @@ struct paged_kv {
     enum dtype type; // F32, F16, BF16, Q8_0, Q4_0 (F64 in the double build)
     enum kv_layout layout;
     size_t block_stride, head_stride, token_stride; // bytes
-    const struct paged_share *share; // of heads that several places share (ops/paged.h); NULL: data has them all
+    const struct paged_share *share; // of heads in several places (ops/paged.h); NULL: data has them all
 };
 
 // ---- attention: y = softmax(scale * q k^T + mask) v, for one group of query heads that share a key-value head

@@ -43,8 +43,9 @@ struct pass {
     struct runner *runner; // on the model's backend; NULL: on the CPU
     void *scratch;
     struct node *losses_leaf;
-    struct pass *teacher; // the teacher's over the same rows, up to what its head reads; NULL: none. On a backend it has no graph
-    struct node *hidden;  // what a teacher's pass comes to, (rows, D)
+    // The teacher's over the same rows, up to what its head reads; NULL: none. On a backend it has no graph
+    struct pass *teacher;
+    struct node *hidden; // what a teacher's pass comes to, (rows, D)
     // Read by the graph, in the memory of the step:
     int32_t *targets, *resumed, *seed; // (rows), 1, 2
     double *losses, *factor;           // (rows), 1

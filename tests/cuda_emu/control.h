@@ -32,7 +32,7 @@ void emu_set_tiles(bool there);
 void emu_set_shared(size_t bytes);
 // Has the machine the library that adds up over devices? At first it has not.
 void emu_set_nccl(bool there);
-int64_t emu_nccl_sums(void); // that it has made
+int64_t emu_nccl_sums(void);  // that it has made
 size_t emu_bytes(int device); // of the device's memory, that are in use
 // Launches since the program began that have run.
 int64_t emu_launches(void);
